@@ -1,0 +1,141 @@
+"""Trains the demo's small VDVAE on the training scenes at 64×64.
+
+Loss: the negative evidence lower bound, nats per colour value (Child 2021): discretised mixture of logistics plus the
+KL of every layer, KL weight warmed up, gradients clipped and skipped when they explode, weights averaged (EMA).
+
+One addition: *depth dropout*. For a part of each batch the posterior is the prior below a random resolution, which is
+still a valid lower bound (the KL of those layers is zero). It makes coarse layers carry layout and colour by
+themselves, as a decoder that gets only the regressed layers needs.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from precompute.demo.world import area_average
+from recon.files import save_json, whole_file
+from recon.vdvae import VDVAE, VDVAEConfig, dmol_log_likelihood, gaussian_kl
+
+LEARNING_RATE, WEIGHT_DECAY, BATCH = 1e-3, 0.01, 16
+CLIP_NORM, SKIP_NORM = 200.0, 400.0
+KL_START, KL_WARMUP = 0.02, 0.5  # initial weight; share of the steps until it is 1
+DEPTH_SHARES = {4: 0.08, 8: 0.12, 16: 0.35, 64: 0.45}  # how often the posterior reaches down to which resolution
+
+DEMO_CONFIG = VDVAEConfig(
+    enc_blocks="64d2,32x1,32d2,16x3,16d2,8x3,8d2,4x2,4d4,1x2",
+    dec_blocks="1x1,4m1,4x1,8m4,8x2,16m8,16x4,32m16,32x2,64m32",
+    width=144,
+    custom_widths={64: 16, 32: 40, 16: 80},
+    zdim=8,
+    bottleneck=0.5,
+    n_mixtures=3,
+    mean=120.0,
+    std=66.0,
+)
+
+
+def negative_elbo(model: VDVAE, images: np.ndarray, deepest: torch.Tensor):
+    """Distortion and rate per picture (B,), nats per colour value; `deepest` (B,) is where the posterior ends."""
+    x = model.scale_pixels(images)
+    features = model.encoder(x)
+    state = model.decoder.start(len(images))
+    rate = 0.0
+    for block in model.decoder.dec_blocks:
+        inside = (deepest >= block.resolution).float()[:, None, None, None]
+        h = block.enter(state)
+        mean_q, logsd_q = block.posterior_of(h, features[block.resolution])
+        mean_p, logsd_p, h = block.prior_of(h)
+        rate = rate + (inside * gaussian_kl(mean_q, logsd_q, mean_p, logsd_p)).sum((1, 2, 3))
+        mean, logsd = (inside * q + (1 - inside) * p for q, p in ((mean_q, mean_p), (logsd_q, logsd_p)))
+        state = block.leave(h, mean + logsd.exp() * torch.randn_like(mean), state)
+    target = torch.as_tensor(images).float() / 127.5 - 1
+    params = model.decoder.finish(state).permute(0, 2, 3, 1)
+    n_values = target[0].numel()
+    return -dmol_log_likelihood(target, params, model.cfg.n_mixtures) / n_values, rate / n_values
+
+
+def _learning_rate(step: int, n_steps: int) -> float:
+    warmup = min(1.0, (step + 1) / 100)
+    return LEARNING_RATE * warmup * 0.5 * (1 + np.cos(np.pi * step / n_steps))
+
+
+def _kl_weight(step: int, n_steps: int) -> float:
+    return min(1.0, KL_START + (1 - KL_START) * step / (KL_WARMUP * n_steps))
+
+
+def _batch(images: np.ndarray, step: int, seed: int):
+    """Pictures (half of them mirrored) and depths of one step: a function of the step, so that a resumed run agrees."""
+    rng = np.random.default_rng((seed, step))
+    chosen = images[np.sort(rng.choice(len(images), min(BATCH, len(images)), replace=False))]
+    mirror = rng.random(len(chosen)) < 0.5
+    chosen = np.where(mirror[:, None, None, None], chosen[:, :, ::-1], chosen)
+    depth = rng.choice(list(DEPTH_SHARES), len(chosen), p=list(DEPTH_SHARES.values()))
+    return chosen, torch.as_tensor(depth)
+
+
+def train_vdvae(scene_file: Path, out: Path, n_steps: int, seed: int, cfg: VDVAEConfig = DEMO_CONFIG) -> dict:
+    """Trains and saves `out` (safetensors) and its curve beside it; resumes from `out`'s checkpoint if there is one."""
+    images = area_average(np.load(scene_file, mmap_mode="r", allow_pickle=False), cfg.image_size)
+    torch.manual_seed(seed)
+    model = VDVAE(cfg).to(memory_format=torch.channels_last)
+    average = copy.deepcopy(model).requires_grad_(False)
+    optimiser = torch.optim.AdamW(model.parameters(), LEARNING_RATE, betas=(0.9, 0.9), weight_decay=WEIGHT_DECAY)
+    first, curve, seconds, skipped = 0, [], 0.0, 0
+    checkpoint = out.with_suffix(".checkpoint.pt")
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(saved["model"])
+        average.load_state_dict(saved["average"])
+        optimiser.load_state_dict(saved["optimiser"])
+        first, curve, seconds, skipped = saved["step"], saved["curve"], saved["seconds"], saved["skipped"]
+
+    since, recent = time.perf_counter(), []
+    bar = tqdm(range(first, n_steps), initial=first, total=n_steps, desc="VDVAE", mininterval=10)
+    for step in bar:
+        torch.manual_seed(seed * 1_000_003 + step)
+        distortion, rate = negative_elbo(model, *_batch(images, step, seed))
+        loss = (distortion + _kl_weight(step, n_steps) * rate).mean()
+        for group in optimiser.param_groups:
+            group["lr"] = _learning_rate(step, n_steps)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+        if loss.isfinite() and norm < SKIP_NORM:
+            optimiser.step()
+        else:
+            skipped += 1
+        decay = min(0.999, (1 + step) / (10 + step))
+        for mean, new in zip(average.parameters(), model.parameters()):
+            mean.lerp_(new.detach(), 1 - decay)
+        recent.append((float(distortion.mean()), float(rate.mean())))
+        if (step + 1) % 50 == 0 or step + 1 == n_steps:
+            d, r = np.mean(recent, 0)
+            curve.append([step + 1, round(float(d), 4), round(float(r), 4)])
+            bar.set_postfix(distortion=f"{d:.3f}", rate=f"{r:.3f}", skipped=skipped)
+            recent = []
+        if (step + 1) % 500 == 0:
+            spent = seconds + time.perf_counter() - since
+            state = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
+            with whole_file(checkpoint) as part:
+                torch.save(state | {"step": step + 1, "curve": curve, "seconds": spent, "skipped": skipped}, part)
+    average.save(out)
+    seconds += time.perf_counter() - since
+    report = {
+        "steps": n_steps,
+        "seed": seed,
+        "batch": BATCH,
+        "seconds": round(seconds),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "skipped_steps": skipped,
+        "curve_columns": ["step", "distortion (nats per value)", "rate (nats per value)"],
+        "curve": curve,
+    }
+    save_json(out.with_suffix(".training.json"), report)
+    checkpoint.unlink(missing_ok=True)
+    return report

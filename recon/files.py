@@ -1,0 +1,43 @@
+"""Files that are either whole or absent: everything is written under a temporary name and renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary name beside `path`; renames it to `path` when the block ends well, else removes it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{os.getpid()}.part.{path.name}")  # keeps the suffix: writers add one where it is missing
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def save_json(path: Path, content) -> None:
+    with whole_file(path) as part:
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load_json(path: Path):
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    with whole_file(path) as part:
+        np.save(part, array, allow_pickle=False)
+
+
+def open_array(path: Path) -> np.ndarray:
+    """A `.npy` file as a read-only memory map (its header is read, not taken for data)."""
+    return np.load(path, mmap_mode="r", allow_pickle=False)

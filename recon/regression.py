@@ -1,0 +1,67 @@
+"""What every regressor from voxels to targets shares: standardised inputs, and scores of its predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+class Regressor(Protocol):
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """(n, n_voxels) betas -> (n, n_targets) float32."""
+
+
+@dataclass(frozen=True)
+class Standardiser:
+    """z-scores voxels by training statistics; a voxel that never varied becomes 0."""
+
+    mean: np.ndarray  # (n_voxels,) float32
+    sd: np.ndarray  # (n_voxels,) float32, ddof = 1, 1 where a voxel is constant
+
+    @classmethod
+    def fit(cls, X: np.ndarray) -> Standardiser:
+        sd = X.std(0, ddof=1, dtype=np.float64)
+        return cls(X.mean(0, dtype=np.float64).astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32))
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """(n, n_voxels) -> (n, n_voxels) float32. Raises ValueError on a wrong voxel count, NaN or infinity."""
+        X = np.asarray(X, np.float32)
+        if X.ndim != 2 or X.shape[1] != len(self.mean):
+            raise ValueError(f"expected voxels of shape (n, {len(self.mean)}), got {X.shape}")
+        if not np.isfinite(X).all():
+            bad = np.flatnonzero(~np.isfinite(X).all(0))
+            raise ValueError(f"expected finite voxels, got NaN or infinity in {len(bad)} of them (first: voxel {bad[0]})")
+        return (X - self.mean) / self.sd
+
+
+@dataclass(frozen=True)
+class Rescaler:
+    """Gives shrunken predictions the spread of real latents: (y - mean_from) / sd_from · sd_to + mean_to.
+
+    Statistics are of cross-validated predictions of training images and of the training latents, frozen at fit time
+    (Brain-Diffuser takes them from the test set's predictions, which a single live trial cannot). A latent whose
+    predictions hardly vary is not known to the regressor: its gain sd_to / sd_from is capped at `MAX_GAIN`.
+    """
+
+    gain: np.ndarray  # (n_targets,) float32
+    offset: np.ndarray  # (n_targets,) float32
+
+    MAX_GAIN = 4.0
+
+    @classmethod
+    def fit(cls, mean_from, sd_from, mean_to, sd_to) -> Rescaler:
+        gain = np.minimum(sd_to / np.maximum(sd_from, 1e-12), cls.MAX_GAIN)
+        return cls(gain.astype(np.float32), (mean_to - gain * mean_from).astype(np.float32))
+
+    def __call__(self, Y: np.ndarray) -> np.ndarray:
+        return Y * self.gain + self.offset
+
+
+def r2_per_target(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """1 - SS_residual / SS_total per column, against the mean of `truth`; (-inf, 1], NaN where `truth` is constant."""
+    truth, predicted = (np.asarray(a, np.float64) for a in (truth, predicted))
+    residual = ((truth - predicted) ** 2).sum(0)
+    total = ((truth - truth.mean(0)) ** 2).sum(0)
+    return np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), np.nan)

@@ -1,0 +1,146 @@
+"""What was shown, what the voxels did, where the voxels are; and its HDF5 file.
+
+Betas are kept as NSD keeps them, int16 = 300 × value, where the value here is a z-score: each voxel was standardised
+within each session by the mean and SD of that session's *training* trials. Repeats of an image stay apart.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from recon.files import whole_file
+
+BETA_SCALE = 300.0
+VERSION = 1
+
+
+class BadFile(ValueError):
+    """A file that is missing, damaged, of another version, or that disagrees with its neighbours."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where voxels are on a surface mesh: hemisphere (0 left, 1 right) and vertex of each, and named masks."""
+
+    mesh: str  # a nilearn name, "fsaverage5"
+    hemisphere: np.ndarray  # (n_voxels,) uint8
+    vertex: np.ndarray  # (n_voxels,) int32, within the hemisphere
+    rois: dict[str, np.ndarray]  # name -> (n_voxels,) bool
+
+    @property
+    def n_voxels(self) -> int:
+        return len(self.vertex)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """One row per image."""
+
+    voxels: np.ndarray  # (n_images, n_repeats, n_voxels) float32, NaN where a repeat is missing
+    images: np.ndarray  # (n_images, height, width, 3) uint8 RGB, possibly memory-mapped
+    labels: list[dict]  # attributes of each image; "captions" is a list of strings
+
+    @property
+    def n_repeats(self) -> np.ndarray:
+        """(n_images,) how many repeats each image has."""
+        return np.isfinite(self.voxels[:, :, 0]).sum(1)
+
+    def averaged(self) -> np.ndarray:
+        """(n_images, n_voxels) float32: the mean over the repeats that there are."""
+        return np.nanmean(self.voxels, axis=1, dtype=np.float32)
+
+    def response(self, index: int) -> np.ndarray:
+        """(n_voxels,) float32: one image's mean response. Raises IndexError outside 0…n_images-1."""
+        n = len(self.voxels)
+        if not 0 <= index < n:
+            raise IndexError(f"test image {index} does not exist: this subject has images 0 to {n - 1}")
+        return np.nanmean(self.voxels[index], axis=0, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A person, real or simulated: geometry, ncsnr, and the trials of each split ("train", "test") that the file has."""
+
+    name: str
+    simulated: bool
+    geometry: Geometry
+    ncsnr: np.ndarray  # (n_voxels,) float32, estimated from training repeats
+    splits: dict[str, Trials]
+
+
+def encode_betas(values: np.ndarray) -> np.ndarray:
+    """float -> int16 × 300, NaN -> 0. Raises ValueError if a value would be clipped."""
+    largest = np.nanmax(np.abs(values))
+    if largest * BETA_SCALE > 32767:
+        raise ValueError(f"a beta of {largest:.1f} does not fit int16 × {BETA_SCALE:.0f} (at most ±109.2)")
+    return np.rint(np.where(np.isfinite(values), values, 0) * BETA_SCALE).astype(np.int16)
+
+
+def save_subject(path: Path, subject: Subject) -> None:
+    """Writes the whole subject; images are compressed losslessly."""
+    geometry = subject.geometry
+    with whole_file(path) as part, h5py.File(part, "w") as f:
+        f.attrs.update(format="recon-subject", version=VERSION, name=subject.name, simulated=subject.simulated)
+        g = f.create_group("geometry")
+        g.attrs["mesh"] = geometry.mesh
+        g["hemisphere"], g["vertex"] = geometry.hemisphere, geometry.vertex
+        for name, mask in geometry.rois.items():
+            g[f"rois/{name}"] = mask
+        f["ncsnr"] = subject.ncsnr
+        for split, trials in subject.splits.items():
+            g = f.create_group(split)
+            g["n_repeats"] = trials.n_repeats.astype(np.uint8)
+            store = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
+            n, repeats, n_voxels = trials.voxels.shape
+            betas = g.create_dataset("betas", trials.voxels.shape, np.int16, chunks=(1, repeats, n_voxels), **store)
+            images = g.create_dataset("images", trials.images.shape, np.uint8, chunks=(1, *trials.images.shape[1:]), **store)
+            for k in range(n):
+                betas[k] = encode_betas(trials.voxels[k])
+                images[k] = trials.images[k]
+            g["labels"] = json.dumps(trials.labels, ensure_ascii=False)
+
+
+def _read_trials(group: h5py.Group) -> Trials:
+    betas = group["betas"][:].astype(np.float32) / np.float32(BETA_SCALE)
+    repeats = group["n_repeats"][:]
+    missing = np.arange(betas.shape[1])[None, :] >= repeats[:, None]
+    betas[missing] = np.nan
+    return Trials(betas, group["images"][:], json.loads(group["labels"][()]))
+
+
+def open_h5(path: Path, kind: str, version: int) -> h5py.File:
+    """Opens one of our HDF5 files for reading. Raises BadFile if it is missing, damaged, or of another kind or version."""
+    try:
+        f = h5py.File(path, "r")
+    except FileNotFoundError:
+        raise BadFile(f"{path} is missing: make it with `python -m precompute`, or restore it from the repository") from None
+    except OSError as error:
+        raise BadFile(f"{path} is not a readable HDF5 file (truncated or damaged?): fetch or make it again") from error
+    found = f.attrs.get("format"), f.attrs.get("version")
+    if found != (kind, version):
+        f.close()
+        raise BadFile(f"{path}: expected format {kind!r} version {version}, got {found[0]!r} version {found[1]}")
+    return f
+
+
+def load_subject(path: Path) -> Subject:
+    """Reads and checks a subject. Raises BadFile when the file is not whole or does not fit together."""
+    with open_h5(path, "recon-subject", VERSION) as f:
+        try:
+            g = f["geometry"]
+            rois = {name: mask[:].astype(bool) for name, mask in g["rois"].items()}
+            geometry = Geometry(str(g.attrs["mesh"]), g["hemisphere"][:], g["vertex"][:], rois)
+            splits = {s: _read_trials(f[s]) for s in ("train", "test") if s in f}
+            subject = Subject(str(f.attrs["name"]), bool(f.attrs["simulated"]), geometry, f["ncsnr"][:], splits)
+        except (KeyError, OSError) as error:
+            raise BadFile(f"{path} is incomplete or damaged ({error}): fetch or make it again") from error
+    counts = {"geometry": geometry.n_voxels, "ncsnr": len(subject.ncsnr)}
+    counts |= {f"{s} betas": t.voxels.shape[2] for s, t in splits.items()} | {n: len(m) for n, m in rois.items()}
+    if len(set(counts.values())) != 1:
+        raise BadFile(f"{path}: voxel counts disagree: {counts}")
+    return subject
