@@ -64,13 +64,16 @@ class Trials:
 
 @dataclass(frozen=True)
 class Subject:
-    """A person, real or simulated: geometry, ncsnr, and the trials of each split ("train", "test") that the file has."""
+    """A person, real or simulated: where the voxels are, how reliable, and the test trials.
+
+    Training voxels (averaged repeats) are large and needed only to fit: they lie apart, in a memory-mapped `.npy`.
+    """
 
     name: str
     simulated: bool
     geometry: Geometry
     ncsnr: np.ndarray  # (n_voxels,) float32, estimated from training repeats
-    splits: dict[str, Trials]
+    test: Trials
 
 
 def encode_betas(values: np.ndarray) -> np.ndarray:
@@ -92,17 +95,15 @@ def save_subject(path: Path, subject: Subject) -> None:
         for name, mask in geometry.rois.items():
             g[f"rois/{name}"] = mask
         f["ncsnr"] = subject.ncsnr
-        for split, trials in subject.splits.items():
-            g = f.create_group(split)
-            g["n_repeats"] = trials.n_repeats.astype(np.uint8)
-            store = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
-            n, repeats, n_voxels = trials.voxels.shape
-            betas = g.create_dataset("betas", trials.voxels.shape, np.int16, chunks=(1, repeats, n_voxels), **store)
-            images = g.create_dataset("images", trials.images.shape, np.uint8, chunks=(1, *trials.images.shape[1:]), **store)
-            for k in range(n):
-                betas[k] = encode_betas(trials.voxels[k])
-                images[k] = trials.images[k]
-            g["labels"] = json.dumps(trials.labels, ensure_ascii=False)
+        _write_trials(f.create_group("test"), subject.test)
+
+
+def _write_trials(group: h5py.Group, trials: Trials) -> None:
+    group["n_repeats"] = trials.n_repeats.astype(np.uint8)
+    group["labels"] = json.dumps(trials.labels, ensure_ascii=False)
+    for name, values in (("betas", encode_betas(trials.voxels)), ("images", trials.images)):
+        chunks = (1, *values.shape[1:])
+        group.create_dataset(name, data=values, chunks=chunks, compression="gzip", compression_opts=9, shuffle=True)
 
 
 def _read_trials(group: h5py.Group) -> Trials:
@@ -135,12 +136,12 @@ def load_subject(path: Path) -> Subject:
             g = f["geometry"]
             rois = {name: mask[:].astype(bool) for name, mask in g["rois"].items()}
             geometry = Geometry(str(g.attrs["mesh"]), g["hemisphere"][:], g["vertex"][:], rois)
-            splits = {s: _read_trials(f[s]) for s in ("train", "test") if s in f}
-            subject = Subject(str(f.attrs["name"]), bool(f.attrs["simulated"]), geometry, f["ncsnr"][:], splits)
+            test = _read_trials(f["test"])
+            subject = Subject(str(f.attrs["name"]), bool(f.attrs["simulated"]), geometry, f["ncsnr"][:], test)
         except (KeyError, OSError) as error:
             raise BadFile(f"{path} is incomplete or damaged ({error}): fetch or make it again") from error
-    counts = {"geometry": geometry.n_voxels, "ncsnr": len(subject.ncsnr)}
-    counts |= {f"{s} betas": t.voxels.shape[2] for s, t in splits.items()} | {n: len(m) for n, m in rois.items()}
+    counts = {"geometry": geometry.n_voxels, "ncsnr": len(subject.ncsnr), "betas": test.voxels.shape[2]}
+    counts |= {f"ROI {name}": len(mask) for name, mask in rois.items()}
     if len(set(counts.values())) != 1:
         raise BadFile(f"{path}: voxel counts disagree: {counts}")
     return subject

@@ -22,6 +22,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from recon.files import whole_file
+
 
 @dataclass(frozen=True)
 class VDVAEConfig:
@@ -323,10 +325,8 @@ class VDVAE(nn.Module):
     def save(self, path: Path, dtype: torch.dtype = torch.float16):
         """Weights and architecture in one safetensors file."""
         tensors = {k: v.to(dtype).contiguous() for k, v in self.state_dict().items()}
-        path = Path(path)
-        part = path.with_name(path.name + ".part")
-        save_file(tensors, part, metadata={"vdvae_config": json.dumps(asdict(self.cfg))})
-        part.replace(path)
+        with whole_file(path) as part:
+            save_file(tensors, part, metadata={"vdvae_config": json.dumps(asdict(self.cfg))})
 
     @classmethod
     def load(cls, path: Path) -> VDVAE:

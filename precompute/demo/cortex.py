@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from nilearn.datasets import load_fsaverage
-from scipy.sparse import csr_matrix
+from scipy.sparse import block_diag, csr_matrix, diags, identity
 from scipy.spatial import cKDTree
 
 from recon.subject import Geometry
@@ -24,12 +24,12 @@ LENGTH = 72.0  # mm of V1 along the calcarine
 BANDS = {"V1": (0, 21), "V2": (21, 35), "V3": (35, 47)}  # mm of |v|
 ECCENTRICITY = (0.25, 5.5)  # degrees at u = 0 and u = LENGTH
 DISCS = {  # pial coordinates (right hemisphere), radius in mm on the sphere
-    "hV4": ((30, -80, -14), 14),
+    "hV4": ((32, -80, -16), 16),
     "OFA": ((41, -78, -8), 12),
     "FFA": ((41, -52, -20), 14),
     "PPA": ((28, -46, -8), 14),
     "OPA": ((34, -84, 24), 13),
-    "RSC": ((16, -56, 16), 12),
+    "RSC": ((10, -46, 14), 14),
     "EBA": ((48, -72, 6), 16),
     "VWFA": ((44, -60, -12), 12),  # left hemisphere only
 }
@@ -112,8 +112,6 @@ def build_cortex(seed: int) -> Cortex:
 
 
 def _joined(graphs: list[csr_matrix]) -> csr_matrix:
-    from scipy.sparse import block_diag, diags, identity
-
     graph = block_diag(graphs, format="csr")
     graph = graph + identity(graph.shape[0], format="csr")
     return csr_matrix(diags(1 / np.asarray(graph.sum(1)).ravel()) @ graph)

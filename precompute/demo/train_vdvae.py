@@ -11,6 +11,7 @@ themselves, as a decoder that gets only the regressed layers needs.
 from __future__ import annotations
 
 import copy
+import math
 import time
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def negative_elbo(model: VDVAE, images: np.ndarray, deepest: torch.Tensor):
 
 def _learning_rate(step: int, n_steps: int) -> float:
     warmup = min(1.0, (step + 1) / 100)
-    return LEARNING_RATE * warmup * 0.5 * (1 + np.cos(np.pi * step / n_steps))
+    return LEARNING_RATE * warmup * 0.5 * (1 + math.cos(math.pi * step / n_steps))
 
 
 def _kl_weight(step: int, n_steps: int) -> float:
@@ -113,7 +114,7 @@ def train_vdvae(scene_file: Path, out: Path, n_steps: int, seed: int, cfg: VDVAE
         decay = min(0.999, (1 + step) / (10 + step))
         for mean, new in zip(average.parameters(), model.parameters()):
             mean.lerp_(new.detach(), 1 - decay)
-        recent.append((float(distortion.mean()), float(rate.mean())))
+        recent.append((distortion.mean().item(), rate.mean().item()))
         if (step + 1) % 50 == 0 or step + 1 == n_steps:
             d, r = np.mean(recent, 0)
             curve.append([step + 1, round(float(d), 4), round(float(r), 4)])
