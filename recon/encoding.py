@@ -1,7 +1,6 @@
 """Features to voxels: per-voxel R², correlation and noise ceiling of an encoding model.
 
-The features are of the picture alone (VDVAE latents, local colour and gradient statistics, a dictionary of patches learnt
-from training pictures). Ridge with an alpha of its own for each voxel, chosen by leave-one-out over training images.
+Ridge with an alpha of its own for each voxel, chosen by leave-one-out over training images.
 """
 
 from __future__ import annotations
@@ -12,9 +11,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from skimage.color import rgb2lab
-from skimage.feature import hog
-from sklearn.cluster import MiniBatchKMeans
 
 from recon.files import whole_file
 from recon.regression import Standardiser, r2_per_target
@@ -23,7 +19,6 @@ from recon.subject import BadFile, open_h5
 
 VERSION = 1
 ALPHAS = np.logspace(0, 8, 17)
-N_PATCHES, PATCH, STRIDE = 256, 8, 2  # dictionary size, side in pixels of a 64-pixel picture, step
 MIN_CEILING = 10.0  # percent: below it R² over the ceiling means nothing
 
 
@@ -41,66 +36,6 @@ def estimate_ncsnr(voxels: np.ndarray) -> np.ndarray:
 def noise_ceiling(ncsnr: np.ndarray, n_repeats: np.ndarray) -> np.ndarray:
     """Explainable variance in percent: 100·ncsnr²/(ncsnr² + mean(1/n)) for images of n_repeats (n_images,) averaged trials."""
     return (100 * ncsnr**2 / (ncsnr**2 + np.mean(1 / np.asarray(n_repeats, float)))).astype(np.float32)
-
-
-def image_statistics(images: np.ndarray) -> np.ndarray:
-    """Local colour and gradients of (n, 64, 64, 3) uint8: mean and SD of Lab on an 8 × 8 grid, and HOG; float32."""
-    rows = []
-    for image in images:
-        lab = rgb2lab(image).reshape(8, 8, 8, 8, 3)
-        grid = [lab.mean((1, 3)).ravel() / 20, lab.std((1, 3)).ravel() / 10]
-        gradients = hog(image, 8, (8, 8), (2, 2), transform_sqrt=True, channel_axis=-1)
-        rows.append(np.concatenate([*grid, 3 * gradients]))
-    return np.asarray(rows, np.float32)
-
-
-@dataclass(frozen=True)
-class PatchDictionary:
-    """k-means centroids of whitened patches; an image is described by how near its patches come to each (Coates & Ng 2011)."""
-
-    mean: torch.Tensor  # (192,)
-    whiten: torch.Tensor  # (192, 192)
-    centroids: torch.Tensor  # (N_PATCHES, 192)
-
-    @classmethod
-    def fit(cls, images: np.ndarray, seed: int = 0) -> PatchDictionary:
-        """From (n, 64, 64, 3) uint8 training pictures."""
-        rng = np.random.default_rng(seed)
-        chosen = images[np.sort(rng.choice(len(images), min(2000, len(images)), replace=False))]
-        patches = _patches(chosen)
-        patches = patches[torch.as_tensor(rng.choice(len(patches), min(100_000, len(patches)), replace=False))]
-        patches = _contrast_normalise(patches)
-        mean = patches.mean(0)
-        values, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
-        whiten = vectors @ torch.diag((values + 0.1).rsqrt()) @ vectors.T
-        points = ((patches - mean) @ whiten).numpy()
-        means = MiniBatchKMeans(N_PATCHES, n_init=1, batch_size=4096, random_state=seed).fit(points)
-        return cls(mean, whiten, torch.as_tensor(means.cluster_centers_, dtype=torch.float32))
-
-    def describe(self, images: np.ndarray, chunk: int = 32) -> np.ndarray:
-        """(n, 64, 64, 3) uint8 -> (n, 5 N_PATCHES) float32: triangle activations averaged over quadrants, and their maxima."""
-        rows = []
-        for k in range(0, len(images), chunk):
-            part = images[k : k + chunk]
-            white = (_contrast_normalise(_patches(part)) - self.mean) @ self.whiten
-            distance = torch.cdist(white, self.centroids)
-            active = (distance.mean(1, keepdim=True) - distance).clamp(min=0)
-            side = int(round((len(active) // len(part)) ** 0.5))
-            maps = active.reshape(len(part), side, side, -1).permute(0, 3, 1, 2)
-            means = torch.nn.functional.adaptive_avg_pool2d(maps, 2)
-            rows.append(torch.cat([means.flatten(1), maps.amax((2, 3))], 1).numpy())
-        return np.concatenate(rows)
-
-
-def _patches(images: np.ndarray) -> torch.Tensor:
-    """(n, 64, 64, 3) uint8 -> (n · positions, 192) float32 patches in raster order."""
-    x = torch.as_tensor(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
-    return torch.nn.functional.unfold(x, PATCH, stride=STRIDE).transpose(1, 2).reshape(-1, 3 * PATCH**2)
-
-
-def _contrast_normalise(patches: torch.Tensor) -> torch.Tensor:
-    centred = patches - patches.mean(1, keepdim=True)
-    return centred / (centred.var(1, keepdim=True) + 0.01).sqrt()
 
 
 @dataclass(frozen=True)
@@ -144,7 +79,7 @@ def fit_encoding(features: np.ndarray, voxels: np.ndarray, alphas: np.ndarray = 
     for part in column_blocks(n_voxels, 1024):
         Y = torch.as_tensor(voxels[:, part] - mean[part])
         best[part] = alphas[loo_r2(spectrum, Y, alphas).argmax(0)]
-        d = shrinkage(spectrum.s, torch.as_tensor(best[part], dtype=torch.float32)) / spectrum.s[:, None]
+        d = shrinkage(spectrum.s, best[part]) / spectrum.s[:, None]
         weights[:, part] = (spectrum.V @ (d * (spectrum.U.T @ Y))).numpy()
     return EncodingModel(standardise, weights, mean, best)
 

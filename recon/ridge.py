@@ -47,14 +47,14 @@ def decompose(X: np.ndarray) -> Spectrum:
     return Spectrum(near, s, far) if wide else Spectrum(far, s, near)
 
 
-def shrinkage(s: torch.Tensor, alphas: torch.Tensor) -> torch.Tensor:
+def shrinkage(s: torch.Tensor, alphas) -> torch.Tensor:
     """s (k,), alphas (t,) -> s²/(s² + α), (k, t)."""
-    return s[:, None] ** 2 / (s[:, None] ** 2 + alphas[None])
+    return s[:, None] ** 2 / (s[:, None] ** 2 + torch.as_tensor(alphas, dtype=s.dtype)[None])
 
 
 def loo_predictions(spectrum: Spectrum, Y: torch.Tensor, alpha: float) -> torch.Tensor:
     """Leave-one-out predictions of centred Y (n, t), closed form: y - (y - ŷ)/(1 - h), h the hat matrix's diagonal."""
-    U, d = spectrum.U, shrinkage(spectrum.s, torch.tensor([alpha]))[:, 0]
+    U, d = spectrum.U, shrinkage(spectrum.s, [alpha])[:, 0]
     hat = (U**2) @ d + 1 / len(U)  # 1/n: the intercept
     return Y - (Y - U @ (d[:, None] * (U.T @ Y))) / (1 - hat)[:, None]
 
@@ -180,7 +180,7 @@ def fit_ridge(X, Y, groups: dict[str, slice], alphas, rank: int, seed: int = 0) 
         for part in column_blocks(columns.stop - columns.start):
             part = slice(columns.start + part.start, columns.start + part.stop)
             block, mean_to[part] = _centred(Y, part)
-            M = shrinkage(s, torch.tensor([chosen[name]], dtype=torch.float32)) * (U.T @ block)
+            M = shrinkage(s, [chosen[name]]) * (U.T @ block)
             second_moment += (M @ M.T).double()
             held_out = loo_predictions(spectrum, block, chosen[name])
             r2[part] = 1 - ((block - held_out) ** 2).sum(0) / (block**2).sum(0).clamp(min=1e-12)
@@ -193,7 +193,7 @@ def fit_ridge(X, Y, groups: dict[str, slice], alphas, rank: int, seed: int = 0) 
 
     up = np.empty((rank, n_targets), np.float32)
     for name, columns in groups.items():
-        d = shrinkage(s, torch.tensor([chosen[name]], dtype=torch.float32))
+        d = shrinkage(s, [chosen[name]])
         for part in column_blocks(columns.stop - columns.start):
             part = slice(columns.start + part.start, columns.start + part.stop)
             up[:, part] = (A.T @ (d * (U.T @ _centred(Y, part)[0]))).numpy()

@@ -112,7 +112,8 @@ def receptive_fields(tuning: Tuning) -> np.ndarray:
     gy = np.exp(-0.5 * ((-degrees - tuning.y[:, None]) / tuning.size[:, None]) ** 2)
     step = SPAN / GRID
     norm = 2 * np.pi * tuning.size**2 / step**2
-    return ((gy[:, :, None] * gx[:, None, :]).reshape(len(gx), -1) / norm[:, None]).astype(np.float32)
+    fields = (gy[:, :, None] * gx[:, None, :]).reshape(len(gx), -1) / norm[:, None]
+    return np.where(fields > 1e-8, fields, 0).astype(np.float32)  # far tails would be denormals: 30 times slower
 
 
 def _gabor_filters() -> torch.Tensor:

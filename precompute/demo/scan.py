@@ -86,26 +86,26 @@ def standardise_sessions(betas: np.ndarray, table: np.ndarray, n_images: dict[st
 
 
 def make_responses(scenes: Path, out: Path, seed: int) -> None:
-    """Scenes -> `cortex`, `truth.npz`, `betas.npy` (int16) and `trials.npy` in `out`."""
+    """Scenes -> `trials.npy`, `betas.npy` (int16) and the truth, `truth.npz`, in `out`."""
     images = {s: open_array(scenes / f"{s}.npy") for s in ("train", "test")}
     labels = {s: load_labels(scenes, s) for s in images}
     cortex = build_cortex(seed)
     tuning = draw_tuning(cortex, seed)
     responses = signals(images, labels, tuning)
     table = _trial_table(len(images["train"]), len(images["test"]), seed)
-    save_array(out / "trials.npy", table)
-    save_array(out / "betas.npy", _scan(table, responses, cortex, tuning, seed))
     with whole_file(out / "truth.npz") as part:
         truth = {f.name: getattr(tuning, f.name) for f in fields(tuning)}
         np.savez(part, signal_test=responses["test"], area=cortex.area, **truth)
+    save_array(out / "trials.npy", table)
+    save_array(out / "betas.npy", _scan(table, responses, cortex, tuning, seed))
 
 
-def make_subject(scenes: Path, out: Path, seed: int) -> None:
-    """Betas and trial table -> `train_voxels.npy` (averaged repeats) and `subject.h5` (geometry, ncsnr, test trials)."""
+def make_subject(scenes: Path, brain: Path, out: Path, seed: int) -> None:
+    """Betas and trial table -> `train_voxels.npy` (averaged repeats) in `brain`, then `out`: geometry, ncsnr, test trials."""
     images = open_array(scenes / "test.npy")
     counts = {"train": len(open_array(scenes / "train.npy")), "test": len(images)}
-    voxels = standardise_sessions(open_array(out / "betas.npy"), open_array(out / "trials.npy"), counts)
-    save_array(out / "train_voxels.npy", voxels["train"].mean(1))
+    voxels = standardise_sessions(open_array(brain / "betas.npy"), open_array(brain / "trials.npy"), counts)
+    save_array(brain / "train_voxels.npy", voxels["train"].mean(1))
     test = Trials(voxels["test"], np.asarray(images), load_labels(scenes, "test"))
     geometry = build_cortex(seed).geometry
-    save_subject(out / "subject.h5", Subject("demo", True, geometry, estimate_ncsnr(voxels["train"]), test))
+    save_subject(out, Subject("demo", True, geometry, estimate_ncsnr(voxels["train"]), test))

@@ -1,0 +1,37 @@
+"""`python -m precompute COMMAND`: the offline half."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def main():
+    """Everything that is computed before the app can show a subject."""
+
+
+@app.command()
+def demo(
+    work: Annotated[Path | None, typer.Option(help="Folder for intermediate files; a rerun resumes there.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the finished bundle.")] = None,
+    smoke: Annotated[bool, typer.Option(help="Everything at toy size, in about a minute; the pictures are bad.")] = False,
+):
+    """Simulated subject: draws scenes, simulates a cortex, trains the VDVAE, fits, scores, writes the bundle."""
+    from precompute.demo.pipeline import SMOKE, Settings, run_demo
+
+    work = work or Path("data/demo-smoke" if smoke else "data/demo")
+    out = out or (work / "bundle" if smoke else Path("assets/demo"))
+    command = "python -m precompute " + " ".join(sys.argv[1:])
+    evaluation = run_demo(work, out, SMOKE if smoke else Settings(), command)
+    print(json.dumps(evaluation, indent=1))
+
+
+if __name__ == "__main__":
+    app()

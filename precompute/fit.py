@@ -1,0 +1,61 @@
+"""Voxels -> latents: ridge and MLP, fitted to training images alone; `python -m precompute demo` runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from recon.files import open_array, save_array, save_json
+from recon.mlp import Training, fit_mlp, validation_r2
+from recon.ridge import fit_ridge
+from recon.vdvae import VDVAE
+
+ALPHAS = np.logspace(1, 7, 13)
+
+
+def layer_groups(vdvae: VDVAE, n_layers: int) -> dict[str, slice]:
+    """One group of columns per stochastic layer, named after its number and resolution."""
+    ends = [vdvae.n_latents(k) for k in range(n_layers + 1)]
+    shapes = vdvae.layer_shapes()
+    return {f"layer {k} ({shapes[k][1]}×{shapes[k][1]})": slice(ends[k], ends[k + 1]) for k in range(n_layers)}
+
+
+def fit(voxels: Path, latents: Path, vdvae: Path, out: Path, n_layers: int, rank: int, training: Training) -> dict:
+    """Writes `ridge.safetensors`, `mlp.safetensors`, R² of training images per latent, and `fit.json`; returns the latter."""
+    X, Y = open_array(voxels), open_array(latents)
+    groups = layer_groups(VDVAE.load(vdvae), n_layers)
+    ridge, report = fit_ridge(X, Y, groups, ALPHAS, rank)
+    ridge.save(out / "ridge.safetensors")
+    save_array(out / "ridge_cv_r2.npy", report.loo_r2)
+
+    basis = ridge.up / np.linalg.norm(ridge.up, axis=1, keepdims=True)
+    mlp, mlp_report = fit_mlp(X, Y, basis, ridge.intercept, training, out)
+    mlp.save(out / "mlp.safetensors")
+    mlp_r2 = validation_r2(Y, mlp, mlp_report)
+    save_array(out / "mlp_cv_r2.npy", mlp_r2)
+
+    per_layer = {name: float(np.nanmean(report.loo_r2[columns])) for name, columns in groups.items()}
+    summary = {
+        "n_images": len(X),
+        "n_voxels": X.shape[1],
+        "n_latents": Y.shape[1],
+        "rank": ridge.up.shape[0],
+        "ridge": {
+            "alphas": report.alphas.tolist(),
+            "chosen_alpha": report.chosen,
+            "loo_r2_curve": report.curve,
+            "loo_r2_mean": float(np.nanmean(report.loo_r2)),
+            "loo_r2_per_layer": per_layer,
+            "variance_kept_by_rank": report.variance_kept,
+        },
+        "mlp": {
+            "training": training.__dict__,
+            "curve_columns": ["epoch", "training loss", "validation R² (variance-weighted)"],
+            "curve": mlp_report.curve,
+            "best_epoch": mlp_report.best_epoch,
+            "validation_r2_mean": float(np.nanmean(mlp_r2)),
+        },
+    }
+    save_json(out / "fit.json", summary)
+    return summary
