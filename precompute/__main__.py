@@ -21,7 +21,9 @@ def main():
 def demo(
     work: Annotated[Path | None, typer.Option(help="Folder for intermediate files; a rerun resumes there.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the finished bundle.")] = None,
-    smoke: Annotated[bool, typer.Option(help="Everything at toy size, in about a minute; the pictures are bad.")] = False,
+    smoke: Annotated[
+        bool, typer.Option(help="Everything at toy size, in about a minute; the pictures are bad.")
+    ] = False,
 ):
     """Simulated subject: draws scenes, simulates a cortex, trains the VDVAE, fits, scores, writes the bundle."""
     from precompute.demo.pipeline import SMOKE, Settings, run_demo

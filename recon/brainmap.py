@@ -55,8 +55,8 @@ def apart(coordinates: np.ndarray, hemisphere: int) -> np.ndarray:
 def surface_payload(geometry: Geometry) -> dict:
     """Both hemispheres of the inflated mesh with voxel indices, and the areas each voxel belongs to.
 
-    Per hemisphere: coordinates (n, 3) "<f4" mm; faces (m, 3) "<u2"; sulcus (n,) "<f4", positive in sulci; voxel (n,) "<i4".
-    areas: names, and members (n_names, n_voxels) "u1". Raises ValueError if a voxel lies outside the mesh.
+    Per hemisphere: coordinates (n, 3) "<f4" mm; faces (m, 3) "<u2"; sulcus (n,) "<f4", positive in sulci; voxel (n,)
+    "<i4". areas: names, and members (n_names, n_voxels) "u1". Raises ValueError if a voxel lies outside the mesh.
     """
     mesh = load_fsaverage(geometry.mesh)["inflated"]
     sulcus = load_fsaverage_data(geometry.mesh, data_type="sulcal")

@@ -1,9 +1,9 @@
 """What the app needs of one subject, in one folder: opened whole and checked, or refused with one sentence.
 
-    manifest.json        name, simulated or not, sizes, evaluation summary, provenance, size and SHA-256 of every other file
-    subject.h5           geometry, ncsnr, test trials          vdvae.safetensors    decoder (and encoder, for the ceiling)
-    ridge.safetensors    low-rank ridge                        mlp.safetensors      MLP
-    voxel_scores.h5      R², r and noise ceiling of every voxel
+manifest.json        name, simulated or not, sizes, evaluation summary, provenance, size and SHA-256 of every other file
+subject.h5           geometry, ncsnr, test trials          vdvae.safetensors    decoder (and encoder, for the ceiling)
+ridge.safetensors    low-rank ridge                        mlp.safetensors      MLP
+voxel_scores.h5      R², r and noise ceiling of every voxel
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recon.encoding import VoxelScores, load_scores
-from recon.files import load_json, save_json
+from recon.files import BadFile, load_json, save_json
 from recon.mlp import MLP
 from recon.ridge import LowRank
-from recon.subject import BadFile, Subject, load_subject
+from recon.subject import Subject, load_subject
 from recon.vdvae import VDVAE
 
 FORMAT, VERSION = "recon-bundle", 1
@@ -62,7 +62,9 @@ def _check_files(folder: Path, manifest: dict) -> None:
                 "(truncated?): fetch or make it again"
             )
         if _digest(path) != expected["sha256"]:
-            raise BadFile(f"bundle {folder}: the content of {name} is not what the manifest lists: fetch or make it again")
+            raise BadFile(
+                f"bundle {folder}: the content of {name} is not what the manifest lists: fetch or make it again"
+            )
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -71,12 +73,18 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         manifest = load_json(folder / "manifest.json")
     except FileNotFoundError:
-        raise BadFile(f"no bundle at {folder}: make one with `python -m precompute demo`, or name another folder") from None
+        raise BadFile(
+            f"no bundle at {folder}: make one with `python -m precompute demo`, or name another folder"
+        ) from None
     except ValueError as error:
-        raise BadFile(f"{folder / 'manifest.json'} is not valid JSON ({error}): fetch or make the bundle again") from error
+        raise BadFile(
+            f"{folder / 'manifest.json'} is not valid JSON ({error}): fetch or make the bundle again"
+        ) from error
     found = manifest.get("format"), manifest.get("version")
     if found != (FORMAT, VERSION):
-        raise BadFile(f"bundle {folder}: expected format {FORMAT!r} version {VERSION}, got {found[0]!r} version {found[1]}")
+        raise BadFile(
+            f"bundle {folder}: expected format {FORMAT!r} version {VERSION}, got {found[0]!r} version {found[1]}"
+        )
     missing = {"name", "simulated", "n_layers", "evaluation", "files"} - manifest.keys()
     if missing or set(FILES) - manifest["files"].keys():
         raise BadFile(f"bundle {folder}: the manifest is incomplete: fetch or make the bundle again")

@@ -12,10 +12,10 @@ import h5py
 import numpy as np
 import torch
 
-from recon.files import whole_file
+from recon.files import BadFile, whole_file
 from recon.regression import Standardiser, r2_per_target
 from recon.ridge import column_blocks, decompose, loo_r2, shrinkage
-from recon.subject import BadFile, open_h5
+from recon.subject import open_h5
 
 VERSION = 1
 ALPHAS = np.logspace(0, 8, 17)

@@ -9,6 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
+
+
+class BadFile(ValueError):
+    """A file that is missing, damaged, of another version, or that disagrees with its neighbours."""
 
 
 @contextmanager
@@ -41,3 +46,18 @@ def save_array(path: Path, array: np.ndarray) -> None:
 def open_array(path: Path) -> np.ndarray:
     """A `.npy` file as a read-only memory map (its header is read, not taken for data)."""
     return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def read_tensors(path: Path, expected_format: str) -> dict[str, np.ndarray]:
+    """All tensors of a safetensors file of the given format. Raises BadFile otherwise."""
+    try:
+        with safe_open(path, framework="numpy") as f:
+            found = (f.metadata() or {}).get("format")
+            tensors = {k: f.get_tensor(k) for k in f.keys()}
+    except FileNotFoundError:
+        raise BadFile(f"{path} is missing: fit it with `python -m precompute`, or restore it") from None
+    except Exception as error:  # safetensors raises its own untyped error on damaged files
+        raise BadFile(f"{path} is not a readable safetensors file (truncated or damaged?): {error}") from error
+    if found != expected_format:
+        raise BadFile(f"{path}: expected format {expected_format!r}, got {found!r}")
+    return tensors

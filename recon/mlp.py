@@ -17,9 +17,8 @@ from safetensors.numpy import save_file
 from torch import nn
 from tqdm import tqdm
 
-from recon.files import whole_file
+from recon.files import read_tensors, whole_file
 from recon.regression import Rescaler, Standardiser, r2_per_target
-from recon.ridge import read_tensors
 
 FORMAT = "recon-mlp-1"
 
@@ -99,7 +98,9 @@ class MLP:
         network = Network(n_voxels, n_out, Training(hidden=len(state["inward.weight"]))).eval()
         network.load_state_dict(state)
         standardise = Standardiser(t["voxel_mean"], t["voxel_sd"])
-        return cls(standardise, network, t["basis"].astype(np.float32), t["intercept"], Rescaler(t["gain"], t["offset"]))
+        return cls(
+            standardise, network, t["basis"].astype(np.float32), t["intercept"], Rescaler(t["gain"], t["offset"])
+        )
 
 
 def _variance_weighted_r2(truth: np.ndarray, predicted: np.ndarray) -> float:
@@ -145,7 +146,9 @@ def fit_network(X, Z, standardise: Standardiser, training: Training, checkpoint:
         network.load_state_dict(saved["network"])
         optimiser.load_state_dict(saved["optimiser"])
         schedule.load_state_dict(saved["schedule"])
-        first, curve, best, best_r2, best_epoch = (saved[k] for k in ("epoch", "curve", "best", "best_r2", "best_epoch"))
+        first, curve, best, best_r2, best_epoch = (
+            saved[k] for k in ("epoch", "curve", "best", "best_r2", "best_epoch")
+        )
 
     bar = tqdm(range(first, training.max_epochs), initial=first, total=training.max_epochs, desc="MLP", mininterval=5)
     for epoch in bar:
@@ -169,7 +172,11 @@ def fit_network(X, Z, standardise: Standardiser, training: Training, checkpoint:
         if r2 > best_r2:
             best_r2, best_epoch = r2, epoch + 1
             best = {k: v.clone() for k, v in network.state_dict().items()}
-        state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
+        state = {
+            "network": network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "schedule": schedule.state_dict(),
+        }
         state |= {"epoch": epoch + 1, "curve": curve, "best": best, "best_r2": best_r2, "best_epoch": best_epoch}
         with whole_file(checkpoint) as part:
             torch.save(state, part)

@@ -32,7 +32,9 @@ class Standardiser:
             raise ValueError(f"expected voxels of shape (n, {len(self.mean)}), got {X.shape}")
         if not np.isfinite(X).all():
             bad = np.flatnonzero(~np.isfinite(X).all(0))
-            raise ValueError(f"expected finite voxels, got NaN or infinity in {len(bad)} of them (first: voxel {bad[0]})")
+            raise ValueError(
+                f"expected finite voxels, got NaN or infinity in {len(bad)} of them (first: voxel {bad[0]})"
+            )
         return (X - self.mean) / self.sd
 
 

@@ -13,12 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from recon.files import whole_file
+from recon.files import read_tensors, whole_file
 from recon.regression import Rescaler, Standardiser
-from recon.subject import BadFile
 
 BLOCK = 2048  # targets at a time
 ALPHA_TARGETS = 256  # targets of each group that vote on its alpha
@@ -107,21 +105,6 @@ class LowRank:
         standardise = Standardiser(t["voxel_mean"], t["voxel_sd"])
         down, up = t["down"].astype(np.float32), t["up"].astype(np.float32)
         return cls(standardise, down, up, t["intercept"], Rescaler(t["gain"], t["offset"]))
-
-
-def read_tensors(path: Path, expected_format: str) -> dict[str, np.ndarray]:
-    """All tensors of a safetensors file of the given format. Raises BadFile otherwise."""
-    try:
-        with safe_open(path, framework="numpy") as f:
-            found = (f.metadata() or {}).get("format")
-            tensors = {k: f.get_tensor(k) for k in f.keys()}
-    except FileNotFoundError:
-        raise BadFile(f"{path} is missing: fit it with `python -m precompute`, or restore it") from None
-    except Exception as error:  # safetensors raises its own untyped error on damaged files
-        raise BadFile(f"{path} is not a readable safetensors file (truncated or damaged?): {error}") from error
-    if found != expected_format:
-        raise BadFile(f"{path}: expected format {expected_format!r}, got {found!r}")
-    return tensors
 
 
 @dataclass(frozen=True)

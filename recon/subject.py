@@ -13,14 +13,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from recon.files import whole_file
+from recon.files import BadFile, whole_file
 
 BETA_SCALE = 300.0
 VERSION = 1
-
-
-class BadFile(ValueError):
-    """A file that is missing, damaged, of another version, or that disagrees with its neighbours."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,9 @@ def open_h5(path: Path, kind: str, version: int) -> h5py.File:
     try:
         f = h5py.File(path, "r")
     except FileNotFoundError:
-        raise BadFile(f"{path} is missing: make it with `python -m precompute`, or restore it from the repository") from None
+        raise BadFile(
+            f"{path} is missing: make it with `python -m precompute`, or restore it from the repository"
+        ) from None
     except OSError as error:
         raise BadFile(f"{path} is not a readable HDF5 file (truncated or damaged?): fetch or make it again") from error
     found = f.attrs.get("format"), f.attrs.get("version")

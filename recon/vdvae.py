@@ -268,9 +268,9 @@ class VDVAE(nn.Module):
         parts = latents.split([int(np.prod(s)) for s in shapes[:n_layers]], dim=1)
         return [p.reshape(-1, *s) for p, s in zip(parts, shapes)]
 
-    def _resume(self, state, first: int, given: list[torch.Tensor], temperature: float, generators):
-        """Runs blocks first… of the decoder: given latents where there are any, then the prior."""
-        for k, block in enumerate(self.decoder.dec_blocks[first:], start=first):
+    def _run(self, state, first: int, stop: int | None, given: list[torch.Tensor], temperature: float, generators):
+        """Runs blocks first…stop-1 of the decoder: given latents where there are any, then the prior."""
+        for k, block in enumerate(self.decoder.dec_blocks[first:stop], start=first):
             mean, logsd, h = block.prior_of(block.enter(state))
             if k < len(given):
                 z = given[k]
@@ -280,17 +280,14 @@ class VDVAE(nn.Module):
                 noise = torch.stack([torch.randn(mean.shape[1:], generator=g) for g in generators])
                 z = mean + temperature * logsd.exp() * noise.to(mean)
             state = block.leave(h, z, state)
-            yield state
+        return state
 
     @torch.inference_mode()
     def output_params(self, latents, temperature: float = 0.0, seeds=None) -> torch.Tensor:
         """Mixture parameters (n, S, S, 10 n_mixtures) of the decoded latents; see `decode`."""
         given = self.unflatten(latents)
         n = given[0].shape[0]
-        generators = _generators(seeds, n)
-        state = None
-        for state in self._resume(self.decoder.start(n), 0, given, temperature, generators):
-            pass
+        state = self._run(self.decoder.start(n), 0, None, given, temperature, _generators(seeds, n))
         return self.decoder.finish(state).permute(0, 2, 3, 1)
 
     def decode(self, latents, temperature: float = 0.0, seeds=None) -> np.ndarray:
@@ -313,12 +310,10 @@ class VDVAE(nn.Module):
         blocks = self.decoder.dec_blocks
         state = self.decoder.start(n)
         for k in range(len(given)):
-            state = next(self._resume(state, k, given, temperature, None))
+            state = self._run(state, k, k + 1, given, temperature, None)
             if k + 1 < len(given) and blocks[k + 1].resolution == blocks[k].resolution:
                 continue
-            final = state
-            for final in self._resume(state, k + 1, given[: k + 1], temperature, _generators(seeds, n)):
-                pass
+            final = self._run(state, k + 1, None, given[: k + 1], temperature, _generators(seeds, n))
             params = self.decoder.finish(final).permute(0, 2, 3, 1)
             yield blocks[k].resolution, dmol_mean(params, self.cfg.n_mixtures)
 

@@ -34,7 +34,7 @@ class Settings:
     seed: int = 0
     n_train: int = 9000
     n_test: int = 300
-    vdvae_steps: int = 5200
+    vdvae_steps: int = 4200
     vdvae: VDVAEConfig = DEMO_CONFIG
     rank: int = 192
     mlp: Training = Training(hidden=384)

@@ -159,7 +159,9 @@ def harbour(b: Brush, h):
     x = -0.02
     while x < 1:
         width, height = b.rng.uniform(0.12, 0.2), b.rng.uniform(0.1, 0.18)
-        tone = b.land(shade([(176, 92, 72), (206, 176, 132), (112, 132, 150)][b.rng.integers(3)], b.rng.uniform(-0.1, 0.1)))
+        tone = b.land(
+            shade([(176, 92, 72), (206, 176, 132), (112, 132, 150)][b.rng.integers(3)], b.rng.uniform(-0.1, 0.1))
+        )
         b.rect(x, h - height, x + width, h + 0.02, (shade(tone, 0.1), shade(tone, -0.15)))
         b.polygon([(x, h - height), (x + width / 2, h - height - 0.05), (x + width, h - height)], shade(tone, -0.35))
         x += width
@@ -206,6 +208,5 @@ def mountains(b: Brush, h):
 
 
 SETTINGS = {
-    painter.__name__: painter
-    for painter in (beach, meadow, forest, city, desert, snow, lake, harbour, sea, mountains)
+    painter.__name__: painter for painter in (beach, meadow, forest, city, desert, snow, lake, harbour, sea, mountains)
 }

@@ -1,9 +1,9 @@
 """The pictures of the demo world, rendered to memory-mapped files.
 
-    data/demo/scenes/train.npy   (n_train, 128, 128, 3) uint8       train.json   labels and captions, one entry a picture
-    data/demo/scenes/test.npy    (n_test, 128, 128, 3) uint8        test.json    the same; `unseen` marks a combination
-                                                                                 of setting, object and light that
-                                                                                 training never shows
+data/demo/scenes/train.npy   (n_train, 128, 128, 3) uint8       train.json   labels and captions, one entry a picture
+data/demo/scenes/test.npy    (n_test, 128, 128, 3) uint8        test.json    the same; `unseen` marks a combination
+                                                                             of setting, object and light that
+                                                                             training never shows
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ def make_scenes(folder: Path, split: str, n: int, seed: int) -> None:
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         images = np.stack(list(pool.map(scenes.render, drawn, chunksize=64)))
     unseen = scenes.unseen_combinations(seed)
-    entries = [
-        scenes.labels(s) | {"captions": scenes.captions(s), "unseen": s.combination in unseen} for s in drawn
-    ]
+    entries = [scenes.labels(s) | {"captions": scenes.captions(s), "unseen": s.combination in unseen} for s in drawn]
     save_array(folder / f"{split}.npy", images)
     save_json(folder / f"{split}.json", entries)
 
