@@ -47,7 +47,7 @@ NOTES = {
 ROWS = {
     "ridge": "Ridge",
     "mlp": "MLP",
-    "ceiling": "Ceiling (own latents)",
+    "ceiling": "Ceiling",
     "shuffled": "Shuffled responses",
 }
 
@@ -139,12 +139,12 @@ def show(page: Page, index: int) -> Iterator[tuple]:
 
 def header(manifest: dict) -> str:
     banner = (
-        '<p class="banner"><b>Simulated subject:</b> the responses come from a model of visual cortex with noise, '
+        '<p class="banner"><b>Simulated subject:</b> the responses come from a model of visual cortex, '
         "not from a person.</p>"
     )
     return (
-        "<header><div><h1>Brain <span>→</span> Image</h1><p>Pictures reconstructed, live, from the fMRI response "
-        f"they evoked. Ridge and MLP never see the picture.</p></div>{banner if manifest['simulated'] else ''}</header>"
+        "<header><div><h1>Brain <span>→</span> Image</h1><p>Pictures reconstructed live from fMRI responses.</p></div>"
+        f"{banner if manifest['simulated'] else ''}</header>"
     )
 
 
@@ -180,7 +180,7 @@ def build(page: Page) -> gr.Blocks:
 
     with gr.Blocks(title="Brain → Image", fill_width=True, analytics_enabled=False) as demo:
         gr.HTML(header(bundle.manifest), apply_default_css=False)
-        with gr.Row(elem_classes="columns"):
+        with gr.Row(elem_classes="columns", equal_height=True):
             with gr.Column(scale=17, min_width=340):
                 picker = gr.HTML(
                     0,
@@ -200,7 +200,7 @@ def build(page: Page) -> gr.Blocks:
                     html_template=page_text("brain.html"),
                     js_on_load=page_text("brain.js"),
                     apply_default_css=False,
-                    head=f'<script src="gradio_api/file={PLOTLY}"></script>',
+                    plotly=f"gradio_api/file={PLOTLY}",
                     server_functions=[brain_data],
                 )
         event = {

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from recon.files import BadFile
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
@@ -31,7 +33,11 @@ def demo(
     work = work or Path("data/demo-smoke" if smoke else "data/demo")
     out = out or (work / "bundle" if smoke else Path("assets/demo"))
     command = "python -m precompute " + " ".join(sys.argv[1:])
-    evaluation = run_demo(work, out, SMOKE if smoke else Settings(), command)
+    try:
+        evaluation = run_demo(work, out, SMOKE if smoke else Settings(), command)
+    except BadFile as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
     print(json.dumps(evaluation, indent=1))
 
 

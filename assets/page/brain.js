@@ -1,4 +1,4 @@
-// The brain view, run once with `element`, `server` and `watch` in scope.
+// The brain view, run once with `element`, `props`, `server` and `watch` in scope.
 // The mesh and the score maps are fetched once; afterwards only `value`, one picture's response map, changes.
 
 const STOPS = {
@@ -217,13 +217,21 @@ function receive() {
   if (state.show === "response") paint();
 }
 
+function loadScript(source) {
+  return new Promise((resolve, reject) => {
+    const script = Object.assign(document.createElement("script"), { src: source, onload: resolve });
+    script.onerror = () => reject(new Error("the plotting library did not load"));
+    document.head.append(script);
+  });
+}
+
 async function start() {
   state.started = true;
   if (!document.createElement("canvas").getContext("webgl")) {
     say("This browser offers no WebGL, so the brain cannot be drawn here; the reconstructions work without it.");
     return;
   }
-  const { surface, maps } = await server.brain_data(null);
+  const [{ surface, maps }] = await Promise.all([server.brain_data(null), loadScript(props.plotly)]);
   const { names, members } = surface.areas;
   const inside = typed(members, Uint8Array);
   const nVoxels = names.length ? inside.length / names.length : 0;

@@ -20,7 +20,7 @@ from precompute.evaluate import evaluate
 from precompute.features import extract_latents
 from precompute.fit import fit
 from recon.bundle import FILES, load_bundle, write_manifest
-from recon.files import load_json, open_array, save_array, save_json
+from recon.files import BadFile, load_json, open_array, save_array, save_json
 from recon.mlp import Training
 from recon.vdvae import VDVAEConfig
 
@@ -66,11 +66,11 @@ def _commit() -> str:
 
 
 def _check_settings(work: Path, settings: Settings) -> None:
-    """A folder holds the outputs of one set of settings. Raises ValueError when they differ."""
+    """A folder holds the outputs of one set of settings. Raises BadFile when they differ."""
     path, wanted = work / "settings.json", asdict(settings)
     wanted["vdvae"]["custom_widths"] = {str(k): v for k, v in settings.vdvae.custom_widths.items()}
     if path.exists() and load_json(path) != wanted:
-        raise ValueError(f"{work} holds the demo with other settings: name another --work folder, or remove this one")
+        raise BadFile(f"{work} holds the demo with other settings: name another --work folder, or remove this one")
     save_json(path, wanted)
 
 

@@ -162,10 +162,8 @@ def test_the_page_fits_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(SECONDS / 2)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    left_edges = page.evaluate(
-        "['.picker', '.cards', '.brain'].map(s => document.querySelector(s).getBoundingClientRect().width)"
-    )
-    assert min(left_edges) > 300
+    width = "selector => document.querySelector(selector).getBoundingClientRect().width"
+    assert min(page.evaluate(width, panel) for panel in (".picker", ".cards", ".brain")) > 300
 
 
 def test_a_browser_without_webgl_is_told_so(browser, address):

@@ -1,0 +1,105 @@
+"""The shipped demo subject against what the simulator knows, and against the numbers that the README gives."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from scipy.stats import spearmanr
+
+from precompute.demo.cortex import build_cortex
+from precompute.demo.forward import EARLY, draw_tuning
+from precompute.demo.world import area_average
+from recon.encoding import noise_ceiling
+from recon.metrics import pixel_correlation, two_way_identification
+from recon.reconstruct import decoded_latents, own_latents
+
+
+@pytest.fixture(scope="module")
+def truth(demo_bundle):
+    cortex = build_cortex(0)
+    assert (cortex.geometry.vertex == demo_bundle.subject.geometry.vertex).all()
+    tuning = draw_tuning(cortex, 0)
+    return cortex.area, tuning.ncsnr, noise_ceiling(tuning.ncsnr, demo_bundle.subject.test.n_repeats) / 100
+
+
+def test_hardly_a_voxel_beats_its_true_ceiling_by_more_than_sampling_error(demo_bundle, truth):
+    _, _, ceiling = truth
+    n = demo_bundle.scores.n_images
+    # a perfect model's r² over n images is uncertain by about 2 r (1 - r²)/√n (delta method on Fisher's z); three of them
+    error = 3 * 2 * np.sqrt(ceiling) * (1 - ceiling) / np.sqrt(n) + 3 / n
+    assert (demo_bundle.scores.r2 <= ceiling + error).mean() >= 0.99
+
+
+def test_null_voxels_have_no_positive_median_r2(demo_bundle, truth):
+    _, ncsnr, _ = truth
+    assert np.median(demo_bundle.scores.r2[ncsnr == 0]) <= 0
+
+
+def test_r2_ranks_early_voxels_as_the_true_ceiling_does(demo_bundle, truth):
+    area, _, ceiling = truth
+    early = np.isin(area, EARLY)
+    assert spearmanr(demo_bundle.scores.r2[early], ceiling[early])[0] >= 0.8
+
+
+def test_every_area_is_explained_at_least_half(demo_bundle, truth):
+    area, ncsnr, ceiling = truth
+    for name in demo_bundle.subject.geometry.rois:
+        here = (area == name) & (ncsnr > 0)
+        assert demo_bundle.scores.r2[here].sum() >= 0.5 * ceiling[here].sum(), name
+
+
+def test_estimated_ncsnr_is_near_the_true_one(demo_bundle, truth):
+    _, ncsnr, _ = truth
+    assert np.abs(demo_bundle.subject.ncsnr - ncsnr)[ncsnr > 0.2].mean() < 0.05
+
+
+@pytest.fixture(scope="module")
+def decoded(demo_bundle):
+    test = demo_bundle.subject.test
+    truth = area_average(test.images, 64)
+    X = test.averaged()
+
+    def pictures(z):
+        return np.concatenate([demo_bundle.vdvae.decode(z[k : k + 50]) for k in range(0, len(z), 50)])
+
+    return truth, {
+        "ridge": pictures(decoded_latents(X, demo_bundle, "ridge")),
+        "mlp": pictures(decoded_latents(X, demo_bundle, "mlp")),
+        "ceiling": pictures(own_latents(truth, demo_bundle)),
+    }
+
+
+def test_pictures_are_identified_and_the_manifest_says_how_well(demo_bundle, decoded):
+    truth, pictures = decoded
+    scores = {k: float(two_way_identification(p, truth).mean()) for k, p in pictures.items()}
+    assert scores["ridge"] >= 0.90 and scores["ceiling"] >= 0.99 and scores["mlp"] >= scores["ridge"] - 0.02
+    for name, row in demo_bundle.manifest["evaluation"]["rows"].items():
+        if name in pictures:
+            assert scores[name] == pytest.approx(row["identification"], abs=0.002)
+            correlation = pixel_correlation(pictures[name], truth).mean()
+            assert correlation == pytest.approx(row["pixel_correlation"], abs=0.002)
+
+
+def test_shuffled_responses_are_at_chance(demo_bundle, decoded):
+    truth, pictures = decoded
+    order = np.random.default_rng(0).permutation(len(truth))
+    other = np.empty_like(order)
+    other[order] = np.roll(order, 1)
+    assert abs(two_way_identification(pictures["ridge"][other], truth).mean() - 0.5) <= 0.05
+    assert abs(demo_bundle.manifest["evaluation"]["rows"]["shuffled"]["identification"] - 0.5) <= 0.05
+
+
+def test_held_out_pictures_look_like_themselves_through_the_vdvae(demo_bundle):
+    images = area_average(demo_bundle.subject.test.images[:60], 64)
+    whole = demo_bundle.vdvae.decode(demo_bundle.vdvae.encode(images))
+    error = ((images.astype(float) - whole) ** 2).mean((1, 2, 3))
+    assert (10 * np.log10(255**2 / error)).mean() >= 24
+
+
+def test_weights_stay_small_and_provenance_is_recorded():
+    files = [p for p in (ROOT / "assets").rglob("*") if p.is_file()]
+    assert max(p.stat().st_size for p in files) < 10e6
+    assert sum(p.stat().st_size for p in files) < 50e6
+    provenance = json.loads((ROOT / "assets" / "demo" / "provenance.json").read_text(encoding="utf-8"))
+    assert {"stages", "settings", "reports"} <= provenance.keys()
