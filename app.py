@@ -25,24 +25,24 @@ import numpy as np
 import plotly
 from PIL import Image
 
-from precompute.demo.world import area_average
 from recon.brainmap import map_payload, response_map, score_maps, surface_payload
 from recon.bundle import Bundle, load_bundle
+from recon.files import BadFile
 from recon.metrics import pixel_correlation
+from recon.pictures import area_average
 from recon.reconstruct import Frame, reconstruct
-from recon.subject import BadFile
 
 HERE = Path(__file__).parent
 PAGE = HERE / "assets" / "page"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 THUMBNAIL, COLUMNS = 64, 20  # side in pixels, thumbnails in a row of the sheet
 CARDS = {  # stage -> source -> card title
-    "vdvae": {"ridge": "Ridge → VDVAE", "mlp": "MLP → VDVAE", "ceiling": "Ceiling: its own latents → VDVAE"},
+    "vdvae": {"ridge": "Ridge → VDVAE", "mlp": "MLP → VDVAE", "ceiling": "Ceiling: own latents → VDVAE"},
 }
 NOTES = {
     "ridge": "from the brain, linear",
     "mlp": "from the brain, non-linear",
-    "ceiling": "no brain: the upper bound",
+    "ceiling": "perfect latents: what no brain can beat",
 }
 ROWS = {
     "ridge": "Ridge",

@@ -86,7 +86,7 @@ def score_maps(scores: VoxelScores) -> dict[str, VoxelMap]:
     return {
         "r2": percent("R²: variance explained", VARIANCE_MAX, 100 * scores.r2),
         "ceiling": percent("Noise ceiling: explainable variance", VARIANCE_MAX, scores.noise_ceiling),
-        "ratio": percent("R² / noise ceiling", 100.0, 100 * scores.r2_over_ceiling),
+        "ratio": percent("R² / noise ceiling", 100.0, scores.r2_over_ceiling),
     }
 
 

@@ -49,9 +49,9 @@ class VoxelScores:
 
     @property
     def r2_over_ceiling(self) -> np.ndarray:
-        """R² as a share of the ceiling; NaN where the ceiling is under 10 %."""
+        """R² in percent of the ceiling; NaN where the ceiling is under 10 %."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(self.noise_ceiling >= MIN_CEILING, 100 * self.r2 / self.noise_ceiling, np.nan)
+            return np.where(self.noise_ceiling >= MIN_CEILING, 100 * self.r2 / (self.noise_ceiling / 100), np.nan)
 
 
 @dataclass(frozen=True)

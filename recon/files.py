@@ -48,16 +48,16 @@ def open_array(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def read_tensors(path: Path, expected_format: str) -> dict[str, np.ndarray]:
-    """All tensors of a safetensors file of the given format. Raises BadFile otherwise."""
+def read_tensors(path: Path, expected_format: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """All tensors and the metadata of a safetensors file of the given format. Raises BadFile otherwise."""
     try:
         with safe_open(path, framework="numpy") as f:
-            found = (f.metadata() or {}).get("format")
+            metadata = f.metadata() or {}
             tensors = {k: f.get_tensor(k) for k in f.keys()}
     except FileNotFoundError:
         raise BadFile(f"{path} is missing: fit it with `python -m precompute`, or restore it") from None
     except Exception as error:  # safetensors raises its own untyped error on damaged files
         raise BadFile(f"{path} is not a readable safetensors file (truncated or damaged?): {error}") from error
-    if found != expected_format:
-        raise BadFile(f"{path}: expected format {expected_format!r}, got {found!r}")
-    return tensors
+    if metadata.get("format") != expected_format:
+        raise BadFile(f"{path}: expected format {expected_format!r}, got {metadata.get('format')!r}")
+    return tensors, metadata

@@ -92,7 +92,7 @@ class MLP:
     @classmethod
     def load(cls, path: Path) -> MLP:
         """Raises BadFile if the file is missing, truncated or holds something else."""
-        t = read_tensors(path, FORMAT)
+        t, _ = read_tensors(path, FORMAT)
         state = {k.removeprefix("network."): torch.tensor(v).float() for k, v in t.items() if k.startswith("network.")}
         n_out, n_voxels = state["linear.weight"].shape
         network = Network(n_voxels, n_out, Training(hidden=len(state["inward.weight"]))).eval()

@@ -101,7 +101,7 @@ class LowRank:
     @classmethod
     def load(cls, path: Path) -> LowRank:
         """Raises BadFile if the file is missing, truncated or holds something else."""
-        t = read_tensors(path, FORMAT)
+        t, _ = read_tensors(path, FORMAT)
         standardise = Standardiser(t["voxel_mean"], t["voxel_sd"])
         down, up = t["down"].astype(np.float32), t["up"].astype(np.float32)
         return cls(standardise, down, up, t["intercept"], Rescaler(t["gain"], t["offset"]))

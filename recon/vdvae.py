@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from recon.files import whole_file
+from recon.files import BadFile, read_tensors, whole_file
+
+FORMAT = "recon-vdvae-1"
 
 
 @dataclass(frozen=True)
@@ -317,23 +318,23 @@ class VDVAE(nn.Module):
             params = self.decoder.finish(final).permute(0, 2, 3, 1)
             yield blocks[k].resolution, dmol_mean(params, self.cfg.n_mixtures)
 
-    def save(self, path: Path, dtype: torch.dtype = torch.float16):
+    def save(self, path: Path, dtype: torch.dtype = torch.float16) -> None:
         """Weights and architecture in one safetensors file."""
         tensors = {k: v.to(dtype).contiguous() for k, v in self.state_dict().items()}
         with whole_file(path) as part:
-            save_file(tensors, part, metadata={"vdvae_config": json.dumps(asdict(self.cfg))})
+            save_file(tensors, part, metadata={"format": FORMAT, "config": json.dumps(asdict(self.cfg))})
 
     @classmethod
     def load(cls, path: Path) -> VDVAE:
-        """Reads what `save` wrote; float32, evaluation mode. Raises ValueError if it is not such a file."""
-        with safe_open(path, framework="pt") as f:
-            if "vdvae_config" not in (f.metadata() or {}):
-                raise ValueError(f"{path} holds no VDVAE: its metadata has no 'vdvae_config'")
-            raw = json.loads(f.metadata()["vdvae_config"])
-            tensors = {k: f.get_tensor(k).float() for k in f.keys()}
+        """Reads what `save` wrote; float32, evaluation mode. Raises BadFile if it is not such a file, whole."""
+        tensors, metadata = read_tensors(path, FORMAT)
+        raw = json.loads(metadata["config"])
         raw["custom_widths"] = {int(k): v for k, v in raw["custom_widths"].items()}
         model = cls(VDVAEConfig(**raw))
-        model.load_state_dict(tensors)
+        try:
+            model.load_state_dict({k: torch.from_numpy(v).float() for k, v in tensors.items()})
+        except RuntimeError as error:
+            raise BadFile(f"{path}: the weights do not fit the configuration they come with: {error}") from error
         return model.eval()
 
 

@@ -9,9 +9,9 @@ from scipy.stats import spearmanr
 
 from precompute.demo.cortex import build_cortex
 from precompute.demo.forward import EARLY, draw_tuning
-from precompute.demo.world import area_average
 from recon.encoding import noise_ceiling
 from recon.metrics import pixel_correlation, two_way_identification
+from recon.pictures import area_average
 from recon.reconstruct import decoded_latents, own_latents
 
 

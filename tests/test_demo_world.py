@@ -12,7 +12,8 @@ from precompute.demo.forward import SPAN, channel_maps, draw_tuning, receptive_f
 from precompute.demo.objects import OBJECTS
 from precompute.demo.scan import standardise_sessions
 from precompute.demo.settings import SETTINGS
-from precompute.demo.world import _draw, area_average
+from precompute.demo.world import _draw
+from recon.pictures import area_average
 
 
 def draw(index, seed=0):

@@ -7,6 +7,7 @@ import pytest
 from conftest import ROOT
 
 from recon.bundle import load_bundle
+from recon.pictures import area_average
 from recon.reconstruct import reconstruct
 
 
@@ -27,8 +28,6 @@ def test_smoke_makes_a_bundle_that_reconstructs(smoke):
     bundle = load_bundle(smoke / "bundle")
     assert bundle.manifest["simulated"]
     test = bundle.subject.test
-    from precompute.demo.world import area_average
-
     frames = list(reconstruct(test.response(0), area_average(test.images[:1], 64)[0], bundle))
     assert frames[-1].last
 

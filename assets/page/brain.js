@@ -30,7 +30,7 @@ const $ = (selector) => element.querySelector(selector);
 const typed = (text, Type) => new Type(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
 const rgb = (hex) => [1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16));
 const css = (colour) => `rgb(${colour.map(Math.round).join(",")})`;
-const state = { show: "response", view: "posterior" };
+const state = { show: "r2", view: "posterior" };
 
 function colourScale(stops) {
   const table = stops.map(rgb);

@@ -22,6 +22,7 @@ from precompute.fit import fit
 from recon.bundle import FILES, load_bundle, write_manifest
 from recon.files import BadFile, load_json, open_array, save_array, save_json
 from recon.mlp import Training
+from recon.pictures import area_average
 from recon.vdvae import VDVAEConfig
 
 N_LAYERS = 11  # of the demo VDVAE's 15 layers: all up to 16 × 16
@@ -77,7 +78,7 @@ def _check_settings(work: Path, settings: Settings) -> None:
 def _resize(work: Path, size: int) -> None:
     for split in ("train", "test"):
         images = open_array(work / "scenes" / f"{split}.npy")
-        parts = [world.area_average(images[k : k + 500], size) for k in range(0, len(images), 500)]
+        parts = [area_average(images[k : k + 500], size) for k in range(0, len(images), 500)]
         save_array(work / "scenes" / f"{split}_{size}.npy", np.concatenate(parts))
 
 
