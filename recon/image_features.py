@@ -64,7 +64,7 @@ class PatchDictionary:
 
 def _patches(images: np.ndarray) -> torch.Tensor:
     """(n, 64, 64, 3) uint8 -> (n · positions, 192) float32 patches in raster order."""
-    x = torch.as_tensor(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
+    x = torch.tensor(images).permute(0, 3, 1, 2).float() / 255
     return torch.nn.functional.unfold(x, PATCH, stride=STRIDE).transpose(1, 2).reshape(-1, 3 * PATCH**2)
 
 
