@@ -37,12 +37,12 @@ PAGE = HERE / "assets" / "page"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 THUMBNAIL, COLUMNS = 64, 20  # side in pixels, thumbnails in a row of the sheet
 CARDS = {  # stage -> source -> card title
-    "vdvae": {"ridge": "Ridge → VDVAE", "mlp": "MLP → VDVAE", "ceiling": "Ceiling: own latents → VDVAE"},
+    "vdvae": {"ridge": "Ridge → VDVAE", "mlp": "MLP → VDVAE", "ceiling": "Ceiling → VDVAE"},
 }
 NOTES = {
     "ridge": "from the brain, linear",
     "mlp": "from the brain, non-linear",
-    "ceiling": "perfect latents: what no brain can beat",
+    "ceiling": "the picture's own latents",
 }
 ROWS = {
     "ridge": "Ridge",
@@ -117,7 +117,8 @@ def picture_view(page: Page, index: int, frame: Frame) -> str:
     """Everything that one frame changes on the page, as one piece of HTML."""
     trials = page.bundle.subject.test
     steps = sorted({shape[1] for shape in page.bundle.vdvae.layer_shapes()[: page.bundle.n_layers]})
-    original = card("original", "Original", "what was shown", trials.images[index], f"<b>picture {index}</b>")
+    seen = f"shown {trials.n_repeats[index]}×, responses averaged"
+    original = card("original", "Original", seen, trials.images[index], f"<b>picture {index}</b>")
     return (
         f'<section class="panel" data-index="{index}" data-last="{str(frame.last).lower()}">'
         f'<div class="cards">{original}{"".join(frame_cards(frame, page.pictures[index]))}</div>'

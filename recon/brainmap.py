@@ -16,7 +16,7 @@ from recon.subject import Geometry
 
 HEMISPHERES = ("left", "right")
 GAP = 12.0  # mm between the hemispheres' medial walls
-VARIANCE_MAX = 80.0  # percent: upper end of the scale that R² and its ceiling share
+VARIANCE_MAX = 60.0  # percent: upper end of the scale that R² and its ceiling share
 RESPONSE_MAX = 2.5  # z-score: end of the response's scale on both sides
 
 

@@ -99,7 +99,7 @@ def test_areas_see_the_contralateral_half_and_ventral_v1_the_upper_field(cortex)
     assert (tuning.x[v1 & left] > -0.01).all() and (tuning.x[v1 & ~left] < 0.01).all()
     from nilearn.datasets import load_fsaverage
 
-    z = load_fsaverage("fsaverage5")["pial"].parts["left"].coordinates[:, 2]
+    z = load_fsaverage("fsaverage5")["inflated"].parts["left"].coordinates[:, 2]
     here = v1 & left & (cortex.eccentricity > 1)
     assert np.corrcoef(z[cortex.geometry.vertex[here]], tuning.y[here])[0, 1] < -0.7
 

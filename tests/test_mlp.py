@@ -20,7 +20,7 @@ def problem(rng, n=600, nonlinear=False):
 
 
 def test_a_linear_map_is_recovered(rng, tmp_path):
-    X, Z = problem(rng)
+    X, Z = problem(rng, 4000)
     _, report = fit_network(X, Z, Standardiser.fit(X), QUICK, tmp_path / "c.pt")
     assert max(r2 for *_, r2 in report.curve) > 0.98
 

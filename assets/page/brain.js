@@ -242,6 +242,7 @@ async function start() {
   buttons("brain-maps", CHOICES, state.show, (name) => { state.show = name; press("brain-maps", name); paint(); });
   buttons("brain-views", Object.fromEntries(Object.entries(VIEWS).map(([k, v]) => [k, v.label])), state.view, look);
   receive();
+  legend();
   const plot = $(".brain-plot");
   plot.addEventListener("pointermove", (event) => { state.pointer = { x: event.clientX, y: event.clientY }; });
   await Plotly.newPlot(plot, state.hemispheres.map(trace), layout(), { displayModeBar: false, responsive: true });

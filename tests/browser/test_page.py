@@ -20,7 +20,7 @@ FLAGS = [
     "--disable-component-update", "--disable-sync", "--no-first-run",
 ]  # fmt: skip
 SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
-PICKS = (5, 17, 40)
+PICKS = (5, 17, 41)
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium")
 
@@ -110,6 +110,7 @@ def wait_for_brain(page):
 
 def test_choosing_a_picture_changes_every_picture_and_the_brain(page, tmp_path):
     wait_for_brain(page)
+    assert "variance explained" in page.inner_text(".brain-scale")
     page.click(".brain-maps [data-name=response]")
     seen, brains = [pixels(page)], [page.evaluate(BRAIN)]
     for index in PICKS:
@@ -126,6 +127,8 @@ def test_choosing_a_picture_changes_every_picture_and_the_brain(page, tmp_path):
     for before, after in zip(seen, seen[1:]):
         for name in before:
             assert np.abs(before[name] - after[name]).max() > 2, f"{name} did not change"
+    page.click(".brain-maps [data-name=r2]")
+    page.wait_for_timeout(1 * SECONDS)
     page.screenshot(path=os.environ.get("SCREENSHOT", tmp_path / "page.png"))
     assert page.errors == []
     assert page.hosts == set()
