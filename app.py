@@ -44,6 +44,7 @@ NOTES = {
     "mlp": "from the brain, non-linear",
     "ceiling": "the picture's own latents",
 }
+ENDED = "() => { document.dispatchEvent(new Event('reconstructed')); }"  # tells the picker, after errors too
 ROWS = {
     "ridge": "Ridge",
     "mlp": "MLP",
@@ -214,7 +215,7 @@ def build(page: Page) -> gr.Blocks:
             "api_visibility": "private",
         }
         demo.load(**event)
-        picker.input(**event, trigger_mode="always_last")
+        picker.input(**event, trigger_mode="multiple").then(js=ENDED)
     return demo.queue(max_size=32)
 
 

@@ -25,11 +25,27 @@ function mark(k) {
   strip.scrollTo({ left: thumbs[k].offsetLeft - strip.clientWidth / 2 + props.side / 2, behavior: "smooth" });
 }
 
-function choose(k) {
-  mark(k);
-  props.value = k;
+// One request at a time: the newest choice waits for the running one to end, those between are dropped.
+let running = false;
+let wanted = null;
+
+function send() {
+  running = true;
+  props.value = wanted;
+  wanted = null;
   trigger("input");
 }
+
+function choose(k) {
+  mark(k);
+  wanted = k;
+  if (!running) send();
+}
+
+document.addEventListener("reconstructed", () => {
+  running = false;
+  if (wanted !== null) send();
+});
 
 const step = (by) => choose((Number(range.value) + by + n) % n);
 range.addEventListener("input", () => mark(Number(range.value)));
