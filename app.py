@@ -215,7 +215,9 @@ def build(page: Page) -> gr.Blocks:
             "api_visibility": "private",
         }
         demo.load(**event)
-        picker.input(**event, trigger_mode="multiple").then(js=ENDED)
+        choice = picker.input(**event, trigger_mode="multiple")
+        choice.success(js=ENDED)
+        choice.failure(js=ENDED)
     return demo.queue(max_size=32)
 
 

@@ -31,11 +31,12 @@ PIXELS = """source => {
     context.drawImage(image, 0, 0, 32, 32);
     return Array.from(context.getImageData(0, 0, 32, 32).data);
 }"""
-CHOOSE = """index => new Promise(resolve => {
+CHOOSE = """index => new Promise((resolve, reject) => {
     const start = performance.now();
     const look = () => {
         const view = document.querySelector("[data-last]");
         if (view.dataset.index == index && view.dataset.last == "true") resolve(performance.now() - start);
+        else if (performance.now() - start > 20000) reject(new Error(`picture ${index} did not appear in 20 s`));
         else requestAnimationFrame(look);
     };
     document.querySelector(`.thumb[data-index="${index}"]`).click();
