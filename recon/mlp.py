@@ -18,7 +18,13 @@ from torch import nn
 from tqdm import tqdm
 
 from recon.files import read_tensors, whole_file
-from recon.regression import Rescaler, Standardiser, r2_per_target
+from recon.regression import (
+    Rescaler,
+    Standardiser,
+    r2_per_target,
+    statistics_from_tensors,
+    statistics_to_tensors,
+)
 
 FORMAT = "recon-mlp-1"
 
@@ -78,14 +84,8 @@ class MLP:
     def save(self, path: Path) -> None:
         """Weights in float16, statistics in float32."""
         tensors = {f"network.{k}": v.numpy().astype(np.float16) for k, v in self.network.state_dict().items()}
-        tensors |= {
-            "basis": self.basis.astype(np.float16),
-            "intercept": self.intercept,
-            "voxel_mean": self.standardise.mean,
-            "voxel_sd": self.standardise.sd,
-            "gain": self.rescale.gain,
-            "offset": self.rescale.offset,
-        }
+        tensors |= {"basis": self.basis.astype(np.float16), "intercept": self.intercept}
+        tensors |= statistics_to_tensors(self.standardise, self.rescale)
         with whole_file(path) as part:
             save_file(tensors, part, metadata={"format": FORMAT})
 
@@ -97,10 +97,8 @@ class MLP:
         n_out, n_voxels = state["linear.weight"].shape
         network = Network(n_voxels, n_out, Training(hidden=len(state["inward.weight"]))).eval()
         network.load_state_dict(state)
-        standardise = Standardiser(t["voxel_mean"], t["voxel_sd"])
-        return cls(
-            standardise, network, t["basis"].astype(np.float32), t["intercept"], Rescaler(t["gain"], t["offset"])
-        )
+        standardise, rescale = statistics_from_tensors(t)
+        return cls(standardise, network, t["basis"].astype(np.float32), t["intercept"], rescale)
 
 
 def _variance_weighted_r2(truth: np.ndarray, predicted: np.ndarray) -> float:

@@ -61,6 +61,22 @@ class Rescaler:
         return Y * self.gain + self.offset
 
 
+def statistics_to_tensors(standardise: Standardiser, rescale: Rescaler) -> dict[str, np.ndarray]:
+    """Both sets of frozen statistics as named float32 tensors for a weights file."""
+    return {
+        "voxel_mean": standardise.mean,
+        "voxel_sd": standardise.sd,
+        "gain": rescale.gain,
+        "offset": rescale.offset,
+    }
+
+
+def statistics_from_tensors(tensors: dict[str, np.ndarray]) -> tuple[Standardiser, Rescaler]:
+    """The reverse of `statistics_to_tensors`; other tensors are ignored."""
+    standardise = Standardiser(tensors["voxel_mean"], tensors["voxel_sd"])
+    return standardise, Rescaler(tensors["gain"], tensors["offset"])
+
+
 def r2_per_target(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """1 - SS_residual / SS_total per column, against the mean of `truth`; (-inf, 1], NaN where `truth` is constant."""
     truth, predicted = (np.asarray(a, np.float64) for a in (truth, predicted))

@@ -16,7 +16,7 @@ import torch
 from safetensors.numpy import save_file
 
 from recon.files import read_tensors, whole_file
-from recon.regression import Rescaler, Standardiser
+from recon.regression import Rescaler, Standardiser, statistics_from_tensors, statistics_to_tensors
 
 BLOCK = 2048  # targets at a time
 ALPHA_TARGETS = 256  # targets of each group that vote on its alpha
@@ -90,11 +90,7 @@ class LowRank:
             "down": self.down.astype(np.float16),
             "up": self.up.astype(np.float16),
             "intercept": self.intercept,
-            "voxel_mean": self.standardise.mean,
-            "voxel_sd": self.standardise.sd,
-            "gain": self.rescale.gain,
-            "offset": self.rescale.offset,
-        }
+        } | statistics_to_tensors(self.standardise, self.rescale)
         with whole_file(path) as part:
             save_file(tensors, part, metadata={"format": FORMAT})
 
@@ -102,9 +98,8 @@ class LowRank:
     def load(cls, path: Path) -> LowRank:
         """Raises BadFile if the file is missing, truncated or holds something else."""
         t, _ = read_tensors(path, FORMAT)
-        standardise = Standardiser(t["voxel_mean"], t["voxel_sd"])
-        down, up = t["down"].astype(np.float32), t["up"].astype(np.float32)
-        return cls(standardise, down, up, t["intercept"], Rescaler(t["gain"], t["offset"]))
+        standardise, rescale = statistics_from_tensors(t)
+        return cls(standardise, t["down"].astype(np.float32), t["up"].astype(np.float32), t["intercept"], rescale)
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,10 @@ import torch
 from conftest import DATA
 from safetensors.torch import load_file
 
+from recon.dmol import dmol_log_likelihood, dmol_mean, dmol_sample
 from recon.vdvae import (
     VDVAE,
     VDVAEConfig,
-    dmol_log_likelihood,
-    dmol_mean,
-    dmol_sample,
     gaussian_kl,
     load_openai,
     parse_blocks,

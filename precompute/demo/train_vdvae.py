@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from recon.dmol import dmol_log_likelihood
 from recon.files import open_array, save_json, whole_file
-from recon.vdvae import VDVAE, VDVAEConfig, dmol_log_likelihood, gaussian_kl
+from recon.vdvae import VDVAE, VDVAEConfig, gaussian_kl
 
 LEARNING_RATE, WEIGHT_DECAY, BATCH = 1e-3, 0.01, 16
 CLIP_NORM, SKIP_NORM = 200.0, 400.0
