@@ -41,7 +41,7 @@ def _shuffled(pictures: np.ndarray, truth: np.ndarray, seed: int) -> dict:
     return {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
 
 
-def evaluate(images: Path, latents: Path, folder: Path, n_layers: int, seed: int, out: Path) -> dict:
+def evaluate(images: Path, latents: Path, folder: Path, seed: int, out: Path) -> dict:
     """`images` (n, 64, 64, 3) and true `latents` of the test set, `folder` with regressors, subject and VDVAE.
 
     Writes `evaluation.json` and `contact_sheet.png` (24 random images) to `out`; returns the evaluation.

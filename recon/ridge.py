@@ -113,8 +113,9 @@ class RidgeReport:
     variance_kept: float  # share of the predictions' variance that the low-rank weights keep
 
 
-def column_blocks(n_targets: int, block: int = BLOCK) -> Iterator[slice]:
-    return (slice(k, min(k + block, n_targets)) for k in range(0, n_targets, block))
+def column_blocks(stop: int, block: int = BLOCK, start: int = 0) -> Iterator[slice]:
+    """Columns start…stop-1 as slices of at most `block`."""
+    return (slice(k, min(k + block, stop)) for k in range(start, stop, block))
 
 
 def _centred(Y, columns) -> tuple[torch.Tensor, np.ndarray]:
@@ -152,29 +153,25 @@ def fit_ridge(X, Y, groups: dict[str, slice], alphas, rank: int, seed: int = 0) 
     alphas = np.asarray(alphas, np.float64)
     curve, chosen = _choose_alphas(spectrum, Y, groups, alphas, seed)
 
+    blocks = [(name, part) for name, g in groups.items() for part in column_blocks(g.stop, start=g.start)]
     second_moment = torch.zeros(len(s), len(s), dtype=torch.float64)
     mean_to, sd_to, mean_from, sd_from, r2 = (np.zeros(n_targets, np.float32) for _ in range(5))
-    for name, columns in groups.items():
-        for part in column_blocks(columns.stop - columns.start):
-            part = slice(columns.start + part.start, columns.start + part.stop)
-            block, mean_to[part] = _centred(Y, part)
-            M = shrinkage(s, [chosen[name]]) * (U.T @ block)
-            second_moment += (M @ M.T).double()
-            held_out = loo_predictions(spectrum, block, chosen[name])
-            r2[part] = 1 - ((block - held_out) ** 2).sum(0) / (block**2).sum(0).clamp(min=1e-12)
-            sd_to[part] = block.std(0)
-            mean_from[part], sd_from[part] = mean_to[part] + held_out.mean(0).numpy(), held_out.std(0)
+    for name, part in blocks:
+        block, mean_to[part] = _centred(Y, part)
+        M = shrinkage(s, [chosen[name]]) * (U.T @ block)
+        second_moment += (M @ M.T).double()
+        held_out = loo_predictions(spectrum, block, chosen[name])
+        r2[part] = 1 - ((block - held_out) ** 2).sum(0) / (block**2).sum(0).clamp(min=1e-12)
+        sd_to[part] = block.std(0)
+        mean_from[part], sd_from[part] = mean_to[part] + held_out.mean(0).numpy(), held_out.std(0)
     values, vectors = torch.linalg.eigh(second_moment)
     rank = min(rank, len(values))
     A = vectors[:, -rank:].flip(1).float()
     kept = float(values[-rank:].sum() / values.sum())
 
     up = np.empty((rank, n_targets), np.float32)
-    for name, columns in groups.items():
-        d = shrinkage(s, [chosen[name]])
-        for part in column_blocks(columns.stop - columns.start):
-            part = slice(columns.start + part.start, columns.start + part.stop)
-            up[:, part] = (A.T @ (d * (U.T @ _centred(Y, part)[0]))).numpy()
+    for name, part in blocks:
+        up[:, part] = (A.T @ (shrinkage(s, [chosen[name]]) * (U.T @ _centred(Y, part)[0]))).numpy()
     unit = np.float32(np.sqrt(n))
     down = ((V / s) @ A).numpy() * unit
     weights = LowRank(standardise, down, up / unit, mean_to, Rescaler.fit(mean_from, sd_from, mean_to, sd_to))

@@ -110,7 +110,7 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
         (
             "evaluate",
             ["evaluation.json"],
-            lambda: evaluate(small["test"], latents["test"], work, N_LAYERS, s.seed, work),
+            lambda: evaluate(small["test"], latents["test"], work, s.seed, work),
         ),
     ]
 
