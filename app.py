@@ -11,46 +11,40 @@ import os
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one picture is too small to share among busy cores
 
-import base64
-import io
 import json
 import sys
+from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
-from html import escape
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
 import plotly
-from PIL import Image
 
 from recon.brainmap import map_payload, response_map, score_maps, surface_payload
 from recon.bundle import Bundle, load_bundle
 from recon.files import BadFile
-from recon.metrics import pixel_correlation
+from recon.lcm import MAX_GUIDANCE, MAX_PROMPT, MAX_STEPS, MIN_STRENGTH, LCMSettings
+from recon.page import COLUMNS, REGRESSOR_NAMES, THUMBNAIL, header, panel, score_table, thumbnail_sheet
 from recon.pictures import area_average
-from recon.reconstruct import Frame, reconstruct
+from recon.reconstruct import Frame, Settings, decode_caption, reconstruct_layout, reconstruct_picture
 
 HERE = Path(__file__).parent
 PAGE = HERE / "assets" / "page"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-THUMBNAIL, COLUMNS = 64, 20  # side in pixels, thumbnails in a row of the sheet
-CARDS = {  # stage -> source -> card title
-    "vdvae": {"ridge": "Ridge → VDVAE", "mlp": "MLP → VDVAE", "ceiling": "Ceiling → VDVAE"},
-}
-NOTES = {
-    "ridge": "from the brain, linear",
-    "mlp": "from the brain, non-linear",
-    "ceiling": "the picture's own latents",
-}
-ENDED = "() => { document.dispatchEvent(new Event('reconstructed')); }"  # tells the picker, after errors too
-ROWS = {
-    "ridge": "Ridge",
-    "mlp": "MLP",
-    "ceiling": "Ceiling",
-    "shuffled": "Shuffled responses",
-}
+KEPT = 64  # pictures whose stage 1 is remembered
+PROMPT_CHOICES = [
+    ("Decoded", "decoded"),
+    ("Caption", "caption"),
+    ("Own", "own"),
+    ("None", "none"),
+    ("⚠ Oracle: knows the answer", "oracle"),
+]
+OWN_PROMPT = "a red boat on the sea at sunset"
+CHANGED = "(...values) => { document.dispatchEvent(new CustomEvent('settings', {detail: values})); }"  # to the picker
+ENDED = "() => { document.dispatchEvent(new Event('reconstructed')); }"  # to the picker, after errors too
+RANDOM_SEED = "() => Math.floor(Math.random() * 1e6)"
 
 
 @dataclass(frozen=True)
@@ -59,112 +53,89 @@ class Page:
 
     bundle: Bundle
     pictures: np.ndarray
+    layouts: OrderedDict[int, Frame] = field(default_factory=OrderedDict)  # stage 1's last frames, newest last
+
+
+@dataclass
+class Visit:
+    """What one browser tab wants and shows; Gradio keeps it, and forgets it some time after the tab is closed."""
+
+    newest: int = 0  # serial number of its newest wish
+    picture: int | None = None  # whose stage 1 and response map it shows
 
 
 def page_text(name: str) -> str:
     return (PAGE / name).read_text(encoding="utf-8")
 
 
-def data_uri(picture: np.ndarray, kind: str) -> str:
-    """(h, w, 3) uint8 -> a data URI; kind "png" or "webp"."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, kind, quality=80, compress_level=3)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+def read_settings(values: list) -> Settings:
+    """The controls' values, in their order -> settings. Raises ValueError."""
+    regressor, steps, guidance, strength, seed, prompt, own = values
+    return Settings(regressor, prompt, own, LCMSettings(steps, guidance, strength, seed))
 
 
-def thumbnail_sheet(pictures: np.ndarray) -> str:
-    """(n, THUMBNAIL, THUMBNAIL, 3) uint8 -> one picture of all, COLUMNS in a row, as a data URI."""
-    rows = -(-len(pictures) // COLUMNS)
-    sheet = np.zeros((rows * COLUMNS, THUMBNAIL, THUMBNAIL, 3), np.uint8)
-    sheet[: len(pictures)] = pictures
-    grid = sheet.reshape(rows, COLUMNS, THUMBNAIL, THUMBNAIL, 3).swapaxes(1, 2)
-    return data_uri(grid.reshape(rows * THUMBNAIL, COLUMNS * THUMBNAIL, 3), "webp")
+def layouts(page: Page, index: int, response: np.ndarray) -> Iterator[Frame]:
+    """Stage 1: all its frames, or only the last of a picture that was there lately."""
+    if index in page.layouts:
+        page.layouts.move_to_end(index)
+        yield page.layouts[index]
+        return
+    for frame in reconstruct_layout(response, page.pictures[index], page.bundle):
+        yield frame
+    page.layouts[index] = frame
+    if len(page.layouts) > KEPT:
+        page.layouts.popitem(last=False)
 
 
-def card(source: str, title: str, note: str, picture: np.ndarray, value: str) -> str:
-    return (
-        f'<figure class="card {source}"><figcaption>{escape(title)}</figcaption>'
-        f'<img src="{data_uri(picture, "png")}" alt="{escape(title)}">'
-        f'<p class="value">{value}</p><p class="note">{escape(note)}</p></figure>'
-    )
+def reconstruct(page: Page, wish: dict, visit: Visit) -> Iterator[tuple]:
+    """(view, response map) once per frame of both stages, the map with stage 1's last; ends early for a newer wish.
+
+    Stage 1 is shown if the picture is another one than before.
+    """
+    bundle, index = page.bundle, wish["index"]
+    response = bundle.subject.test.response(index)
+    settings = read_settings(wish["settings"])
+    rows, similarities = decode_caption(response[None], bundle, settings.regressor)
+    decoded = bundle.captions.captions[rows[0]], similarities[0]
+    shown = bundle, page.pictures[index], wish, settings, decoded
+    moved = visit.picture != index
+    for layout in layouts(page, index, response):
+        if moved:
+            brain = gr.skip()
+            if layout.last:
+                visit.picture, brain = index, json.dumps(map_payload(response_map(response)))
+            yield panel(*shown, layout, None), brain
+            if visit.newest > wish["serial"]:
+                return
+    truth = bundle.subject.test.labels[index]["captions"]
+    for frame in reconstruct_picture(layout.images[settings.regressor], response, truth, bundle, settings):
+        yield panel(*shown, layout, frame), gr.skip()
+        if visit.newest > wish["serial"]:
+            return
 
 
-def frame_cards(frame: Frame, truth: np.ndarray) -> list[str]:
-    """The cards of one frame; truth (S, S, 3)."""
-    cards = []
-    for source, title in CARDS[frame.stage].items():
-        picture = frame.images[source]
-        r = pixel_correlation(picture[None], truth[None])[0]
-        value = f"<b>r = {r:.2f}</b> · {1000 * frame.seconds:.0f} ms".replace("-", "−")
-        cards.append(card(source, title, NOTES[source], picture, value))
-    return cards
-
-
-def truth_line(label: dict) -> str:
-    hint = "Setting, object and light never occur together in training"
-    badge = f'<span class="badge" title="{hint}">unseen combination</span>'
-    return (
-        f'<p class="truth"><span class="tag">truth</span> “{escape(label["captions"][0])}”'
-        f"{badge if label.get('unseen') else ''}</p>"
-    )
-
-
-def progress(step: int, steps: list[int], done: bool) -> str:
-    pills = "".join(f'<i class="{"on" if s <= step else ""}">{s}×{s}</i>' for s in steps)
-    return f'<p class="progress"><span>{"Latents" if done else "Refining"}</span>{pills}</p>'
-
-
-def picture_view(page: Page, index: int, frame: Frame) -> str:
-    """Everything that one frame changes on the page, as one piece of HTML."""
-    trials = page.bundle.subject.test
-    steps = sorted({shape[1] for shape in page.bundle.vdvae.layer_shapes()[: page.bundle.n_layers]})
-    seen = f"shown {trials.n_repeats[index]}×, responses averaged"
-    original = card("original", "Original", seen, trials.images[index], f"<b>picture {index}</b>")
-    return (
-        f'<section class="panel" data-index="{index}" data-last="{str(frame.last).lower()}">'
-        f'<div class="cards">{original}{"".join(frame_cards(frame, page.pictures[index]))}</div>'
-        f'<div class="under">{truth_line(trials.labels[index])}{progress(frame.step, steps, frame.last)}</div>'
-        "</section>"
-    )
-
-
-def show(page: Page, index: int) -> Iterator[tuple]:
-    """Test picture -> (view, response map) once per frame; the map comes with the last. Complaints become messages."""
-    try:
-        response = page.bundle.subject.test.response(index)
-        brain = json.dumps(map_payload(response_map(response)))
-        for frame in reconstruct(response, page.pictures[index], page.bundle):
-            yield picture_view(page, index, frame), brain if frame.last else gr.skip()
-    except (IndexError, ValueError) as error:
-        raise gr.Error(str(error), print_exception=False) from error
-
-
-def header(manifest: dict) -> str:
-    banner = (
-        '<p class="banner"><b>Simulated subject:</b> the responses come from a model of visual cortex, '
-        "not from a person.</p>"
-    )
-    return (
-        "<header><div><h1>Brain <span>→</span> Image</h1><p>Pictures reconstructed live from fMRI responses.</p></div>"
-        f"{banner if manifest['simulated'] else ''}</header>"
-    )
-
-
-def score_table(evaluation: dict) -> str:
-    """Scores over the whole test set; a row without latent scores gets dashes."""
-    rows = []
-    for name, scores in evaluation["rows"].items():
-        latent = evaluation["latent_r2"].get(name)
-        cells = [f"{scores['pixel_correlation']:.2f}", f"{100 * scores['identification']:.1f} %"]
-        cells += [f"{latent[k]:.3f}" for k in ("cv", "test")] if latent else ["–", "–"]
-        cells = "".join(f"<td>{c}</td>" for c in cells).replace("-", "−")
-        rows.append(f'<tr class="{name}"><th>{escape(ROWS.get(name, name))}</th>{cells}</tr>')
-    return (
-        '<section class="panel scores"><table><thead><tr>'
-        f"<th>All {evaluation['n_images']} test pictures</th><th>Pixel correlation</th>"
-        "<th>Identification <small>chance 50 %</small></th><th>Latent R² <small>cross-validated</small></th>"
-        f"<th>Latent R² <small>test</small></th></tr></thead><tbody>{''.join(rows)}</tbody></table></section>"
-    )
+def settings_controls() -> list:
+    """Stage 2's controls, in the order of read_settings; every change of one is told to the picker."""
+    with gr.Row(elem_classes="controls"):
+        lcm = LCMSettings()
+        steps = gr.Slider(1, MAX_STEPS, lcm.steps, step=1, label="LCM steps", buttons=[])
+        guidance = gr.Slider(1, MAX_GUIDANCE, lcm.guidance, step=0.1, label="Guidance", buttons=[])
+        strength = gr.Slider(MIN_STRENGTH, 1, lcm.strength, step=0.05, label="Strength", buttons=[])
+        seed = gr.Number(lcm.seed, label="Seed", elem_classes="seed")
+        random_seed = gr.Button("Random seed", elem_classes="random-seed")
+        choices = [(name, key) for key, name in REGRESSOR_NAMES.items()]
+        regressor = gr.Radio(choices, value="mlp", label="Stage 1")
+        prompt = gr.Radio(PROMPT_CHOICES, value="decoded", label="Prompt", elem_classes="prompt")
+        own = gr.Textbox(OWN_PROMPT, label="Own prompt", max_length=MAX_PROMPT, elem_classes="own")
+    controls = [regressor, steps, guidance, strength, seed, prompt, own]
+    told = {"fn": None, "inputs": controls, "js": CHANGED}
+    for control in (regressor, steps, guidance, strength, prompt):
+        control.input(**told)
+    for control in (seed, own):
+        control.submit(**told)
+        control.blur(**told)
+    random_seed.click(None, None, seed, js=RANDOM_SEED).then(**told)
+    return controls
 
 
 def build(page: Page) -> gr.Blocks:
@@ -177,15 +148,22 @@ def build(page: Page) -> gr.Blocks:
     def brain_data(_) -> dict:
         return brain_static
 
-    def choose(index) -> Iterator[tuple]:
-        yield from show(page, int(index))
+    def run(wish: dict, visit: Visit) -> Iterator[tuple]:
+        try:
+            yield from reconstruct(page, wish, visit)
+        except (IndexError, ValueError) as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    def announce(wish: dict, visit: Visit) -> None:
+        visit.newest = max(visit.newest, wish["serial"])
 
     with gr.Blocks(title="Brain → Image", fill_width=True, analytics_enabled=False) as demo:
-        gr.HTML(header(bundle.manifest), apply_default_css=False)
+        visit = gr.State(Visit())
+        gr.HTML(header(bundle.manifest["simulated"]), apply_default_css=False)
         with gr.Row(elem_classes="columns", equal_height=True):
-            with gr.Column(scale=17, min_width=340):
+            with gr.Column(scale=19, min_width=340):
                 picker = gr.HTML(
-                    0,
+                    {"index": 0, "serial": 0},
                     html_template=page_text("picker.html"),
                     js_on_load=page_text("picker.js"),
                     apply_default_css=False,
@@ -195,7 +173,7 @@ def build(page: Page) -> gr.Blocks:
                     sheet=thumbnail_sheet(area_average(bundle.subject.test.images, THUMBNAIL)),
                 )
                 view = gr.HTML('<section class="panel waiting">Reconstructing …</section>', apply_default_css=False)
-                gr.HTML(score_table(bundle.manifest["evaluation"]), apply_default_css=False)
+                controls = settings_controls()
             with gr.Column(scale=10, min_width=340):
                 brain = gr.HTML(
                     "",
@@ -205,19 +183,21 @@ def build(page: Page) -> gr.Blocks:
                     plotly=f"gradio_api/file={PLOTLY}",
                     server_functions=[brain_data],
                 )
-        event = {
-            "fn": choose,
-            "inputs": picker,
-            "outputs": [view, brain],
-            "show_progress": "hidden",
-            "concurrency_id": "reconstruct",
-            "concurrency_limit": 1,
-            "api_visibility": "private",
-        }
-        demo.load(**event)
-        choice = picker.input(**event, trigger_mode="multiple")
-        choice.success(js=ENDED)
-        choice.failure(js=ENDED)
+        gr.HTML(score_table(bundle.manifest["evaluation"]), apply_default_css=False)
+        picker.value["settings"] = [control.value for control in controls]
+        wish = {"inputs": [picker, visit], "show_progress": "hidden", "api_visibility": "private"}
+        running = gr.on(
+            [demo.load, picker.input],
+            run,
+            outputs=[view, brain],
+            trigger_mode="multiple",
+            concurrency_id="reconstruct",
+            concurrency_limit=1,
+            **wish,
+        )
+        running.success(js=ENDED)
+        running.failure(js=ENDED)
+        picker.stop(announce, queue=False, trigger_mode="multiple", **wish)
     return demo.queue(max_size=32)
 
 

@@ -1,4 +1,4 @@
-"""Scores stage 1 on the test images and draws the contact sheet; `python -m precompute demo` runs it."""
+"""Scores both stages on the test images and draws the contact sheets; `python -m precompute demo` runs it."""
 
 from __future__ import annotations
 
@@ -6,78 +6,154 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from transformers import CLIPVisionModelWithProjection
 
-from recon.files import open_array, save_json, whole_file
+from recon.bundle import REGRESSORS, Bundle, open_parts
+from recon.clip import image_embeddings
+from recon.files import load_json, open_array, save_json, whole_file
+from recon.lcm import LCMSettings, refine
 from recon.metrics import pixel_correlation, two_way_identification
-from recon.mlp import MLP
+from recon.pictures import area_average
+from recon.reconstruct import Settings, decode_caption, decoded, prompt_embeddings
 from recon.regression import r2_per_target
-from recon.ridge import LowRank
-from recon.subject import load_subject
-from recon.vdvae import VDVAE
 
-N_SHUFFLES = 20
-
-
-def _decode(vdvae: VDVAE, latents: np.ndarray, batch: int = 64) -> np.ndarray:
-    return np.concatenate([vdvae.decode(latents[k : k + batch]) for k in range(0, len(latents), batch)])
+N_SHUFFLES, N_SHEET = 20, 24
+SHEET_STEPS = (1, 2, 4, 8)
+ATTRIBUTES = ("setting", "light", "object", "colour")
 
 
-def _scores(pictures: np.ndarray, truth: np.ndarray) -> dict:
-    return {
-        "pixel_correlation": float(pixel_correlation(pictures, truth).mean()),
-        "identification": float(two_way_identification(pictures, truth).mean()),
-    }
+def decode_layouts(bundle: Bundle, latents: np.ndarray, batch: int = 64) -> np.ndarray:
+    """Stage 1: (n, n_latents) -> (n, S, S, 3) uint8."""
+    return np.concatenate([bundle.vdvae.decode(latents[k : k + batch]) for k in range(0, len(latents), batch)])
 
 
-def _shuffled(pictures: np.ndarray, truth: np.ndarray, seed: int) -> dict:
-    """Every picture judged as the reconstruction of another image: the mean over N_SHUFFLES cyclic shifts of a random order."""
+def refine_all(
+    bundle: Bundle, layouts: np.ndarray, prompts: np.ndarray, settings: LCMSettings, batch: int = 20
+) -> np.ndarray:
+    """Stage 2: the last step's pictures (n, S, S, 3) uint8; the seed of picture k is settings.seed + k."""
+    pictures = []
+    for k in range(0, len(layouts), batch):
+        part = slice(k, min(k + batch, len(layouts)))
+        seeds = range(settings.seed + part.start, settings.seed + part.stop)
+        *_, last = refine(bundle.diffusion, layouts[part], prompts[part], settings, seeds)
+        pictures.append(last.images)
+    return np.concatenate(pictures)
+
+
+def wrong_partners(n: int, seed: int) -> list[np.ndarray]:
+    """N_SHUFFLES ways to give each of n images another image's response: cyclic shifts of random orders."""
     rng = np.random.default_rng((seed, 50))
-    runs = []
+    partners = []
     for _ in range(N_SHUFFLES):
-        order = rng.permutation(len(truth))
+        order = rng.permutation(n)
         other = np.empty_like(order)
         other[order] = np.roll(order, 1)
-        runs.append(_scores(pictures[other], truth))
-    return {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
+        partners.append(other)
+    return partners
 
 
-def evaluate(images: Path, latents: Path, folder: Path, seed: int, out: Path) -> dict:
-    """`images` (n, 64, 64, 3) and true `latents` of the test set, `folder` with regressors, subject and VDVAE.
+class Judge:
+    """Scores pictures against the test images: pixels at the VDVAE's size, identification also by CLIP's image embedding."""
 
-    Writes `evaluation.json` and `contact_sheet.png` (24 random images) to `out`; returns the evaluation.
+    def __init__(self, images: np.ndarray, size: int, vision: CLIPVisionModelWithProjection):
+        self.size, self.vision = size, vision
+        self.truth, self.embeddings = area_average(images, size), image_embeddings(vision, images)
+
+    def rows(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pictures (n, S, S, 3) at the size of the pixel scores, and their embeddings (n, d)."""
+        small = pictures if pictures.shape[1] == self.size else area_average(pictures, self.size)
+        return small, image_embeddings(self.vision, pictures)
+
+    def score(self, small: np.ndarray, embeddings: np.ndarray) -> dict[str, float]:
+        return {
+            "pixel_correlation": float(pixel_correlation(small, self.truth).mean()),
+            "identification": float(two_way_identification(small, self.truth).mean()),
+            "clip_identification": float(two_way_identification(embeddings, self.embeddings).mean()),
+        }
+
+    def table(self, kinds: dict[str, np.ndarray], seed: int) -> dict[str, dict[str, float]]:
+        """Scores of each kind of picture; "shuffled": ridge's pictures judged as those of other images."""
+        rows = {name: self.rows(pictures) for name, pictures in kinds.items()}
+        table = {name: self.score(*row) for name, row in rows.items()}
+        runs = [self.score(*(r[other] for r in rows["ridge"])) for other in wrong_partners(len(self.truth), seed)]
+        return table | {"shuffled": {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}}
+
+
+def caption_scores(bundle: Bundle, X: np.ndarray, labels: list[dict], training: list[dict], seed: int) -> dict:
+    """In what share of test images the nearest training picture has the right setting, light, object, colour.
+
+    "shuffled": ridge's captions for other images. `training` are the labels of the rows of the caption index.
     """
-    vdvae = VDVAE.load(folder / "vdvae.safetensors")
-    test = load_subject(folder / "subject.h5").test
-    truth, own = np.asarray(open_array(images)), np.asarray(open_array(latents))
-    X = test.averaged()
-    decoded, latent_r2, raw = {}, {}, {}
-    for name, kind in (("ridge", LowRank), ("mlp", MLP)):
-        model = kind.load(folder / f"{name}.safetensors")
-        predicted = model.predict(X)
-        cv = float(np.nanmean(open_array(folder / f"{name}_cv_r2.npy")))
-        latent_r2[name] = {"cv": cv, "test": float(np.nanmean(r2_per_target(own, predicted)))}
-        decoded[name] = _decode(vdvae, model.rescale(predicted))
-        raw[name] = _scores(_decode(vdvae, predicted), truth)
-    decoded["ceiling"] = _decode(vdvae, own)
-    rows = {name: _scores(pictures, truth) for name, pictures in decoded.items()}
-    rows["shuffled"] = _shuffled(decoded["ridge"], truth, seed)
+
+    def right(rows) -> dict[str, float]:
+        return {a: float(np.mean([training[k][a] == e[a] for k, e in zip(rows, labels)])) for a in ATTRIBUTES}
+
+    found = {name: decode_caption(X, bundle, name)[0] for name in REGRESSORS}
+    runs = [right(found["ridge"][other]) for other in wrong_partners(len(X), seed)]
+    shuffled = {a: float(np.mean([run[a] for run in runs])) for a in ATTRIBUTES}
+    return {name: right(rows) for name, rows in found.items()} | {"shuffled": shuffled}
+
+
+def evaluate(
+    images: Path, latents: Path, training_labels: Path, folder: Path, clip: Path, n_layers: int, seed: int
+) -> dict:
+    """`images` (n, 128, 128, 3), true `latents`, and in `folder` all parts of the bundle.
+
+    Writes `evaluation.json`, `contact_sheet.png` (stage 1) and `stage2_sheet.jpg` to `folder`; returns the evaluation.
+    """
+    bundle = open_parts(folder, {"n_layers": n_layers})
+    vision = CLIPVisionModelWithProjection.from_pretrained(clip).eval()
+    pictures, own = np.asarray(open_array(images)), np.asarray(open_array(latents))
+    test = bundle.subject.test
+    X, captions = test.averaged(), [e["captions"] for e in test.labels]
+    judge = Judge(pictures, bundle.vdvae.cfg.image_size, vision)
+
+    latent_r2 = {}
+    for name, model in bundle.regressors["latents"].items():
+        cv = float(np.nanmean(open_array(folder / f"latents_{name}_cv_r2.npy")))
+        latent_r2[name] = {"cv": cv, "test": float(np.nanmean(r2_per_target(own, model.predict(X))))}
+    layouts = {name: decode_layouts(bundle, decoded("latents", X, bundle, name)) for name in REGRESSORS}
+    layouts["ceiling"] = decode_layouts(bundle, own)
+    prompts = {name: prompt_embeddings(X, captions, bundle, Settings(regressor=name)) for name in REGRESSORS}
+    prompts["ceiling"] = prompt_embeddings(X, captions, bundle, Settings(prompt="oracle"))
+    default = LCMSettings()
+    refined = {name: refine_all(bundle, layouts[name], prompts[name], default) for name in layouts}
+
     unseen = np.array([bool(e.get("unseen")) for e in test.labels])
     evaluation = {
-        "n_images": len(truth),
+        "n_images": len(pictures),
         "n_unseen": int(unseen.sum()),
-        "rows": rows,
-        "without_rescaling": raw,
-        "ridge_unseen_identification": float(two_way_identification(decoded["ridge"], truth)[unseen].mean()),
+        "settings": default.__dict__,
+        "rows": {"vdvae": judge.table(layouts, seed), "lcm": judge.table(refined, seed)},
+        "captions": caption_scores(bundle, X, test.labels, load_json(training_labels), seed),
         "latent_r2": latent_r2,
     }
-    save_json(out / "evaluation.json", evaluation)
-    chosen = np.sort(np.random.default_rng((seed, 51)).choice(len(truth), min(24, len(truth)), replace=False))
-    contact_sheet([truth, decoded["ceiling"], decoded["ridge"], decoded["mlp"]], chosen, out / "contact_sheet.png")
+    save_json(folder / "evaluation.json", evaluation)
+
+    chosen = np.sort(
+        np.random.default_rng((seed, 51)).choice(len(pictures), min(N_SHEET, len(pictures)), replace=False)
+    )
+    contact_sheet(
+        [judge.truth, layouts["ceiling"], layouts["ridge"], layouts["mlp"]], chosen, folder / "contact_sheet.png", 2
+    )
+    by_steps = [
+        refine_all(bundle, layouts["ridge"][chosen], prompts["ridge"][chosen], LCMSettings(steps))
+        for steps in SHEET_STEPS
+    ]
+    ceiling = refine_all(bundle, layouts["ceiling"][chosen], prompts["ceiling"][chosen], default)
+    side = bundle.diffusion.size
+    kinds = [area_average(pictures[chosen], side), enlarge(layouts["ridge"][chosen], side), *by_steps, ceiling]
+    contact_sheet(kinds, np.arange(len(chosen)), folder / "stage2_sheet.jpg", 1)
     return evaluation
 
 
-def contact_sheet(kinds: list[np.ndarray], chosen: np.ndarray, path: Path, columns: int = 12) -> None:
-    """One column an image; the kinds of picture stacked; as many bands as `chosen` needs."""
+def enlarge(images: np.ndarray, side: int) -> np.ndarray:
+    """(n, S, S, 3) uint8 -> (n, side, side, 3) uint8, bicubic."""
+    return np.stack([np.asarray(Image.fromarray(x).resize((side, side), Image.Resampling.BICUBIC)) for x in images])
+
+
+def contact_sheet(kinds: list[np.ndarray], chosen: np.ndarray, path: Path, scale: int, columns: int = 12) -> None:
+    """One column an image; the kinds of picture stacked; as many bands as `chosen` needs; enlarged `scale` times."""
     bands = []
     for k in range(0, len(chosen), columns):
         part = [np.concatenate(list(kind[chosen[k : k + columns]]), axis=1) for kind in kinds]
@@ -87,4 +163,4 @@ def contact_sheet(kinds: list[np.ndarray], chosen: np.ndarray, path: Path, colum
     padded = [np.pad(b, ((0, 0), (0, width - b.shape[1]), (0, 0)), constant_values=255) for b in bands]
     sheet = Image.fromarray(np.concatenate(padded))
     with whole_file(path) as part:
-        sheet.resize((sheet.width * 2, sheet.height * 2), Image.Resampling.BICUBIC).save(part)
+        sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.BICUBIC).save(part, quality=88)

@@ -1,4 +1,7 @@
-"""Voxels -> latents: ridge and MLP, fitted to training images alone; `python -m precompute demo` runs it."""
+"""Voxels -> latents, prompt embedding, image embedding: ridge and MLP, fitted to training images alone.
+
+`python -m precompute demo` runs it.
+"""
 
 from __future__ import annotations
 
@@ -21,32 +24,38 @@ def layer_groups(vdvae: VDVAE, n_layers: int) -> dict[str, slice]:
     return {f"layer {k} ({shapes[k][1]}×{shapes[k][1]})": slice(ends[k], ends[k + 1]) for k in range(n_layers)}
 
 
-def fit(voxels: Path, latents: Path, vdvae: Path, out: Path, n_layers: int, rank: int, training: Training) -> dict:
-    """Writes `ridge.safetensors`, `mlp.safetensors`, R² of training images per latent, and `fit.json`; returns the latter."""
-    X, Y = open_array(voxels), open_array(latents)
-    groups = layer_groups(VDVAE.load(vdvae), n_layers)
+def fit(
+    target: str, voxels: Path, targets: Path, groups: dict[str, slice], out: Path, rank: int, training: Training
+) -> dict:
+    """Writes `TARGET_ridge.safetensors`, `TARGET_mlp.safetensors`, R² of training images per column, and `TARGET_fit.json`.
+
+    `targets` (n, n_targets); the columns of one of `groups` share ridge's alpha. Returns what the JSON file holds.
+    """
+    X, Y = open_array(voxels), open_array(targets)
     ridge, report = fit_ridge(X, Y, groups, ALPHAS, rank)
-    ridge.save(out / "ridge.safetensors")
-    save_array(out / "ridge_cv_r2.npy", report.loo_r2)
+    ridge.save(out / f"{target}_ridge.safetensors")
+    save_array(out / f"{target}_ridge_cv_r2.npy", report.loo_r2)
 
     basis = ridge.up / np.linalg.norm(ridge.up, axis=1, keepdims=True)
-    mlp, mlp_report = fit_mlp(X, Y, basis, ridge.intercept, training, out)
-    mlp.save(out / "mlp.safetensors")
+    work = out / f"{target}_mlp"  # of the projected targets and the checkpoint
+    work.mkdir(exist_ok=True)
+    mlp, mlp_report = fit_mlp(X, Y, basis, ridge.intercept, training, work)
+    mlp.save(out / f"{target}_mlp.safetensors")
     mlp_r2 = validation_r2(Y, mlp, mlp_report)
-    save_array(out / "mlp_cv_r2.npy", mlp_r2)
+    save_array(out / f"{target}_mlp_cv_r2.npy", mlp_r2)
 
-    per_layer = {name: float(np.nanmean(report.loo_r2[columns])) for name, columns in groups.items()}
+    per_group = {name: float(np.nanmean(report.loo_r2[columns])) for name, columns in groups.items()}
     summary = {
         "n_images": len(X),
         "n_voxels": X.shape[1],
-        "n_latents": Y.shape[1],
+        "n_targets": Y.shape[1],
         "rank": ridge.up.shape[0],
         "ridge": {
             "alphas": report.alphas.tolist(),
             "chosen_alpha": report.chosen,
             "loo_r2_curve": report.curve,
             "loo_r2_mean": float(np.nanmean(report.loo_r2)),
-            "loo_r2_per_layer": per_layer,
+            "loo_r2_per_group": per_group,
             "variance_kept_by_rank": report.variance_kept,
         },
         "mlp": {
@@ -57,5 +66,5 @@ def fit(voxels: Path, latents: Path, vdvae: Path, out: Path, n_layers: int, rank
             "validation_r2_mean": float(np.nanmean(mlp_r2)),
         },
     }
-    save_json(out / "fit.json", summary)
+    save_json(out / f"{target}_fit.json", summary)
     return summary

@@ -1,9 +1,11 @@
 """What the app needs of one subject, in one folder: opened whole and checked, or refused with one sentence.
 
-manifest.json        name, simulated or not, sizes, evaluation summary, provenance, size and SHA-256 of every other file
-subject.h5           geometry, ncsnr, test trials          vdvae.safetensors    decoder (and encoder, for the ceiling)
-ridge.safetensors    low-rank ridge                        mlp.safetensors      MLP
-voxel_scores.h5      R², r and noise ceiling of every voxel
+manifest.json        name, simulated or not, sizes, evaluation summary, size and SHA-256 of every other file
+subject.h5           geometry, ncsnr, test trials          voxel_scores.h5      R², r and noise ceiling of every voxel
+vdvae.safetensors    stage 1's decoder (and encoder, for the ceiling)
+diffusion/           stage 2's pipeline, in diffusers' layout     lcm_lora.safetensors    its LCM-LoRA
+captions.h5          training captions, and where CLIP puts their pictures
+TARGET_ridge.safetensors, TARGET_mlp.safetensors    voxels -> VDVAE latents, prompt embedding, image embedding
 """
 
 from __future__ import annotations
@@ -12,24 +14,51 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from recon.clip import CaptionIndex
 from recon.encoding import VoxelScores, load_scores
 from recon.files import BadFile, load_json, save_json
+from recon.lcm import Diffusion, load_diffusion
 from recon.mlp import MLP
 from recon.ridge import LowRank
 from recon.subject import Subject, load_subject
 from recon.vdvae import VDVAE
 
-FORMAT, VERSION = "recon-bundle", 1
-FILES = ("subject.h5", "vdvae.safetensors", "ridge.safetensors", "mlp.safetensors", "voxel_scores.h5")
+FORMAT, VERSION = "recon-bundle", 2
+TARGETS, REGRESSORS = ("latents", "prompt", "image"), {"ridge": LowRank, "mlp": MLP}
+PIPELINE = (
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "tokenizer/tokenizer.json",
+    "tokenizer/tokenizer_config.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+)
+FILES = (
+    "subject.h5",
+    "voxel_scores.h5",
+    "vdvae.safetensors",
+    "lcm_lora.safetensors",
+    "captions.h5",
+    *(f"diffusion/{name}" for name in PIPELINE),
+    *(f"{target}_{regressor}.safetensors" for target in TARGETS for regressor in REGRESSORS),
+)
 
 
 @dataclass(frozen=True)
 class Bundle:
     manifest: dict
     subject: Subject
-    vdvae: VDVAE
-    regressors: dict[str, LowRank | MLP]  # "ridge", "mlp"
     scores: VoxelScores
+    vdvae: VDVAE
+    diffusion: Diffusion
+    captions: CaptionIndex
+    regressors: dict[str, dict[str, LowRank | MLP]]  # target -> "ridge", "mlp"
 
     @property
     def n_layers(self) -> int:
@@ -89,12 +118,22 @@ def load_bundle(folder: Path) -> Bundle:
     if missing or set(FILES) - manifest["files"].keys():
         raise BadFile(f"bundle {folder}: the manifest is incomplete: fetch or make the bundle again")
     _check_files(folder, manifest)
+    return open_parts(folder, manifest)
+
+
+def open_parts(folder: Path, manifest: dict) -> Bundle:
+    """The parts of a bundle in `folder`, checked against one another but not against digests. Raises BadFile."""
     bundle = Bundle(
         manifest=manifest,
         subject=load_subject(folder / "subject.h5"),
-        vdvae=VDVAE.load(folder / "vdvae.safetensors"),
-        regressors={"ridge": LowRank.load(folder / "ridge.safetensors"), "mlp": MLP.load(folder / "mlp.safetensors")},
         scores=load_scores(folder / "voxel_scores.h5"),
+        vdvae=VDVAE.load(folder / "vdvae.safetensors"),
+        diffusion=load_diffusion(folder / "diffusion", folder / "lcm_lora.safetensors"),
+        captions=CaptionIndex.load(folder / "captions.h5"),
+        regressors={
+            target: {name: kind.load(folder / f"{target}_{name}.safetensors") for name, kind in REGRESSORS.items()}
+            for target in TARGETS
+        },
     )
     _check_sizes(folder, bundle)
     return bundle
@@ -102,13 +141,18 @@ def load_bundle(folder: Path) -> Bundle:
 
 def _check_sizes(folder: Path, bundle: Bundle) -> None:
     n_voxels = bundle.subject.geometry.n_voxels
-    n_latents = bundle.vdvae.n_latents(bundle.n_layers)
-    for name, regressor in bundle.regressors.items():
-        got = len(regressor.standardise.mean), len(regressor.intercept)
-        if got != (n_voxels, n_latents):
-            raise BadFile(
-                f"bundle {folder}: the subject has {n_voxels} voxels and the VDVAE {n_latents} latents, "
-                f"but the {name} weights were fitted to {got[0]} voxels and {got[1]} latents"
-            )
+    n_targets = {
+        "latents": bundle.vdvae.n_latents(bundle.n_layers),
+        "prompt": int(np.prod(bundle.diffusion.prompt_shape)),
+        "image": bundle.captions.embeddings.shape[1],
+    }
+    for target, regressors in bundle.regressors.items():
+        for name, regressor in regressors.items():
+            got = len(regressor.standardise.mean), len(regressor.intercept)
+            if got != (n_voxels, n_targets[target]):
+                raise BadFile(
+                    f"bundle {folder}: the subject has {n_voxels} voxels and its decoders take {n_targets[target]} "
+                    f"{target} numbers, but {target}_{name} was fitted to {got[0]} voxels and {got[1]} numbers"
+                )
     if len(bundle.scores.r2) != n_voxels:
         raise BadFile(f"bundle {folder}: {n_voxels} voxels, but voxel scores of {len(bundle.scores.r2)}")

@@ -1,32 +1,58 @@
-"""The live path: one brain response -> latents -> pictures, coarse to fine. The only place where the stages meet."""
+"""The live path: one brain response -> latents -> layout -> picture, step by step. The only place where the stages meet."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from recon.bundle import Bundle
+from recon.bundle import REGRESSORS, Bundle
+from recon.lcm import LCMSettings, refine
 
-STAGES = ("ridge", "mlp", "ceiling")
+SOURCES = (*REGRESSORS, "ceiling")  # of stage 1
+PROMPTS = {
+    "decoded": "the prompt embedding decoded from the brain",
+    "caption": "the training caption nearest to what the brain says",
+    "own": "your own words",
+    "none": "no prompt",
+    "oracle": "the true captions: knows the answer",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What feeds stage 2, and how it runs. Raises ValueError on an unknown regressor or prompt source, or an empty own prompt."""
+
+    regressor: str = "mlp"
+    prompt: str = "decoded"
+    own_prompt: str = ""
+    lcm: LCMSettings = LCMSettings()
+
+    def __post_init__(self):
+        if self.regressor not in REGRESSORS:
+            raise ValueError(f"regressor: expected one of {', '.join(REGRESSORS)}, got {self.regressor!r}")
+        if self.prompt not in PROMPTS:
+            raise ValueError(f"prompt source: expected one of {', '.join(PROMPTS)}, got {self.prompt!r}")
+        if self.prompt == "own" and not self.own_prompt.strip():
+            raise ValueError("own prompt: expected some words, got none: type a prompt or choose another prompt source")
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One step of a reconstruction: a picture for each source at a resolution of latents."""
+    """One step of a reconstruction."""
 
-    stage: str  # "vdvae"
-    step: int  # side of the finest latent layer used so far: 1, 4, 8, 16 …
-    images: dict[str, np.ndarray]  # source -> (64, 64, 3) uint8
-    seconds: float  # since the voxels arrived
-    last: bool
+    stage: str  # "vdvae" or "lcm"
+    step: int  # vdvae: side of the finest latent layer used so far, 1, 4, 8, 16 …; lcm: UNet steps run
+    images: dict[str, np.ndarray]  # source -> (S, S, 3) uint8
+    seconds: float  # since the stage began
+    last: bool  # of its stage
 
 
-def decoded_latents(voxels: np.ndarray, bundle: Bundle, regressor: str) -> np.ndarray:
-    """(n, n_voxels) betas -> (n, n_latents) latents of real spread. Raises ValueError on bad voxels."""
-    model = bundle.regressors[regressor]
+def decoded(target: str, voxels: np.ndarray, bundle: Bundle, regressor: str) -> np.ndarray:
+    """(n, n_voxels) betas -> (n, n_targets) numbers of real spread. Raises ValueError on bad voxels."""
+    model = bundle.regressors[target][regressor]
     return model.rescale(model.predict(voxels))
 
 
@@ -35,21 +61,51 @@ def own_latents(images: np.ndarray, bundle: Bundle) -> np.ndarray:
     return bundle.vdvae.encode(images, bundle.n_layers)
 
 
-def reconstruct(voxels: np.ndarray, image: np.ndarray, bundle: Bundle) -> Iterator[Frame]:
-    """voxels (n_voxels,) and the picture that was shown (S, S, 3), for the ceiling alone -> frames, coarse to fine.
+def decode_caption(voxels: np.ndarray, bundle: Bundle, regressor: str) -> tuple[np.ndarray, np.ndarray]:
+    """(n, n_voxels) betas -> rows of the nearest training captions and their cosines, (n,) both."""
+    return bundle.captions.nearest(decoded("image", voxels, bundle, regressor))
+
+
+def prompt_embeddings(
+    voxels: np.ndarray, captions: Sequence[Sequence[str]], bundle: Bundle, settings: Settings
+) -> np.ndarray:
+    """(n, tokens, width) prompt embeddings from the chosen source; `captions`, the true ones, are read by the oracle alone."""
+    embed = bundle.diffusion.embed
+    if settings.prompt == "decoded":
+        return decoded("prompt", voxels, bundle, settings.regressor).reshape(-1, *bundle.diffusion.prompt_shape)
+    if settings.prompt == "caption":
+        rows, _ = decode_caption(voxels, bundle, settings.regressor)
+        return embed([bundle.captions.captions[k] for k in rows])
+    if settings.prompt == "oracle":
+        return np.stack([embed(five).mean(0) for five in captions])
+    return np.repeat(embed([settings.own_prompt if settings.prompt == "own" else ""]), len(voxels), 0)
+
+
+def reconstruct_layout(voxels: np.ndarray, image: np.ndarray, bundle: Bundle) -> Iterator[Frame]:
+    """Stage 1: voxels (n_voxels,) and the picture shown (S, S, 3), for the ceiling alone -> frames, coarse to fine.
 
     All sources are decoded together: each step is one batch. Raises ValueError on bad voxels.
     """
     start = time.perf_counter()
     response = np.asarray(voxels)[None]
-    latents = [decoded_latents(response, bundle, name) for name in ("ridge", "mlp")]
+    latents = [decoded("latents", response, bundle, name) for name in REGRESSORS]
     latents = np.concatenate([*latents, own_latents(image[None], bundle)])
     n_given = bundle.vdvae.layer_shapes()[: bundle.n_layers]
     for resolution, pictures in bundle.vdvae.decode_progressively(latents):
-        yield Frame(
-            stage="vdvae",
-            step=resolution,
-            images=dict(zip(STAGES, pictures)),
-            seconds=time.perf_counter() - start,
-            last=resolution == n_given[-1][1],
-        )
+        images = dict(zip(SOURCES, pictures))
+        yield Frame("vdvae", resolution, images, time.perf_counter() - start, resolution == n_given[-1][1])
+
+
+def reconstruct_picture(
+    layout: np.ndarray, voxels: np.ndarray, captions: Sequence[str], bundle: Bundle, settings: Settings
+) -> Iterator[Frame]:
+    """Stage 2: stage 1's picture (S, S, 3) and the same voxels (n_voxels,) -> a frame after every denoising step.
+
+    `captions` are the true ones, for the oracle. Closing the generator stops the work at the next step. Raises ValueError on
+    bad voxels or a far too long prompt.
+    """
+    start = time.perf_counter()
+    prompt = prompt_embeddings(np.asarray(voxels)[None], [captions], bundle, settings)
+    for preview in refine(bundle.diffusion, layout[None], prompt, settings.lcm):
+        seconds = time.perf_counter() - start
+        yield Frame("lcm", preview.step, {"lcm": preview.images[0]}, seconds, preview.step == settings.lcm.steps)

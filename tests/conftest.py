@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_diffusion import TOKENS, WIDTH, tiny_lora, tiny_pipeline
 
-from recon.bundle import load_bundle, write_manifest
+from recon.bundle import REGRESSORS, load_bundle, write_manifest
+from recon.clip import CaptionIndex
 from recon.encoding import VoxelScores, save_scores
 from recon.mlp import MLP, Network, Training
 from recon.regression import Rescaler, Standardiser
@@ -40,6 +42,16 @@ def tiny_vdvae():
     return VDVAE(TINY).eval()
 
 
+def random_regressors(n_voxels: int, n_targets: int, rng: np.random.Generator) -> tuple[LowRank, MLP]:
+    standardise = Standardiser(np.zeros(n_voxels, np.float32), np.ones(n_voxels, np.float32))
+    rescale = Rescaler(np.ones(n_targets, np.float32), np.zeros(n_targets, np.float32))
+    basis = rng.normal(size=(3, n_targets)).astype(np.float32)
+    down = rng.normal(size=(n_voxels, 3)).astype(np.float32)
+    intercept = np.zeros(n_targets, np.float32)
+    network = Network(n_voxels, 3, Training(hidden=4)).eval()
+    return LowRank(standardise, down, basis, intercept, rescale), MLP(standardise, network, basis, intercept, rescale)
+
+
 def write_tiny_bundle(folder: Path, n_voxels: int = 7, fitted_voxels: int = 7) -> Path:
     """A whole bundle of random parts; `fitted_voxels` other than `n_voxels` makes it inconsistent."""
     rng = np.random.default_rng(0)
@@ -56,14 +68,15 @@ def write_tiny_bundle(folder: Path, n_voxels: int = 7, fitted_voxels: int = 7) -
     geometry = Geometry("fsaverage5", np.zeros(n_voxels, np.uint8), np.arange(n_voxels, dtype=np.int32), rois)
     ncsnr = np.ones(n_voxels, np.float32)
     save_subject(folder / "subject.h5", Subject("tiny", True, geometry, ncsnr, Trials(voxels, images, labels)))
-    standardise = Standardiser(np.zeros(fitted_voxels, np.float32), np.ones(fitted_voxels, np.float32))
-    rescale = Rescaler(np.ones(n_latents, np.float32), np.zeros(n_latents, np.float32))
-    basis = rng.normal(size=(3, n_latents)).astype(np.float32)
-    down = rng.normal(size=(fitted_voxels, 3)).astype(np.float32)
-    intercept = np.zeros(n_latents, np.float32)
-    LowRank(standardise, down, basis, intercept, rescale).save(folder / "ridge.safetensors")
-    network = Network(fitted_voxels, 3, Training(hidden=4)).eval()
-    MLP(standardise, network, basis, intercept, rescale).save(folder / "mlp.safetensors")
+    for target, n_targets in {"latents": n_latents, "prompt": TOKENS * WIDTH, "image": 6}.items():
+        for regressor in random_regressors(fitted_voxels, n_targets, rng):
+            name = next(name for name, kind in REGRESSORS.items() if isinstance(regressor, kind))
+            regressor.save(folder / f"{target}_{name}.safetensors")
+    pipe = tiny_pipeline()
+    pipe.save_pretrained(folder / "diffusion")
+    tiny_lora(pipe, folder / "lcm_lora.safetensors")
+    captions = [f"training picture {k}" for k in range(4)]
+    CaptionIndex(captions, rng.normal(size=(4, 6)).astype(np.float32)).save(folder / "captions.h5")
     scores = VoxelScores(ncsnr * 0.1, ncsnr * 0.3, ncsnr * 50, 5)
     save_scores(folder / "voxel_scores.h5", scores)
     write_manifest(folder, {"name": "tiny", "simulated": True, "n_layers": TINY_LAYERS, "evaluation": {}})

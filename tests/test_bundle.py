@@ -7,6 +7,7 @@ import pytest
 from conftest import write_tiny_bundle
 
 from recon.bundle import load_bundle, write_manifest
+from recon.clip import CaptionIndex
 from recon.files import BadFile
 from recon.subject import Subject, Trials, encode_betas, load_subject, save_subject
 
@@ -19,7 +20,8 @@ def edit_manifest(folder, **changes):
 def test_a_whole_bundle_opens(tiny_bundle):
     bundle = load_bundle(tiny_bundle)
     assert bundle.subject.name == "tiny" and bundle.n_layers == 4
-    assert set(bundle.regressors) == {"ridge", "mlp"}
+    assert set(bundle.regressors) == {"latents", "prompt", "image"}
+    assert all(set(kinds) == {"ridge", "mlp"} for kinds in bundle.regressors.values())
 
 
 def test_a_missing_bundle_names_the_command_that_makes_one(tmp_path):
@@ -27,7 +29,18 @@ def test_a_missing_bundle_names_the_command_that_makes_one(tmp_path):
         load_bundle(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("name", ["subject.h5", "vdvae.safetensors", "ridge.safetensors", "mlp.safetensors"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "subject.h5",
+        "vdvae.safetensors",
+        "latents_ridge.safetensors",
+        "image_mlp.safetensors",
+        "captions.h5",
+        "lcm_lora.safetensors",
+        "diffusion/unet/diffusion_pytorch_model.safetensors",
+    ],
+)
 def test_a_truncated_file_is_named_with_both_sizes(tiny_bundle, name):
     whole = (tiny_bundle / name).read_bytes()
     (tiny_bundle / name).write_bytes(whole[: len(whole) // 2])
@@ -36,11 +49,11 @@ def test_a_truncated_file_is_named_with_both_sizes(tiny_bundle, name):
 
 
 def test_a_changed_file_of_the_same_size_is_refused(tiny_bundle):
-    path = tiny_bundle / "ridge.safetensors"
+    path = tiny_bundle / "prompt_ridge.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(bytes(content))
-    with pytest.raises(BadFile, match=r"content of ridge\.safetensors"):
+    with pytest.raises(BadFile, match=r"content of prompt_ridge\.safetensors"):
         load_bundle(tiny_bundle)
 
 
@@ -52,7 +65,7 @@ def test_a_missing_file_is_named(tiny_bundle):
 
 def test_another_version_is_refused(tiny_bundle):
     edit_manifest(tiny_bundle, version=99)
-    with pytest.raises(BadFile, match="expected format 'recon-bundle' version 1, got 'recon-bundle' version 99"):
+    with pytest.raises(BadFile, match="expected format 'recon-bundle' version 2, got 'recon-bundle' version 99"):
         load_bundle(tiny_bundle)
 
 
@@ -70,7 +83,7 @@ def test_a_manifest_that_is_not_json_or_not_complete_is_refused(tiny_bundle):
 
 def test_weights_fitted_to_another_voxel_count_are_refused(tmp_path):
     folder = write_tiny_bundle(tmp_path / "b", n_voxels=7, fitted_voxels=8)
-    with pytest.raises(BadFile, match="subject has 7 voxels .* ridge weights were fitted to 8 voxels"):
+    with pytest.raises(BadFile, match="subject has 7 voxels .* latents_ridge was fitted to 8 voxels"):
         load_bundle(folder)
 
 
@@ -78,8 +91,28 @@ def test_weights_for_another_number_of_layers_are_refused(tiny_bundle):
     content = json.loads((tiny_bundle / "manifest.json").read_text())
     write_manifest(tiny_bundle, content | {"n_layers": 3})
     edit_manifest(tiny_bundle, n_layers=3)
-    with pytest.raises(BadFile, match="162 latents.*290 latents"):
+    with pytest.raises(BadFile, match="162 latents numbers, but latents_ridge was fitted to 7 voxels and 290 numbers"):
         load_bundle(tiny_bundle)
+
+
+def test_regressors_to_another_prompt_embedding_are_refused(tiny_bundle):
+    parts = json.loads((tiny_bundle / "manifest.json").read_text())
+    (tiny_bundle / "prompt_mlp.safetensors").write_bytes((tiny_bundle / "image_mlp.safetensors").read_bytes())
+    write_manifest(tiny_bundle, parts)
+    with pytest.raises(BadFile, match="take 160 prompt numbers, but prompt_mlp was fitted to 7 voxels and 6 numbers"):
+        load_bundle(tiny_bundle)
+
+
+def test_a_damaged_caption_index_is_told(tmp_path):
+    path = tmp_path / "captions.h5"
+    with pytest.raises(BadFile, match="not a readable caption index"):
+        CaptionIndex.load(path)
+    path.write_bytes(b"no HDF5")
+    with pytest.raises(BadFile, match="not a readable caption index"):
+        CaptionIndex.load(path)
+    CaptionIndex(["a", "b"], np.eye(3, dtype=np.float32)).save(path)
+    with pytest.raises(BadFile, match="2 captions, but 3 embeddings"):
+        CaptionIndex.load(path)
 
 
 def test_a_test_index_out_of_range_says_which_there_are(tiny_bundle):

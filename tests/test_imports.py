@@ -27,6 +27,9 @@ def test_app_does_not_import_precompute():
     assert not {n for n in imports(ROOT / "app.py") if n.split(".")[0] == "precompute"}
 
 
-@pytest.mark.parametrize("name", ["vdvae", "ridge", "mlp"])
+MODELS = ("vdvae", "clip", "lcm", "ridge", "mlp")
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_models_do_not_import_one_another(name):
-    assert not imports(ROOT / "recon" / f"{name}.py") & {"recon.vdvae", "recon.ridge", "recon.mlp"}
+    assert not imports(ROOT / "recon" / f"{name}.py") & {f"recon.{other}" for other in MODELS}

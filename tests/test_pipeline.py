@@ -8,7 +8,7 @@ from conftest import ROOT
 
 from recon.bundle import load_bundle
 from recon.pictures import area_average
-from recon.reconstruct import reconstruct
+from recon.reconstruct import Settings, reconstruct_layout, reconstruct_picture
 
 
 def run(work, *more):
@@ -28,8 +28,10 @@ def test_smoke_makes_a_bundle_that_reconstructs(smoke):
     bundle = load_bundle(smoke / "bundle")
     assert bundle.manifest["simulated"]
     test = bundle.subject.test
-    frames = list(reconstruct(test.response(0), area_average(test.images[:1], 64)[0], bundle))
-    assert frames[-1].last
+    *_, layout = reconstruct_layout(test.response(0), area_average(test.images[:1], 64)[0], bundle)
+    captions = test.labels[0]["captions"]
+    *_, picture = reconstruct_picture(layout.images["ridge"], test.response(0), captions, bundle, Settings())
+    assert layout.last and picture.last and picture.images["lcm"].shape == (128, 128, 3)
 
 
 def test_a_rerun_does_only_what_is_missing(smoke):

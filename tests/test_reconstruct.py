@@ -1,10 +1,21 @@
-"""The live path: computed from the voxels given, coarse to fine, and refusing what is not voxels."""
+"""The live path: computed from the voxels given, step by step, and refusing what it cannot use."""
 
 import numpy as np
 import pytest
 
 from recon.bundle import load_bundle
-from recon.reconstruct import STAGES, decoded_latents, own_latents, reconstruct
+from recon.lcm import LCMSettings, refine
+from recon.reconstruct import (
+    PROMPTS,
+    SOURCES,
+    Settings,
+    decode_caption,
+    decoded,
+    own_latents,
+    prompt_embeddings,
+    reconstruct_layout,
+    reconstruct_picture,
+)
 
 
 @pytest.fixture
@@ -12,28 +23,28 @@ def bundle(tiny_bundle):
     return load_bundle(tiny_bundle)
 
 
-def test_frames_run_coarse_to_fine_with_a_picture_for_each_source(bundle):
-    frames = list(reconstruct(bundle.subject.test.response(0), bundle.subject.test.images[0], bundle))
+def test_layouts_run_coarse_to_fine_with_a_picture_for_each_source(bundle):
+    frames = list(reconstruct_layout(bundle.subject.test.response(0), bundle.subject.test.images[0], bundle))
     assert [f.step for f in frames] == [1, 4, 8]
     assert [f.last for f in frames] == [False, False, True]
-    assert all(set(f.images) == set(STAGES) for f in frames)
+    assert all(set(f.images) == set(SOURCES) for f in frames)
     assert frames[0].seconds < frames[-1].seconds
 
 
-def test_last_frame_is_the_decoded_prediction_of_these_voxels(bundle):
+def test_last_layout_is_the_decoded_prediction_of_these_voxels(bundle):
     voxels, image = bundle.subject.test.response(1), bundle.subject.test.images[1]
-    *_, last = reconstruct(voxels, image, bundle)
+    *_, last = reconstruct_layout(voxels, image, bundle)
     for source in ("ridge", "mlp"):
-        expected = bundle.vdvae.decode(decoded_latents(voxels[None], bundle, source))[0]
+        expected = bundle.vdvae.decode(decoded("latents", voxels[None], bundle, source))[0]
         assert np.abs(last.images[source].astype(int) - expected).max() <= 1
     expected = bundle.vdvae.decode(own_latents(image[None], bundle))[0]
     assert np.abs(last.images["ceiling"].astype(int) - expected).max() <= 1
 
 
-def test_other_voxels_give_another_picture_but_the_same_ceiling(bundle):
+def test_other_voxels_give_another_layout_but_the_same_ceiling(bundle):
     image = bundle.subject.test.images[0]
-    *_, a = reconstruct(bundle.subject.test.response(1), image, bundle)
-    *_, b = reconstruct(10 * bundle.subject.test.response(2), image, bundle)
+    *_, a = reconstruct_layout(bundle.subject.test.response(1), image, bundle)
+    *_, b = reconstruct_layout(10 * bundle.subject.test.response(2), image, bundle)
     assert (a.images["ridge"] != b.images["ridge"]).any()
     assert (a.images["ceiling"] == b.images["ceiling"]).all()
 
@@ -41,6 +52,61 @@ def test_other_voxels_give_another_picture_but_the_same_ceiling(bundle):
 def test_wrong_voxel_count_and_nan_are_told(bundle):
     image = bundle.subject.test.images[0]
     with pytest.raises(ValueError, match=r"\(n, 7\), got \(1, 6\)"):
-        next(reconstruct(np.zeros(6), image, bundle))
+        next(reconstruct_layout(np.zeros(6), image, bundle))
     with pytest.raises(ValueError, match="NaN or infinity in 7"):
-        next(reconstruct(np.full(7, np.nan), image, bundle))
+        next(reconstruct_layout(np.full(7, np.nan), image, bundle))
+    with pytest.raises(ValueError, match="NaN or infinity in 7"):
+        next(reconstruct_picture(image, np.full(7, np.nan), ["x"], bundle, Settings()))
+
+
+@pytest.mark.parametrize("regressor", ["ridge", "mlp"])
+def test_stage_2_refines_the_layout_with_the_prompt_that_the_same_voxels_say(bundle, regressor):
+    voxels, layout = bundle.subject.test.response(1), bundle.subject.test.images[2]
+    settings = Settings(regressor, lcm=LCMSettings(3, seed=4))
+    frames = list(reconstruct_picture(layout, voxels, ["the answer"], bundle, settings))
+    assert [f.step for f in frames] == [1, 2, 3] and [f.last for f in frames] == [False, False, True]
+    prompt = decoded("prompt", voxels[None], bundle, regressor).reshape(1, *bundle.diffusion.prompt_shape)
+    *_, expected = refine(bundle.diffusion, layout[None], prompt, settings.lcm)
+    assert np.array_equal(frames[-1].images["lcm"], expected.images[0])
+
+
+def test_only_the_oracle_reads_the_true_captions(bundle):
+    voxels = bundle.subject.test.response(1)[None]
+    for source in PROMPTS:
+        settings = Settings(prompt=source, own_prompt="a boat")
+        one, other = (prompt_embeddings(voxels, [[c, "b"]], bundle, settings) for c in ("a cat", "a dog at night"))
+        assert one.shape == (1, *bundle.diffusion.prompt_shape)
+        assert np.array_equal(one, other) == (source != "oracle"), source
+
+
+def test_prompt_sources_are_what_their_names_say(bundle):
+    voxels, embed = bundle.subject.test.response(1)[None], bundle.diffusion.embed
+
+    def prompt(source, own=""):
+        return prompt_embeddings(voxels, [["a cat", "cats"]], bundle, Settings(prompt=source, own_prompt=own))
+
+    row = decode_caption(voxels, bundle, "mlp")[0][0]
+    assert np.array_equal(prompt("caption"), embed([bundle.captions.captions[row]]))
+    assert np.array_equal(prompt("own", "a red boat"), embed(["a red boat"]))
+    assert np.array_equal(prompt("none"), embed([""]))
+    np.testing.assert_allclose(prompt("oracle")[0], embed(["a cat", "cats"]).mean(0), atol=1e-6)
+
+
+def test_the_decoded_caption_is_the_one_of_the_most_similar_training_picture(bundle):
+    index = bundle.captions
+    rows, cosine = index.nearest(index.embeddings)
+    assert rows.tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(cosine, 1, atol=1e-5)
+
+
+def test_unusable_settings_are_told_in_one_sentence(bundle):
+    with pytest.raises(ValueError, match="regressor: expected one of ridge, mlp, got 'lasso'"):
+        Settings("lasso")
+    with pytest.raises(ValueError, match="prompt source: expected one of decoded, .*, got 'guess'"):
+        Settings(prompt="guess")
+    with pytest.raises(ValueError, match="own prompt: expected some words, got none"):
+        Settings(prompt="own", own_prompt="  ")
+    long = Settings(prompt="own", own_prompt="x" * 10_000)
+    voxels = bundle.subject.test.response(1)
+    with pytest.raises(ValueError, match="at most 300 characters, got 10000"):
+        next(reconstruct_picture(bundle.subject.test.images[0], voxels, ["x"], bundle, long))

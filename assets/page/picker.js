@@ -1,4 +1,4 @@
-// The picker, run once with `element`, `props` and `trigger` in scope. `value` is the number of the chosen picture.
+// The picker, run once with `element`, `props` and `trigger` in scope. `value` is what the visitor wants: picture and settings.
 
 const n = props.n_images;
 const $ = (selector) => element.querySelector(selector);
@@ -25,26 +25,37 @@ function mark(k) {
   strip.scrollTo({ left: thumbs[k].offsetLeft - strip.clientWidth / 2 + props.side / 2, behavior: "smooth" });
 }
 
-// One request at a time: the newest choice waits for the running one to end, those between are dropped.
-let running = false;
-let wanted = null;
+// One run at a time. `value` is the newest wish, its serial number counts them; a wish made during a run is announced, which makes
+// the server stop that run, and is sent when it has ended. Those between are dropped.
+let running = 0; // the serial number of the run going on; the page's own first run is number 0
+let announced = false;
 
 function send() {
-  running = true;
-  props.value = wanted;
-  wanted = null;
+  running = props.value.serial;
+  announced = false;
   trigger("input");
+}
+
+function want(change) {
+  props.value = { ...props.value, ...change, serial: props.value.serial + 1 };
+  if (running === null) send();
+  else if (!announced) {
+    announced = true;
+    trigger("stop");
+  }
 }
 
 function choose(k) {
   mark(k);
-  wanted = k;
-  if (!running) send();
+  want({ index: k });
 }
 
 document.addEventListener("reconstructed", () => {
-  running = false;
-  if (wanted !== null) send();
+  if (props.value.serial !== running) send();
+  else running = null;
+});
+document.addEventListener("settings", ({ detail }) => {
+  if (JSON.stringify(detail) !== JSON.stringify(props.value.settings)) want({ settings: detail });
 });
 
 const step = (by) => choose((Number(range.value) + by + n) % n);
@@ -59,4 +70,4 @@ strip.addEventListener("wheel", (event) => {
   event.preventDefault();
   strip.scrollLeft += event.deltaY;
 }, { passive: false });
-mark(Number(props.value));
+mark(props.value.index);

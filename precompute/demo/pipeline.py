@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import subprocess
@@ -14,18 +15,32 @@ import numpy as np
 import torch
 
 from precompute.demo import scan, world
+from precompute.demo.assess import assemble_pipeline, assess
+from precompute.demo.checker import train_checker
+from precompute.demo.train_clip import ClipSize, train_clip
+from precompute.demo.train_codec import CodecSize, train_codec
+from precompute.demo.train_lcm import Distillation, train_lcm
+from precompute.demo.train_unet import UNetSize, extract_codes, train_unet
 from precompute.demo.train_vdvae import DEMO_CONFIG, train_vdvae
+from precompute.demo.training import Schedule
 from precompute.encode import encode
 from precompute.evaluate import evaluate
-from precompute.features import extract_latents
-from precompute.fit import fit
+from precompute.features import extract_embeddings, extract_latents, extract_prompts
+from precompute.fit import fit, layer_groups
 from recon.bundle import FILES, load_bundle, write_manifest
+from recon.clip import CaptionIndex
 from recon.files import BadFile, load_json, open_array, save_array, save_json
 from recon.mlp import Training
 from recon.pictures import area_average
-from recon.vdvae import VDVAEConfig
+from recon.vdvae import VDVAE, VDVAEConfig
 
 N_LAYERS = 11  # of the demo VDVAE's 15 layers: all up to 16 × 16
+VISION = ("vision/config.json", "vision/model.safetensors")  # for evaluation; the app does not need it
+REPORTS = (
+    *(f"{name}.training" for name in ("vdvae", "clip", "codec", "unet", "lcm_lora", "checker")),
+    *("samples", "latents_fit", "prompt_fit", "image_fit", "encode"),
+)
+EXTRAS = ("contact_sheet.png", "stage2_sheet.jpg", "samples.jpg", *VISION)  # beside the bundle's files
 
 
 @dataclass(frozen=True)
@@ -35,16 +50,31 @@ class Settings:
     seed: int = 0
     n_train: int = 9000
     n_test: int = 300
-    vdvae_steps: int = 4200
+    vdvae_schedule: Schedule = Schedule(
+        4200, 1e-3, 16, betas=(0.9, 0.9), clip_norm=200.0, skip_norm=400.0, save_every=500
+    )
     vdvae: VDVAEConfig = DEMO_CONFIG
-    rank: int = 192
-    mlp: Training = Training(hidden=384)
+    clip_schedules: tuple[Schedule, Schedule] = (
+        Schedule(600, 1e-3, 128, weight_decay=0.05),
+        Schedule(550, 8e-4, 128, weight_decay=0.05),
+    )
+    clip: ClipSize = ClipSize()
+    codec_schedule: Schedule = Schedule(9000, 2e-3, 8, weight_decay=1e-4)
+    codec: CodecSize = CodecSize()
+    unet_schedule: Schedule = Schedule(6500, 1e-3, 32)
+    unet: UNetSize = UNetSize()
+    lcm_schedule: Schedule = Schedule(1000, 1e-3, 32, weight_decay=0.0, average=0.99)
+    lcm: Distillation = Distillation()
+    checker_schedule: Schedule = Schedule(1400, 2e-3, 64, weight_decay=0.02, clip_norm=5.0, average=0.99)
+    ranks: tuple[int, int, int] = (192, 96, 96)  # of latents, prompt and image embedding
+    mlps: tuple[Training, Training, Training] = (Training(hidden=384), Training(hidden=192), Training(hidden=192))
 
 
+_FEW = Schedule(4, 1e-3, 8)
 SMOKE = Settings(
     n_train=240,
     n_test=24,
-    vdvae_steps=12,
+    vdvae_schedule=Schedule(12, 1e-3, 16, betas=(0.9, 0.9), clip_norm=200.0, skip_norm=400.0),
     vdvae=VDVAEConfig(
         enc_blocks="64d2,32d2,16x1,16d2,8x1,8d2,4d4,1x1",
         dec_blocks="1x1,4m1,4x1,8m4,8x2,16m8,16x4,32m16,32x2,64m32",
@@ -54,8 +84,19 @@ SMOKE = Settings(
         bottleneck=0.5,
         n_mixtures=2,
     ),
-    rank=16,
-    mlp=Training(hidden=32, max_epochs=3, batch=32),
+    clip_schedules=(_FEW, _FEW),
+    clip=ClipSize(
+        text_width=32, text_layers=1, vision_width=32, vision_layers=1, patch=32, head_width=16, embedding=16
+    ),
+    codec_schedule=_FEW,
+    codec=CodecSize(decoder_blocks=(0, 0, 0, 0)),
+    unet_schedule=_FEW,
+    unet=UNetSize(channels=(16, 32), groups=4),
+    lcm_schedule=_FEW,
+    lcm=Distillation(rank=4),
+    checker_schedule=_FEW,
+    ranks=(16, 16, 16),
+    mlps=(Training(hidden=32, max_epochs=3, batch=32),) * 3,
 )
 
 
@@ -68,8 +109,7 @@ def _commit() -> str:
 
 def _check_settings(work: Path, settings: Settings) -> None:
     """A folder holds the outputs of one set of settings. Raises BadFile when they differ."""
-    path, wanted = work / "settings.json", asdict(settings)
-    wanted["vdvae"]["custom_widths"] = {str(k): v for k, v in settings.vdvae.custom_widths.items()}
+    path, wanted = work / "settings.json", json.loads(json.dumps(asdict(settings)))
     if path.exists() and load_json(path) != wanted:
         raise BadFile(f"{work} holds the demo with other settings: name another --work folder, or remove this one")
     save_json(path, wanted)
@@ -82,17 +122,44 @@ def _resize(work: Path, size: int) -> None:
         save_array(work / "scenes" / f"{split}_{size}.npy", np.concatenate(parts))
 
 
+def _extract(work: Path) -> None:
+    """Regression targets of the training pictures, true latents of the test pictures, and the caption index."""
+    scenes, labels = work / "scenes", load_json(work / "scenes" / "train.json")
+    for split in ("train", "test"):
+        latents = work / f"latents_{split}.npy"
+        if not latents.exists():
+            extract_latents(scenes / f"{split}_64.npy", work / "vdvae.safetensors", latents, N_LAYERS)
+    extract_embeddings(scenes / "train.npy", work / "clip", work / "image_train.npy")
+    captions = [e["captions"] for e in labels]
+    CaptionIndex([five[0] for five in captions], open_array(work / "image_train.npy")).save(work / "captions.h5")
+    extract_prompts(captions, work / "clip", work / "prompt_train.npy")
+
+
+def _fit(work: Path, s: Settings) -> None:
+    """Ridge and MLP to each target; one alpha for each VDVAE layer, for each token of the prompt, for the image embedding."""
+    config = load_json(work / "clip" / "config.json")
+    width = config["text_config"]["hidden_size"]
+    tokens = config["text_config"]["max_position_embeddings"]
+    groups = {
+        "latents": layer_groups(VDVAE.load(work / "vdvae.safetensors"), N_LAYERS),
+        "prompt": {f"token {k}": slice(k * width, (k + 1) * width) for k in range(tokens)},
+        "image": {"embedding": slice(0, config["projection_dim"])},
+    }
+    for (target, columns), rank, training in zip(groups.items(), s.ranks, s.mlps):
+        if not (work / f"{target}_fit.json").exists():
+            Y = work / f"{target}_train.npy"
+            fit(target, work / "brain" / "train_voxels.npy", Y, columns, work, rank, training)
+
+
 def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], object]]]:
     """(name, outputs relative to `work`, function) in order."""
-    scenes, brain = work / "scenes", work / "brain"
+    scenes, brain, clip, codec, unet = (work / name for name in ("scenes", "brain", "clip", "codec", "unet"))
     small = {split: scenes / f"{split}_64.npy" for split in ("train", "test")}
     latents = {split: work / f"latents_{split}.npy" for split in small}
-    vdvae, subject, voxels = work / "vdvae.safetensors", work / "subject.h5", brain / "train_voxels.npy"
-
-    def extract():
-        for split in small:
-            extract_latents(small[split], vdvae, latents[split], N_LAYERS)
-
+    vdvae, codes, lora, checker = (
+        work / name for name in ("vdvae.safetensors", "codes_train.npy", "lcm_lora.safetensors", "checker.safetensors")
+    )
+    voxels, subject = brain / "train_voxels.npy", work / "subject.h5"
     return [
         ("train scenes", ["scenes/train.json"], lambda: world.make_scenes(scenes, "train", s.n_train, s.seed)),
         ("test scenes", ["scenes/test.json"], lambda: world.make_scenes(scenes, "test", s.n_test, s.seed)),
@@ -102,15 +169,35 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
         (
             "VDVAE",
             ["vdvae.safetensors", "vdvae.training.json"],
-            lambda: train_vdvae(small["train"], small["test"], vdvae, s.vdvae_steps, s.seed, s.vdvae, N_LAYERS),
+            lambda: train_vdvae(small["train"], small["test"], vdvae, s.vdvae_schedule, s.seed, s.vdvae, N_LAYERS),
         ),
-        ("latents", ["latents_train.npy", "latents_test.npy"], extract),
-        ("fit", ["fit.json"], lambda: fit(voxels, latents["train"], vdvae, work, N_LAYERS, s.rank, s.mlp)),
+        ("CLIP", ["clip.training.json"], lambda: train_clip(scenes, clip, s.clip_schedules, s.clip, s.seed)),
+        (
+            "autoencoder",
+            ["codec.training.json"],
+            lambda: train_codec(scenes / "train.npy", scenes / "test.npy", codec, s.codec_schedule, s.codec, s.seed),
+        ),
+        ("codes", ["codes_train.npy"], lambda: extract_codes(scenes / "train.npy", codec, codes)),
+        (
+            "UNet",
+            ["unet.training.json"],
+            lambda: train_unet(scenes, codes, clip, unet, s.unet_schedule, s.unet, s.seed),
+        ),
+        (
+            "LCM-LoRA",
+            ["lcm_lora.safetensors", "lcm_lora.training.json"],
+            lambda: train_lcm(scenes, codes, clip, unet, lora, s.lcm_schedule, s.lcm, s.seed),
+        ),
+        ("pipeline", ["diffusion/model_index.json", VISION[-1]], lambda: assemble_pipeline(clip, codec, unet, work)),
+        ("checker", ["checker.training.json"], lambda: train_checker(scenes, checker, s.checker_schedule, s.seed)),
+        ("samples", ["samples.json"], lambda: assess(work / "diffusion", lora, checker, scenes, work, s.seed)),
+        ("targets", ["prompt_train.npy", "captions.h5", "latents_test.npy"], lambda: _extract(work)),
+        ("fit", ["image_fit.json"], lambda: _fit(work, s)),
         ("encode", ["encode.json"], lambda: encode(small, latents, voxels, subject, work)),
         (
             "evaluate",
             ["evaluation.json"],
-            lambda: evaluate(small["test"], latents["test"], work, s.seed, work),
+            lambda: evaluate(scenes / "test.npy", latents["test"], scenes / "train.json", work, clip, N_LAYERS, s.seed),
         ),
     ]
 
@@ -135,7 +222,8 @@ def run_demo(work: Path, out: Path, settings: Settings, command: str) -> dict:
 
 def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> dict:
     out.mkdir(parents=True, exist_ok=True)
-    for name in (*FILES, "contact_sheet.png"):
+    for name in (*FILES, *EXTRAS):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(work / name, out / name)
     evaluation = load_json(work / "evaluation.json")
     provenance = {
@@ -146,7 +234,7 @@ def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> dict:
         "numpy": np.__version__,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
     }
-    reports = {name: load_json(work / f"{name}.json") for name in ("vdvae.training", "fit", "encode")}
+    reports = {name: load_json(work / f"{name}.json") for name in REPORTS}
     save_json(out / "provenance.json", provenance | {"reports": reports})
     content = {"name": "demo", "simulated": True, "n_layers": N_LAYERS, "evaluation": evaluation}
     write_manifest(out, content)

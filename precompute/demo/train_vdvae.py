@@ -10,21 +10,17 @@ themselves, as a decoder that gets only the regressed layers needs.
 
 from __future__ import annotations
 
-import copy
-import math
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from precompute.demo.metrics import psnr
+from precompute.demo.training import Schedule, step_rng, train
 from recon.dmol import dmol_log_likelihood
-from recon.files import open_array, save_json, whole_file
+from recon.files import open_array, save_json
 from recon.vdvae import VDVAE, VDVAEConfig, gaussian_kl
 
-LEARNING_RATE, WEIGHT_DECAY, BATCH = 1e-3, 0.01, 16
-CLIP_NORM, SKIP_NORM = 200.0, 400.0
 KL_START, KL_WARMUP = 0.02, 0.5  # initial weight; share of the steps until it is 1
 DEPTH_SHARES = {4: 0.08, 8: 0.12, 16: 0.35, 64: 0.45}  # how often the posterior reaches down to which resolution
 
@@ -61,29 +57,17 @@ def negative_elbo(model: VDVAE, images: np.ndarray, deepest: torch.Tensor):
     return -dmol_log_likelihood(target, params, model.cfg.n_mixtures) / n_values, rate / n_values
 
 
-def _learning_rate(step: int, n_steps: int) -> float:
-    warmup = min(1.0, (step + 1) / 100)
-    return LEARNING_RATE * warmup * 0.5 * (1 + math.cos(math.pi * step / n_steps))
-
-
 def _kl_weight(step: int, n_steps: int) -> float:
     return min(1.0, KL_START + (1 - KL_START) * step / (KL_WARMUP * n_steps))
 
 
-def _batch(images: np.ndarray, step: int, seed: int):
-    """Pictures (half of them mirrored) and depths of one step: a function of the step, so that a resumed run agrees."""
-    rng = np.random.default_rng((seed, step))
-    chosen = images[np.sort(rng.choice(len(images), min(BATCH, len(images)), replace=False))]
+def _batch(images: np.ndarray, batch: int, rng: np.random.Generator):
+    """Pictures (half of them mirrored) and depths of one step."""
+    chosen = images[np.sort(rng.choice(len(images), min(batch, len(images)), replace=False))]
     mirror = rng.random(len(chosen)) < 0.5
     chosen = np.where(mirror[:, None, None, None], chosen[:, :, ::-1], chosen)
     depth = rng.choice(list(DEPTH_SHARES), len(chosen), p=list(DEPTH_SHARES.values()))
     return chosen, torch.as_tensor(depth)
-
-
-def psnr(images: np.ndarray, decoded: np.ndarray) -> float:
-    """Mean over pictures of 10 log10(255² / mean squared error), dB."""
-    error = ((images.astype(np.float32) - decoded) ** 2).mean((1, 2, 3))
-    return float((10 * np.log10(255**2 / np.maximum(error, 1e-6))).mean())
 
 
 def held_out_psnr(model: VDVAE, images: np.ndarray, n_layers: int) -> dict[str, float]:
@@ -97,7 +81,7 @@ def held_out_psnr(model: VDVAE, images: np.ndarray, n_layers: int) -> dict[str, 
 
 
 def train_vdvae(
-    scenes: Path, held_out: Path, out: Path, n_steps: int, seed: int, cfg: VDVAEConfig, n_layers: int
+    scenes: Path, held_out: Path, out: Path, schedule: Schedule, seed: int, cfg: VDVAEConfig, n_layers: int
 ) -> dict:
     """Trains on `scenes` (n, 64, 64, 3), saves `out` (safetensors) and a report beside it; resumes from its checkpoint.
 
@@ -106,59 +90,16 @@ def train_vdvae(
     images = open_array(scenes)
     torch.manual_seed(seed)
     model = VDVAE(cfg).to(memory_format=torch.channels_last)
-    average = copy.deepcopy(model).requires_grad_(False)
-    optimiser = torch.optim.AdamW(model.parameters(), LEARNING_RATE, betas=(0.9, 0.9), weight_decay=WEIGHT_DECAY)
-    first, curve, seconds, skipped = 0, [], 0.0, 0
-    checkpoint = out.with_suffix(".checkpoint.pt")
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(saved["model"])
-        average.load_state_dict(saved["average"])
-        optimiser.load_state_dict(saved["optimiser"])
-        first, curve, seconds, skipped = saved["step"], saved["curve"], saved["seconds"], saved["skipped"]
 
-    since, recent = time.perf_counter(), []
-    bar = tqdm(range(first, n_steps), initial=first, total=n_steps, desc="VDVAE", mininterval=10)
-    for step in bar:
-        torch.manual_seed(seed * 1_000_003 + step)
-        distortion, rate = negative_elbo(model, *_batch(images, step, seed))
-        loss = (distortion + _kl_weight(step, n_steps) * rate).mean()
-        for group in optimiser.param_groups:
-            group["lr"] = _learning_rate(step, n_steps)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-        if loss.isfinite() and norm < SKIP_NORM:
-            optimiser.step()
-        else:
-            skipped += 1
-        decay = min(0.999, (1 + step) / (10 + step))
-        for mean, new in zip(average.parameters(), model.parameters()):
-            mean.lerp_(new.detach(), 1 - decay)
-        recent.append((distortion.mean().item(), rate.mean().item()))
-        if (step + 1) % 50 == 0 or step + 1 == n_steps:
-            d, r = np.mean(recent, 0)
-            curve.append([step + 1, round(float(d), 4), round(float(r), 4)])
-            bar.set_postfix(distortion=f"{d:.3f}", rate=f"{r:.3f}", skipped=skipped)
-            recent = []
-        if (step + 1) % 500 == 0:
-            spent = seconds + time.perf_counter() - since
-            state = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-            with whole_file(checkpoint) as part:
-                torch.save(state | {"step": step + 1, "curve": curve, "seconds": spent, "skipped": skipped}, part)
-    average.save(out)
-    seconds += time.perf_counter() - since
-    report = {
-        "steps": n_steps,
-        "seed": seed,
-        "batch": BATCH,
-        "seconds": round(seconds),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "skipped_steps": skipped,
-        "held_out_psnr_db": held_out_psnr(VDVAE.load(out), np.asarray(open_array(held_out)), n_layers),
-        "curve_columns": ["step", "distortion (nats per value)", "rate (nats per value)"],
-        "curve": curve,
-    }
+    def loss(step: int) -> dict[str, torch.Tensor]:
+        distortion, rate = negative_elbo(model, *_batch(images, schedule.batch, step_rng(seed, step)))
+        total = (distortion + _kl_weight(step, schedule.steps) * rate).mean()
+        return {"loss": total, "distortion (nats per value)": distortion.mean(), "rate (nats per value)": rate.mean()}
+
+    checkpoint = out.with_suffix(".checkpoint.pt")
+    best, report = train(model, loss, checkpoint, schedule, seed)
+    best.save(out)
+    report["held_out_psnr_db"] = held_out_psnr(VDVAE.load(out), np.asarray(open_array(held_out)), n_layers)
     save_json(out.with_suffix(".training.json"), report)
     checkpoint.unlink(missing_ok=True)
     return report

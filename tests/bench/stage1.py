@@ -15,7 +15,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from recon.bundle import load_bundle
-from recon.reconstruct import decoded_latents, own_latents, reconstruct
+from recon.reconstruct import decoded, own_latents, reconstruct_layout
 
 REPEATS = 20
 
@@ -29,12 +29,12 @@ def main():
     first, total, alone = [], [], []
     for k in range(REPEATS):
         image = np.asarray(Image.fromarray(test.images[k]).resize((size, size), Image.Resampling.BOX))
-        frames = list(reconstruct(test.response(k), image, bundle))
+        frames = list(reconstruct_layout(test.response(k), image, bundle))
         first.append(frames[0].seconds)
         total.append(frames[-1].seconds)
         start = time.perf_counter()
         X = test.response(k)[None]
-        latents = [decoded_latents(X, bundle, name) for name in ("ridge", "mlp")]
+        latents = [decoded("latents", X, bundle, name) for name in ("ridge", "mlp")]
         bundle.vdvae.decode(np.concatenate([*latents, own_latents(image[None], bundle)]))
         alone.append(time.perf_counter() - start)
     ms = {name: round(1000 * statistics.median(v), 1) for name, v in (("first_ms", first), ("total_ms", total))}

@@ -1,6 +1,7 @@
 """The page in a real browser, served by `python app.py`."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -42,6 +43,36 @@ CHOOSE = """index => new Promise((resolve, reject) => {
     document.querySelector(`.thumb[data-index="${index}"]`).click();
     look();
 })"""
+OBSERVE = """() => {
+    const key = view => view && Object.values(view.dataset).join();
+    let before = key(document.querySelector(".view"));
+    window.seen = [];
+    window.observer?.disconnect();
+    window.observer = new MutationObserver(() => {
+        const view = document.querySelector(".view");
+        if (key(view) === before) return;
+        before = key(view);
+        const [index, serial, step] = ["index", "serial", "step"].map(name => Number(view.dataset[name]));
+        const {height} = view.getBoundingClientRect();
+        window.seen.push({index, serial, step, last: view.dataset.last == "true", height});
+    });
+    window.observer.observe(document.body, {childList: true, subtree: true, attributes: true});
+}"""
+SETTLED = """() => {
+    const view = document.querySelector(".view");
+    const key = view && Object.values(view.dataset).join();
+    if (key !== window.quiet) [window.quiet, window.since] = [key, performance.now()];
+    return view && view.dataset.last == "true" && performance.now() - window.since > 700;
+}"""
+SLIDE = """([label, values]) => {
+    const range = document.querySelector(`input[type=range][aria-label="range slider for ${label}"]`);
+    for (const value of values) {
+        range.value = value;
+        range.dispatchEvent(new Event("input", {bubbles: true}));
+    }
+}"""
+STAGE_1 = "['ridge', 'mlp', 'ceiling'].map(s => document.querySelector(`.card.${s}`).outerHTML).join()"
+STAGE_2 = "document.querySelector('.card.lcm img').src"
 BRAIN = "document.querySelector('.brain-plot').data.map(trace => trace.vertexcolor.join(';')).join('|')"
 
 
@@ -99,10 +130,48 @@ def page(browser, address):
 
 
 def pixels(page):
-    """source -> (32, 32, 4) pixels on screen."""
+    """Source -> (32, 32, 4) pixels on screen."""
     page.wait_for_function("Array.from(document.querySelectorAll('.card img')).every(i => i.complete)")
-    sources = ("original", "ridge", "mlp", "ceiling")
+    sources = ("original", "ridge", "mlp", "lcm", "ceiling")
     return {s: np.array(page.evaluate(PIXELS, s), float).reshape(32, 32, 4) for s in sources}
+
+
+def settle(page):
+    """Waits until the last frame has been there for a while."""
+    page.wait_for_function(SETTLED, timeout=40 * SECONDS)
+
+
+def slide(page, label, *values):
+    """Moves a slider as dragging does: an event for every value."""
+    page.evaluate(SLIDE, [label, values])
+
+
+def press(page, selector):
+    page.evaluate("selector => document.querySelector(selector).click()", selector)
+
+
+def choose(page, index):
+    press(page, f'.thumb[data-index="{index}"]')
+
+
+def choose_prompt(page, source):
+    page.click(f".prompt label:has([value={source}])")
+
+
+def enter(page, selector, text):
+    page.fill(selector, text)
+    page.press(selector, "Enter")
+
+
+def change(page, act, *args):
+    """Does act(page, *args) and waits for its end -> the frames seen, and the time to the last of them in ms."""
+    page.evaluate(OBSERVE)
+    start = time.perf_counter()
+    act(page, *args)
+    page.wait_for_function("seen.length && seen.at(-1).last", timeout=20 * SECONDS)
+    took = 1000 * (time.perf_counter() - start)
+    settle(page)
+    return page.evaluate("seen"), took
 
 
 def wait_for_brain(page):
@@ -115,7 +184,7 @@ def test_choosing_a_picture_changes_every_picture_and_the_brain(page, tmp_path):
     page.click(".brain-maps [data-name=response]")
     seen, brains = [pixels(page)], [page.evaluate(BRAIN)]
     for index in PICKS:
-        print(f"picture {index}: final stage-1 pictures {page.evaluate(CHOOSE, index):.0f} ms after the click")
+        print(f"picture {index}: last of stage 2 {page.evaluate(CHOOSE, index):.0f} ms after the click")
         seen.append(pixels(page))
         page.wait_for_function(f"before => {BRAIN} !== before", arg=brains[-1], timeout=20 * SECONDS)
         brains.append(page.evaluate(BRAIN))
@@ -127,7 +196,7 @@ def test_choosing_a_picture_changes_every_picture_and_the_brain(page, tmp_path):
                 assert np.abs(shown[a] - shown[b]).max() > 2, f"{a} and {b} look the same"
     for before, after in zip(seen, seen[1:]):
         for name in before:
-            assert np.abs(before[name] - after[name]).max() > 2, f"{name} did not change"
+            assert (before[name] != after[name]).any(), f"{name} did not change"
     page.click(".brain-maps [data-name=r2]")
     page.wait_for_timeout(1 * SECONDS)
     page.screenshot(path=os.environ.get("SCREENSHOT", tmp_path / "page.png"))
@@ -140,10 +209,117 @@ def test_fast_changes_end_at_the_last_choice(page):
         page.evaluate("[3, 9, 21].forEach(k => document.querySelectorAll('.thumb')[k].click())")
         page.wait_for_timeout(120)
     page.evaluate("[44, 60].forEach(k => document.querySelectorAll('.thumb')[k].click())")
-    page.wait_for_selector('[data-index="60"][data-last="true"]', timeout=20 * SECONDS)
-    page.wait_for_timeout(1 * SECONDS)
+    settle(page)
     assert page.get_attribute("[data-index][data-last]", "data-index") == "60"
     assert page.input_value(".picker-number") == "60"
+
+
+def test_stage_2_streams_as_many_steps_as_the_slider_says(page):
+    for n in (1, 8, 3):
+        frames, _ = change(page, slide, "LCM steps", n)
+        assert [f["step"] for f in frames] == list(range(1, n + 1))
+        assert f"UNet steps run: {n}" in page.inner_text(".card.lcm .note")
+        assert page.locator(".progress p:nth-child(2) i").count() == n
+        assert page.locator(".progress p:nth-child(2) i.on").count() == n
+        assert page.inner_text(".progress p:nth-child(2) b").endswith(f"{n} UNet step{'s' * (n > 1)}")
+
+
+def test_settings_rerun_stage_2_alone(page):
+    settle(page)
+    frames, whole = change(page, choose, 7)
+    assert [f["step"] for f in frames] == [0, 1, 2, 3, 4]  # 0: stage 1
+    assert len({f["height"] for f in frames}) == 1, "the layout jumps"
+    for label, value in (("Guidance", 1.6), ("Strength", 0.9), ("LCM steps", 5)):
+        layout, picture = page.evaluate(STAGE_1), page.evaluate(STAGE_2)
+        frames, took = change(page, slide, label, value)
+        print(f"{label} {value}: {took:.0f} ms, a new picture {whole:.0f} ms")
+        assert all(f["step"] > 0 for f in frames), "stage 1 was shown again"
+        assert page.evaluate(STAGE_1) == layout, "stage 1 was computed again: its time has changed"
+        assert page.evaluate(STAGE_2) != picture
+
+
+def test_the_newest_of_quick_changes_is_what_stays(page):
+    settle(page)
+    page.evaluate(OBSERVE)
+    for k, guidance, steps in ((3, 1.2, 6), (9, 1.4, 2), (21, 1.9, 8)):
+        slide(page, "Guidance", 1.1, guidance)
+        choose(page, k)
+        slide(page, "LCM steps", steps, steps - 1)
+        page.wait_for_timeout(90)
+    slide(page, "Guidance", 1.3, 1.5, 1.7)
+    slide(page, "LCM steps", 8, 5, 3)
+    settle(page)
+    frames, quick = page.evaluate("seen"), page.evaluate(STAGE_2)
+    serials = [f["serial"] for f in frames]
+    print("frames seen (serial:step):", " ".join(f"{f['serial']}:{f['step']}" for f in frames))
+    assert serials == sorted(serials), "a frame of old settings came after one of new settings"
+    assert frames[-1]["index"] == 21 and frames[-1]["step"] == 3
+    assert len(set(serials)) > 2, "nothing was shown on the way"
+    assert any(not f["last"] and f["serial"] != g["serial"] for f, g in zip(frames, frames[1:])), "no run was stopped"
+
+    page.reload()
+    settle(page)
+    change(page, choose, 21)
+    change(page, slide, "Guidance", 1.7)
+    change(page, slide, "LCM steps", 3)
+    assert page.evaluate(STAGE_2) == quick
+
+
+def test_regressor_seed_and_prompt_change_the_picture(page):
+    settle(page)
+    seen = [page.evaluate(STAGE_2)]
+    for act, *args in (
+        (press, "label:has([value=ridge])"),
+        (press, ".random-seed"),
+        (choose_prompt, "caption"),
+        (choose_prompt, "none"),
+        (choose_prompt, "own"),
+        (enter, ".own textarea", "a <b>green</b> cat"),
+    ):
+        change(page, act, *args)
+        seen.append(page.evaluate(STAGE_2))
+    assert len(set(seen)) == len(seen)
+    assert "Ridge → VDVAE" in page.inner_text(".card.lcm .note")
+    assert "“a <b>green</b> cat”" in page.inner_text(".prompt-used")
+    assert page.errors == []
+
+
+def test_both_captions_are_there_whatever_the_prompt(page):
+    for source in ("decoded", "none"):
+        choose_prompt(page, source)
+        settle(page)
+        assert page.is_visible("text=a pink plane between tall buildings in the evening light")
+        assert page.inner_text(".truth").startswith("truth")
+        assert re.fullmatch(r"decoded\s*“.+” \(r = −?[01]\.\d\d\)", page.inner_text(".decoded"))
+        assert page.is_visible("text=nearest to the CLIP image embedding")
+
+
+def test_the_oracle_carries_a_warning(page):
+    assert page.locator(".badge.warning").count() == 0
+    change(page, choose_prompt, "oracle")
+    assert page.inner_text(".card.lcm .badge.warning") == "⚠ knows the answer"
+    assert page.is_visible(".prompt-used .badge.warning")
+    change(page, choose_prompt, "decoded")
+    assert page.locator(".badge.warning").count() == 0
+
+
+def test_bad_values_are_refused_in_words(page):
+    settle(page)
+    assert not page.is_visible(".own")
+    change(page, choose_prompt, "own")
+    enter(page, ".own textarea", " ")
+    page.wait_for_selector("text=own prompt: expected some words, got none", timeout=20 * SECONDS)
+    change(page, choose_prompt, "none")
+    for field, value, message in (
+        (".seed input", "", "seed: expected a whole number from 0 to 4294967295, got None"),
+        (".seed input", "1.5", "seed: expected a whole number from 0 to 4294967295, got 1.5"),
+        ('[aria-label="number input for LCM steps"]', "", "LCM steps: expected a whole number from 1 to 8, got None"),
+    ):
+        enter(page, field, value)
+        page.wait_for_selector(f"text={message}", timeout=20 * SECONDS)
+        change(page, enter, field, "2")
+    page.evaluate(CHOOSE, 8)
+    assert "UNet steps run: 2" in page.inner_text(".card.lcm .note")
 
 
 def test_a_picture_that_does_not_exist_is_refused_in_words(page):
@@ -167,12 +343,27 @@ def test_the_camera_stays_where_it_was_put_when_values_change(page):
     assert page.evaluate(camera) == before
 
 
+def test_the_page_fits_a_laptop(page):
+    choose_prompt(page, "own")
+    wait_for_brain(page)
+    settle(page)
+    bottom = "selector => document.querySelector(selector).getBoundingClientRect().bottom"
+    assert max(page.evaluate(bottom, panel) for panel in (".cards", ".controls", ".brain")) < 768
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1366
+
+
 def test_the_page_fits_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(SECONDS / 2)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.evaluate("document.querySelectorAll('.prompt input')[2].click()")
+    settle(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     width = "selector => document.querySelector(selector).getBoundingClientRect().width"
-    assert min(page.evaluate(width, panel) for panel in (".picker", ".cards", ".brain")) > 300
+    assert (
+        min(page.evaluate(width, panel) for panel in (".picker", ".cards", ".controls", ".controls .own", ".brain"))
+        > 300
+    )
 
 
 def test_a_browser_without_webgl_is_told_so(browser, address):

@@ -1,0 +1,205 @@
+"""Stage 2: image to image with a latent diffusion model and an LCM-LoRA, a few denoising steps, each of them shown.
+
+The loop is the multistep consistency sampling of Luo et al. (2023, algorithm 2) on diffusers' own parts. `LCMScheduler` is asked
+for n steps *within* the strength, so that n steps run; diffusers' pipelines run int(n · strength) of them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import LCMScheduler, StableDiffusionImg2ImgPipeline
+from diffusers.utils.torch_utils import randn_tensor
+from peft.tuners.tuners_utils import BaseTunerLayer
+
+from recon.files import BadFile
+
+MAX_STEPS, MAX_GUIDANCE, MAX_PROMPT = 8, 2.0, 300  # denoising steps, guidance scale, characters
+MIN_STRENGTH = 0.2  # 10 of the 50 timesteps an LCM is distilled on: eight steps need at least eight
+
+
+@dataclass(frozen=True)
+class LCMSettings:
+    """How stage 2 runs. Raises ValueError, naming what was expected, on anything out of range."""
+
+    steps: int = 4  # denoising steps = UNet evaluations
+    guidance: float = 1.0  # above 1 the empty prompt is evaluated as well
+    strength: float = 0.6  # how much of the noise schedule is run through; 1 forgets the picture it starts from
+    seed: int = 0
+
+    def __post_init__(self):
+        _in_range("LCM steps", self.steps, 1, MAX_STEPS, whole=True)
+        _in_range("guidance", self.guidance, 1, MAX_GUIDANCE)
+        _in_range("strength", self.strength, MIN_STRENGTH, 1)
+        _in_range("seed", self.seed, 0, 2**32 - 1, whole=True)
+
+
+def _in_range(name: str, value, low, high, whole: bool = False) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or (whole and value != int(value)) or not low <= value <= high:
+        kind = "a whole number" if whole else "a number"
+        raise ValueError(f"{name}: expected {kind} from {low} to {high}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """A Stable Diffusion pipeline with its LCM-LoRA fused in, and where it runs."""
+
+    pipe: StableDiffusionImg2ImgPipeline
+
+    @property
+    def size(self) -> int:
+        """Side of its pictures in pixels."""
+        return self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor
+
+    @property
+    def prompt_shape(self) -> tuple[int, int]:
+        """(tokens, width) of a prompt embedding."""
+        return self.pipe.tokenizer.model_max_length, self.pipe.text_encoder.config.hidden_size
+
+    @torch.inference_mode()
+    def embed(self, prompts: Sequence[str]) -> np.ndarray:
+        """Prompt embeddings (n, tokens, width) float32: the text encoder's last hidden states.
+
+        Raises ValueError on a prompt of more than MAX_PROMPT characters; what exceeds the encoder's tokens is cut off.
+        """
+        longest = max(map(len, prompts))
+        if longest > MAX_PROMPT:
+            raise ValueError(f"prompt: expected at most {MAX_PROMPT} characters, got {longest}: shorten it")
+        ids = self.pipe.tokenizer(list(prompts), padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return self.pipe.text_encoder(ids.to(self.pipe.device)).last_hidden_state.float().cpu().numpy()
+
+
+def choose_device() -> tuple[torch.device, torch.dtype]:
+    """CUDA in half precision where there is one, else the CPU in single precision."""
+    if torch.cuda.is_available():
+        return torch.device("cuda"), torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.device("cpu"), torch.float32
+
+
+def load_pipeline(folder: Path) -> StableDiffusionImg2ImgPipeline:
+    """A pipeline in diffusers' layout, from disk alone. Raises BadFile if a part is missing or damaged."""
+    device, dtype = choose_device()
+    try:
+        pipe = StableDiffusionImg2ImgPipeline.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True, safety_checker=None
+        )
+    except Exception as error:  # diffusers, transformers and safetensors each raise their own
+        raise BadFile(f"{folder} is not a complete diffusion pipeline (a file missing or damaged?): {error}") from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(device)
+
+
+def load_diffusion(folder: Path, lora: Path) -> Diffusion:
+    """A pipeline and its LCM-LoRA weights, fused. Raises BadFile if a part is missing, damaged or does not fit."""
+    pipe = load_pipeline(folder)
+    pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
+    fuse_lora(pipe, lora)
+    return Diffusion(pipe)
+
+
+def fuse_lora(pipe: StableDiffusionImg2ImgPipeline, lora: Path) -> None:
+    """Adds LoRA weights to the UNet for good. Raises BadFile unless every one of them found its module.
+
+    diffusers drops keys it does not know with a warning only, hence the count.
+    """
+    if not Path(lora).exists():
+        raise BadFile(f"{lora} is missing: restore the LCM-LoRA or train it again")
+    try:
+        state, alphas = pipe.lora_state_dict(lora)
+        pipe.load_lora_into_unet(state, network_alphas=alphas, unet=pipe.unet, adapter_name="lcm", _pipeline=pipe)
+    except Exception as error:
+        raise BadFile(f"{lora} does not fit the UNet: {str(error).splitlines()[0]}") from error
+    wanted = sum(key.endswith(("lora_A.weight", "lora.down.weight")) for key in state)
+    loaded = [m for m in pipe.unet.modules() if isinstance(m, BaseTunerLayer)]
+    if not wanted or len(loaded) != wanted:
+        raise BadFile(f"{lora} does not fit the UNet: {wanted} LoRA modules in the file, {len(loaded)} of them found")
+    if not any(m.lora_B["lcm"].weight.any() for m in loaded):
+        raise BadFile(f"{lora} changes nothing: all its B matrices are zero")
+    pipe.fuse_lora(components=["unet"], adapter_names=["lcm"])
+    pipe.unload_lora_weights()
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One denoising step: the clean estimate, decoded."""
+
+    step: int  # 1 … steps
+    timestep: int  # of the noise schedule
+    images: np.ndarray  # (n, S, S, 3) uint8
+    unet_seconds: float
+    decode_seconds: float
+
+
+def to_pixels(images: np.ndarray, size: int) -> torch.Tensor:
+    """(n, H, W, 3) uint8 -> (n, 3, size, size) in [-1, 1], bicubic."""
+    pixels = torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    if pixels.shape[-1] == size:
+        return pixels
+    return F.interpolate(pixels, size=(size, size), mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def to_images(pixels: torch.Tensor) -> np.ndarray:
+    """(n, 3, S, S) in [-1, 1] -> (n, S, S, 3) uint8."""
+    return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _encode(model: Diffusion, pixels: torch.Tensor, generators) -> torch.Tensor:
+    """Scaled latents; AutoencoderKL's are a sample, AutoencoderTiny's are exact."""
+    encoded = model.pipe.vae.encode(pixels)
+    if hasattr(encoded, "latents"):
+        latents = encoded.latents
+    else:
+        mean, sd = encoded.latent_dist.mean, encoded.latent_dist.std
+        latents = mean + sd * randn_tensor(mean.shape, generator=generators, device=mean.device, dtype=mean.dtype)
+    return latents * model.pipe.vae.config.scaling_factor
+
+
+def _decode(model: Diffusion, latents: torch.Tensor) -> np.ndarray:
+    return to_images(model.pipe.vae.decode(latents / model.pipe.vae.config.scaling_factor, return_dict=False)[0])
+
+
+def refine(
+    model: Diffusion, images: np.ndarray, prompts: np.ndarray, settings: LCMSettings, seeds: Sequence[int] | None = None
+) -> Iterator[Preview]:
+    """Pictures (n, H, W, 3) uint8 and prompt embeddings (n, tokens, width) -> a preview after every denoising step.
+
+    Every picture has its own seed: what else is in the batch does not change it. Closing the generator stops the work.
+    Raises ValueError if the embeddings do not have the text encoder's shape.
+    """
+    expected = (len(images), *model.prompt_shape)
+    if prompts.shape != expected:
+        raise ValueError(f"expected prompt embeddings of shape {expected}, got {prompts.shape}")
+    pipe = model.pipe
+    device, dtype = pipe.device, pipe.unet.dtype
+    seeds = [settings.seed] * len(images) if seeds is None else seeds
+    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+    scheduler = LCMScheduler.from_config(pipe.scheduler.config)  # it holds the state of one run
+    scheduler.set_timesteps(settings.steps, device, strength=settings.strength)
+    prompt = torch.as_tensor(prompts).to(device, dtype)
+    guided = settings.guidance > 1
+    if guided:
+        empty = torch.as_tensor(model.embed([""])).to(device, dtype)
+        prompt = torch.cat([empty.expand_as(prompt), prompt])
+    with torch.inference_mode():
+        latents = _encode(model, to_pixels(images, model.size).to(device, dtype), generators)
+        noise = randn_tensor(latents.shape, generator=generators, device=device, dtype=dtype)
+        latents = scheduler.add_noise(latents, noise, scheduler.timesteps[:1])
+    for step, timestep in enumerate(scheduler.timesteps, 1):
+        with torch.inference_mode():
+            start = time.perf_counter()
+            output = pipe.unet(torch.cat([latents] * (1 + guided)), timestep, prompt, return_dict=False)[0]
+            if guided:
+                without, with_prompt = output.chunk(2)
+                output = without + settings.guidance * (with_prompt - without)
+            latents, clean = scheduler.step(output, timestep, latents, generator=generators, return_dict=False)
+            denoised = time.perf_counter()
+            pictures = _decode(model, clean)
+        yield Preview(step, int(timestep), pictures, denoised - start, time.perf_counter() - denoised)
