@@ -6,6 +6,7 @@ for n steps *within* the strength, so that n steps run; diffusers' pipelines run
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -181,8 +182,8 @@ def refine(
     device, dtype = pipe.device, pipe.unet.dtype
     seeds = [settings.seed] * len(images) if seeds is None else seeds
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-    scheduler = LCMScheduler.from_config(pipe.scheduler.config)  # it holds the state of one run
-    scheduler.set_timesteps(settings.steps, device, strength=settings.strength)
+    scheduler = copy.deepcopy(pipe.scheduler)  # it holds the state of one run
+    scheduler.set_timesteps(int(settings.steps), device, strength=settings.strength)
     prompt = torch.as_tensor(prompts).to(device, dtype)
     guided = settings.guidance > 1
     if guided:

@@ -24,6 +24,7 @@ NOTES = {
 }
 REGRESSOR_NAMES = {"ridge": "Ridge", "mlp": "MLP"}
 ROWS = REGRESSOR_NAMES | {"ceiling": "Ceiling", "shuffled": "Shuffled responses"}
+STAGES = {"vdvae": "Stage 1", "lcm": "Stage 2"}
 ORACLE = '<span class="badge warning">⚠ knows the answer</span>'
 
 
@@ -138,20 +139,34 @@ def panel(
     )
 
 
+def share(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
 def score_table(evaluation: dict) -> str:
-    """Scores over the whole test set; a row without latent scores gets dashes."""
+    """Scores over the whole test set: pictures of both stages, then what share of the decoded captions is right."""
     rows = []
-    for name, scores in evaluation["rows"].items():
-        latent = evaluation["latent_r2"].get(name)
-        cells = [f"{scores['pixel_correlation']:.2f}", f"{100 * scores['identification']:.1f} %"]
-        cells += [f"{latent[k]:.3f}" for k in ("cv", "test")] if latent else ["–", "–"]
-        cells = "".join(f"<td>{c}</td>" for c in cells).replace("-", "−")
-        rows.append(f'<tr class="{name}"><th>{escape(ROWS.get(name, name))}</th>{cells}</tr>')
+    for stage, kinds in evaluation["rows"].items():
+        for name, scores in kinds.items():
+            latent = evaluation["latent_r2"].get(name) if stage == "vdvae" else None
+            cells = [f"{scores['pixel_correlation']:.2f}"]
+            cells += [share(scores[key]) for key in ("identification", "clip_identification")]
+            cells += [f"{latent[k]:.3f}" for k in ("cv", "test")] if latent else ["–", "–"]
+            cells = "".join(f"<td>{c}</td>" for c in cells).replace("-", "−")
+            rows.append(f'<tr class="{name}"><th>{STAGES[stage]}: {escape(ROWS[name])}</th>{cells}</tr>')
+    words = []
+    for name, shares in evaluation["captions"].items():
+        cells = "".join(f"<td>{share(value)}</td>" for value in shares.values())
+        words.append(f'<tr class="{name}"><th>{escape(ROWS[name])}</th>{cells}</tr>')
+    attributes = "".join(f"<th>{escape(a.capitalize())}</th>" for a in evaluation["captions"]["shuffled"])
     return (
         '<section class="panel scores"><table><thead><tr>'
         f"<th>All {evaluation['n_images']} test pictures</th><th>Pixel correlation</th>"
-        "<th>Identification <small>chance 50 %</small></th><th>Latent R² <small>cross-validated</small></th>"
-        f"<th>Latent R² <small>test</small></th></tr></thead><tbody>{''.join(rows)}</tbody></table></section>"
+        "<th>Identification <small>by pixels, chance 50 %</small></th>"
+        "<th>Identification <small>by CLIP, chance 50 %</small></th><th>Latent R² <small>cross-validated</small></th>"
+        f"<th>Latent R² <small>test</small></th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        f"<table><thead><tr><th>Decoded caption is right about</th>{attributes}</tr></thead>"
+        f"<tbody>{''.join(words)}</tbody></table></section>"
     )
 
 

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from scipy.stats import spearmanr
+from transformers import CLIPVisionModelWithProjection
 
 from precompute.demo.cortex import build_cortex
 from precompute.demo.forward import EARLY, draw_tuning
+from recon.clip import image_embeddings
 from recon.encoding import noise_ceiling
+from recon.lcm import LCMSettings, refine
 from recon.metrics import pixel_correlation, two_way_identification
 from recon.pictures import area_average
-from recon.reconstruct import decoded_latents, own_latents
+from recon.reconstruct import Settings, decoded, own_latents, prompt_embeddings
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def test_estimated_ncsnr_is_near_the_true_one(demo_bundle, truth):
 
 
 @pytest.fixture(scope="module")
-def decoded(demo_bundle):
+def layouts(demo_bundle):
     test = demo_bundle.subject.test
     truth = area_average(test.images, 64)
     X = test.averaged()
@@ -64,30 +67,56 @@ def decoded(demo_bundle):
         return np.concatenate([demo_bundle.vdvae.decode(z[k : k + 50]) for k in range(0, len(z), 50)])
 
     return truth, {
-        "ridge": pictures(decoded_latents(X, demo_bundle, "ridge")),
-        "mlp": pictures(decoded_latents(X, demo_bundle, "mlp")),
+        "ridge": pictures(decoded("latents", X, demo_bundle, "ridge")),
+        "mlp": pictures(decoded("latents", X, demo_bundle, "mlp")),
         "ceiling": pictures(own_latents(truth, demo_bundle)),
     }
 
 
-def test_pictures_are_identified_and_the_manifest_says_how_well(demo_bundle, decoded):
-    truth, pictures = decoded
+def test_pictures_are_identified_and_the_manifest_says_how_well(demo_bundle, layouts):
+    truth, pictures = layouts
     scores = {k: float(two_way_identification(p, truth).mean()) for k, p in pictures.items()}
     assert scores["ridge"] >= 0.90 and scores["ceiling"] >= 0.99 and scores["mlp"] >= scores["ridge"] - 0.02
-    for name, row in demo_bundle.manifest["evaluation"]["rows"].items():
+    for name, row in demo_bundle.manifest["evaluation"]["rows"]["vdvae"].items():
         if name in pictures:
             assert scores[name] == pytest.approx(row["identification"], abs=0.002)
             correlation = pixel_correlation(pictures[name], truth).mean()
             assert correlation == pytest.approx(row["pixel_correlation"], abs=0.002)
 
 
-def test_shuffled_responses_are_at_chance(demo_bundle, decoded):
-    truth, pictures = decoded
+def test_shuffled_responses_are_at_chance(demo_bundle, layouts):
+    truth, pictures = layouts
     order = np.random.default_rng(0).permutation(len(truth))
     other = np.empty_like(order)
     other[order] = np.roll(order, 1)
     assert abs(two_way_identification(pictures["ridge"][other], truth).mean() - 0.5) <= 0.05
-    assert abs(demo_bundle.manifest["evaluation"]["rows"]["shuffled"]["identification"] - 0.5) <= 0.05
+    assert abs(demo_bundle.manifest["evaluation"]["rows"]["vdvae"]["shuffled"]["identification"] - 0.5) <= 0.05
+
+
+def test_stage_2_is_identified_better_than_stage_1_by_clip(demo_bundle, layouts):
+    test, n = demo_bundle.subject.test, 60
+    vision = CLIPVisionModelWithProjection.from_pretrained(ROOT / "assets" / "demo" / "vision").float().eval()
+    truth = image_embeddings(vision, test.images[:n])
+    layout = layouts[1]["mlp"][:n]
+    prompts = prompt_embeddings(test.averaged()[:n], [], demo_bundle, Settings())
+    *_, last = refine(demo_bundle.diffusion, layout, prompts, LCMSettings(), range(n))
+    stage_1, stage_2 = (
+        two_way_identification(image_embeddings(vision, pictures), truth).mean() for pictures in (layout, last.images)
+    )
+    assert stage_2 > stage_1 and stage_2 >= 0.85
+
+
+def test_the_manifest_gives_stage_2_beside_its_nulls_and_ceiling(demo_bundle):
+    evaluation = demo_bundle.manifest["evaluation"]
+    for stage in ("vdvae", "lcm"):
+        rows = evaluation["rows"][stage]
+        assert abs(rows["shuffled"]["clip_identification"] - 0.5) <= 0.05
+        assert rows["ceiling"]["clip_identification"] >= rows["ridge"]["clip_identification"] - 0.01
+    for name in ("ridge", "mlp"):
+        stage_1, stage_2 = (evaluation["rows"][stage][name]["clip_identification"] for stage in ("vdvae", "lcm"))
+        assert stage_2 > stage_1 and stage_2 >= 0.85
+        for attribute, share in evaluation["captions"][name].items():
+            assert share > 2 * evaluation["captions"]["shuffled"][attribute]
 
 
 def test_held_out_pictures_look_like_themselves_through_the_vdvae(demo_bundle):
@@ -100,6 +129,6 @@ def test_held_out_pictures_look_like_themselves_through_the_vdvae(demo_bundle):
 def test_weights_stay_small_and_provenance_is_recorded():
     files = [p for p in (ROOT / "assets").rglob("*") if p.is_file()]
     assert max(p.stat().st_size for p in files) < 10e6
-    assert sum(p.stat().st_size for p in files) < 50e6
+    assert sum(p.stat().st_size for p in files if p.suffix == ".safetensors") < 50e6
     provenance = json.loads((ROOT / "assets" / "demo" / "provenance.json").read_text(encoding="utf-8"))
     assert {"stages", "settings", "reports"} <= provenance.keys()

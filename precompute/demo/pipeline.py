@@ -61,11 +61,11 @@ class Settings:
     clip: ClipSize = ClipSize()
     codec_schedule: Schedule = Schedule(9000, 2e-3, 8, weight_decay=1e-4)
     codec: CodecSize = CodecSize()
-    unet_schedule: Schedule = Schedule(6500, 1e-3, 32)
+    unet_schedule: Schedule = Schedule(5000, 1e-3, 32)
     unet: UNetSize = UNetSize()
-    lcm_schedule: Schedule = Schedule(1000, 1e-3, 32, weight_decay=0.0, average=0.99)
+    lcm_schedule: Schedule = Schedule(450, 5e-4, 16, weight_decay=0.0, average=0.98)
     lcm: Distillation = Distillation()
-    checker_schedule: Schedule = Schedule(1400, 2e-3, 64, weight_decay=0.02, clip_norm=5.0, average=0.99)
+    checker_schedule: Schedule = Schedule(900, 2e-3, 64, weight_decay=0.02, clip_norm=5.0, average=0.99)
     ranks: tuple[int, int, int] = (192, 96, 96)  # of latents, prompt and image embedding
     mlps: tuple[Training, Training, Training] = (Training(hidden=384), Training(hidden=192), Training(hidden=192))
 
@@ -235,7 +235,9 @@ def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> dict:
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
     }
     reports = {name: load_json(work / f"{name}.json") for name in REPORTS}
-    save_json(out / "provenance.json", provenance | {"reports": reports})
+    earlier = load_json(out / "provenance.json") if (out / "provenance.json").exists() else {}
+    notes = {"notes": earlier["notes"]} if "notes" in earlier else {}  # by hand: kept
+    save_json(out / "provenance.json", provenance | {"reports": reports} | notes)
     content = {"name": "demo", "simulated": True, "n_layers": N_LAYERS, "evaluation": evaluation}
     write_manifest(out, content)
     load_bundle(out)

@@ -1,7 +1,7 @@
 """Live stage 2 on the shipped bundle: a layout and a prompt embedding to a picture in four steps, each decoded.
 
-`python tests/bench/lcm.py` prints one JSON object last. The peer is diffusers' StableDiffusionImg2ImgPipeline with the same weights and
-timesteps, which decodes only the last step: the ratio is what the previews cost.
+`python tests/bench/lcm.py` prints one JSON object last. The peer is diffusers' StableDiffusionImg2ImgPipeline with the same weights
+and timesteps, which decodes only the last step: the ratio is what the previews cost.
 """
 
 import json
@@ -49,7 +49,9 @@ def main():
         times["diffusers_ms"].append(time.perf_counter() - start)
     ms = {name: round(1000 * statistics.median(values), 1) for name, values in times.items()}
     ms["step_ms"] = round(ms["unet_ms"] + ms["decode_ms"], 1)
-    print(json.dumps({"threads": torch.get_num_threads(), **ms, "ratio": round(ms["total_ms"] / ms["diffusers_ms"], 2)}))
+    print(
+        json.dumps({"threads": torch.get_num_threads(), **ms, "ratio": round(ms["total_ms"] / ms["diffusers_ms"], 2)})
+    )
 
 
 if __name__ == "__main__":
