@@ -27,7 +27,7 @@ def demo(
         bool, typer.Option(help="Everything at toy size, in about a minute; the pictures are bad.")
     ] = False,
 ):
-    """Simulated subject: draws scenes, simulates a cortex, trains the VDVAE, fits, scores, writes the bundle."""
+    """Simulated subject: draws scenes, simulates a cortex, trains the decoders, fits, scores, writes the bundle."""
     from precompute.demo.pipeline import SMOKE, Settings, run_demo
 
     work = work or Path("data/demo-smoke" if smoke else "data/demo")
