@@ -1,9 +1,9 @@
 """Distils the demo's UNet into an LCM-LoRA, after latent consistency distillation (Luo et al. 2023, LCM and LCM-LoRA).
 
-From a noisy latent the teacher, guided, walks down its probability flow in a few DDIM steps (Song et al. 2021); the student, the same
-UNet with a LoRA, learns to jump to where that walk ends. (Learning from its own estimate one step further down, as the papers do,
-collapsed within a few hundred steps here; the frozen teacher's own solution cannot.) Saved as diffusers reads LoRA weights: the
-raw peft keys under "unet.".
+From a noisy latent the teacher, guided, walks down its probability flow in a few DDIM steps (Song et al. 2021); the student,
+the same UNet with a LoRA, learns to jump to where that walk ends. (Learning from its own estimate one step further down, as the
+papers do, collapsed within a few hundred steps here; the frozen teacher's own solution cannot.) Saved as diffusers reads LoRA
+weights: the raw peft keys under "unet.".
 """
 
 from __future__ import annotations
