@@ -11,9 +11,9 @@ from transformers import CLIPVisionModelWithProjection
 from recon.bundle import REGRESSORS, Bundle, open_parts
 from recon.clip import image_embeddings
 from recon.files import load_json, open_array, save_json, whole_file
-from recon.lcm import LCMSettings, refine
+from recon.lcm import LCMSettings, refine_all
 from recon.metrics import pixel_correlation, two_way_identification
-from recon.pictures import area_average
+from recon.pictures import area_average, to_images, to_pixels
 from recon.reconstruct import Settings, decode_caption, decoded, prompt_embeddings
 from recon.regression import r2_per_target
 
@@ -25,19 +25,6 @@ ATTRIBUTES = ("setting", "light", "object", "colour")
 def decode_layouts(bundle: Bundle, latents: np.ndarray, batch: int = 64) -> np.ndarray:
     """Stage 1: (n, n_latents) -> (n, S, S, 3) uint8."""
     return np.concatenate([bundle.vdvae.decode(latents[k : k + batch]) for k in range(0, len(latents), batch)])
-
-
-def refine_all(
-    bundle: Bundle, layouts: np.ndarray, prompts: np.ndarray, settings: LCMSettings, batch: int = 20
-) -> np.ndarray:
-    """Stage 2: the last step's pictures (n, S, S, 3) uint8; the seed of picture k is settings.seed + k."""
-    pictures = []
-    for k in range(0, len(layouts), batch):
-        part = slice(k, min(k + batch, len(layouts)))
-        seeds = range(settings.seed + part.start, settings.seed + part.stop)
-        *_, last = refine(bundle.diffusion, layouts[part], prompts[part], settings, seeds)
-        pictures.append(last.images)
-    return np.concatenate(pictures)
 
 
 def wrong_partners(n: int, seed: int) -> list[np.ndarray]:
@@ -117,7 +104,7 @@ def evaluate(
     prompts = {name: prompt_embeddings(X, captions, bundle, Settings(regressor=name)) for name in REGRESSORS}
     prompts["ceiling"] = prompt_embeddings(X, captions, bundle, Settings(prompt="oracle"))
     default = LCMSettings()
-    refined = {name: refine_all(bundle, layouts[name], prompts[name], default) for name in layouts}
+    refined = {name: refine_all(bundle.diffusion, layouts[name], prompts[name], default) for name in layouts}
 
     unseen = np.array([bool(e.get("unseen")) for e in test.labels])
     evaluation = {
@@ -137,19 +124,19 @@ def evaluate(
         [judge.truth, layouts["ceiling"], layouts["ridge"], layouts["mlp"]], chosen, folder / "contact_sheet.png", 2
     )
     by_steps = [
-        refine_all(bundle, layouts["ridge"][chosen], prompts["ridge"][chosen], LCMSettings(steps))
+        refine_all(bundle.diffusion, layouts["ridge"][chosen], prompts["ridge"][chosen], LCMSettings(steps))
         for steps in SHEET_STEPS
     ]
-    ceiling = refine_all(bundle, layouts["ceiling"][chosen], prompts["ceiling"][chosen], default)
+    ceiling = refine_all(bundle.diffusion, layouts["ceiling"][chosen], prompts["ceiling"][chosen], default)
     side = bundle.diffusion.size
-    kinds = [area_average(pictures[chosen], side), enlarge(layouts["ridge"][chosen], side), *by_steps, ceiling]
+    kinds = [
+        area_average(pictures[chosen], side),
+        to_images(to_pixels(layouts["ridge"][chosen], side)),
+        *by_steps,
+        ceiling,
+    ]
     contact_sheet(kinds, np.arange(len(chosen)), folder / "stage2_sheet.jpg", 1)
     return evaluation
-
-
-def enlarge(images: np.ndarray, side: int) -> np.ndarray:
-    """(n, S, S, 3) uint8 -> (n, side, side, 3) uint8, bicubic."""
-    return np.stack([np.asarray(Image.fromarray(x).resize((side, side), Image.Resampling.BICUBIC)) for x in images])
 
 
 def contact_sheet(kinds: list[np.ndarray], chosen: np.ndarray, path: Path, scale: int, columns: int = 12) -> None:

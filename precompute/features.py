@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from recon.clip import image_embeddings
+from recon.clip import image_embeddings, tokens
 from recon.files import open_array, save_array, whole_file
 from recon.vdvae import VDVAE
 
@@ -37,8 +37,7 @@ def extract_prompts(captions: list[list[str]], clip: Path, out: Path, batch: int
         for k in tqdm(range(0, len(captions), batch), desc="prompt embeddings", unit="batch", mininterval=5):
             rows = captions[k : k + batch]
             flat = [caption for row in rows for caption in row]
-            ids = tokenizer(flat, padding="max_length", truncation=True, return_tensors="pt").input_ids
-            states = encoder(ids).last_hidden_state.flatten(1).split([len(row) for row in rows])
+            states = encoder(tokens(tokenizer, flat)).last_hidden_state.flatten(1).split([len(row) for row in rows])
             prompts[k : k + batch] = torch.stack([s.mean(0) for s in states]).numpy()
         prompts.flush()
 

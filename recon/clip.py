@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import h5py
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import CLIPVisionModelWithProjection
+from transformers import CLIPTokenizer, CLIPVisionModelWithProjection
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from recon.files import BadFile, whole_file
@@ -22,6 +23,11 @@ def pixel_values(images: np.ndarray) -> torch.Tensor:
     """(n, S, S, 3) uint8 -> (n, 3, S, S) float32, normalised as CLIP's vision encoders expect (Radford et al. 2021)."""
     mean, std = (torch.tensor(v)[:, None, None] for v in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
     return (torch.tensor(images).permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+def tokens(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> torch.Tensor:
+    """(n, context) token ids, padded and cut to the tokenizer's length."""
+    return tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
 @torch.inference_mode()
@@ -74,9 +80,9 @@ class CaptionIndex:
                     raise BadFile(f"{path}: expected format {FORMAT!r}, got {f.attrs.get('format')!r}")
                 captions = json.loads(f["captions"][()].tobytes())
                 embeddings = f["embeddings"][()].astype(np.float32)
+        except BadFile:
+            raise
         except (OSError, KeyError, ValueError) as error:
-            if isinstance(error, BadFile):
-                raise
             raise BadFile(f"{path} is not a readable caption index (missing or damaged?): {error}") from error
         if len(captions) != len(embeddings):
             raise BadFile(f"{path}: {len(captions)} captions, but {len(embeddings)} embeddings")

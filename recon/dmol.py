@@ -6,6 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from recon.pictures import to_images
+
 
 def _split_params(params, n_mixtures: int):
     """(n, S, S, 10 m) -> logits (n,S,S,m), means, log-scales, coefficients (n,S,S,3,m); Salimans et al. 2017, PixelCNN++."""
@@ -13,11 +15,6 @@ def _split_params(params, n_mixtures: int):
     rest = params[..., n_mixtures:].reshape(*params.shape[:3], 3, 3 * n_mixtures)
     means, log_scales, coefficients = rest.split(n_mixtures, dim=-1)
     return logits, means, log_scales.clamp(min=-7.0), coefficients.tanh()
-
-
-def _to_uint8(x) -> np.ndarray:
-    """(n, S, S, 3) in [-1, 1] -> uint8."""
-    return ((x.clamp(-1, 1) + 1) * 127.5).float().cpu().numpy().round().astype(np.uint8)
 
 
 def dmol_log_likelihood(x, params, n_mixtures: int) -> torch.Tensor:
@@ -53,11 +50,12 @@ def dmol_sample(params, n_mixtures: int, u_mixture, u_logistic) -> np.ndarray:
     logits, means, log_scales, c = _split_params(params, n_mixtures)
     pick = (logits - (-u_mixture.log()).log()).argmax(-1, keepdim=True)[..., None, :].expand(*logits.shape[:3], 3, 1)
     mean, log_scale, c = (t.gather(-1, pick)[..., 0] for t in (means, log_scales, c))
-    return _to_uint8(_chain_channels(mean + log_scale.exp() * (u_logistic.log() - (1 - u_logistic).log()), c))
+    x = _chain_channels(mean + log_scale.exp() * (u_logistic.log() - (1 - u_logistic).log()), c)
+    return to_images(x.movedim(-1, 1))
 
 
 def dmol_mean(params, n_mixtures: int) -> np.ndarray:
     """The mixture's expectation, the least-squares picture: no per-pixel noise, no seed."""
     logits, means, _, c = _split_params(params, n_mixtures)
     each = _chain_channels(means.movedim(-1, -2), c.movedim(-1, -2))  # (n, S, S, m, 3)
-    return _to_uint8((each * logits.softmax(-1)[..., None]).sum(-2))
+    return to_images((each * logits.softmax(-1)[..., None]).sum(-2).movedim(-1, 1))

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import LCMScheduler, StableDiffusionImg2ImgPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from recon.files import BadFile
+from recon.pictures import to_images, to_pixels
 
 MAX_STEPS, MAX_GUIDANCE, MAX_PROMPT = 8, 2.0, 300  # denoising steps, guidance scale, characters
 MIN_STRENGTH = 0.2  # 10 of the 50 timesteps an LCM is distilled on: eight steps need at least eight
@@ -139,19 +139,6 @@ class Preview:
     decode_seconds: float
 
 
-def to_pixels(images: np.ndarray, size: int) -> torch.Tensor:
-    """(n, H, W, 3) uint8 -> (n, 3, size, size) in [-1, 1], bicubic."""
-    pixels = torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-    if pixels.shape[-1] == size:
-        return pixels
-    return F.interpolate(pixels, size=(size, size), mode="bicubic", antialias=True).clamp(-1, 1)
-
-
-def to_images(pixels: torch.Tensor) -> np.ndarray:
-    """(n, 3, S, S) in [-1, 1] -> (n, S, S, 3) uint8."""
-    return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-
-
 def _encode(model: Diffusion, pixels: torch.Tensor, generators) -> torch.Tensor:
     """Scaled latents; AutoencoderKL's are a sample, AutoencoderTiny's are exact."""
     encoded = model.pipe.vae.encode(pixels)
@@ -204,3 +191,16 @@ def refine(
             denoised = time.perf_counter()
             pictures = _decode(model, clean)
         yield Preview(step, int(timestep), pictures, denoised - start, time.perf_counter() - denoised)
+
+
+def refine_all(
+    model: Diffusion, images: np.ndarray, prompts: np.ndarray, settings: LCMSettings, batch: int = 20
+) -> np.ndarray:
+    """The last step's pictures (n, S, S, 3) uint8 of many; the seed of picture k is settings.seed + k."""
+    pictures = []
+    for k in range(0, len(images), batch):
+        part = slice(k, min(k + batch, len(images)))
+        seeds = range(settings.seed + part.start, settings.seed + part.stop)
+        *_, last = refine(model, images[part], prompts[part], settings, seeds)
+        pictures.append(last.images)
+    return np.concatenate(pictures)

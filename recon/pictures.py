@@ -1,8 +1,10 @@
-"""Pictures as arrays."""
+"""Pictures as arrays and as tensors."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 
 def area_average(images: np.ndarray, size: int) -> np.ndarray:
@@ -13,3 +15,16 @@ def area_average(images: np.ndarray, size: int) -> np.ndarray:
     k = side // size
     blocks = images.reshape(n, size, k, size, k, 3)
     return np.rint(blocks.mean((2, 4), dtype=np.float32)).astype(np.uint8)
+
+
+def to_pixels(images: np.ndarray, size: int | None = None) -> torch.Tensor:
+    """(n, H, W, 3) uint8 -> (n, 3, size, size) float32 in [-1, 1], bicubic; without a size as they are."""
+    pixels = torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    if size is None or pixels.shape[2:] == (size, size):
+        return pixels
+    return F.interpolate(pixels, size=(size, size), mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def to_images(pixels: torch.Tensor) -> np.ndarray:
+    """(n, 3, S, S) in [-1, 1] -> (n, S, S, 3) uint8."""
+    return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()

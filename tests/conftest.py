@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_diffusion import TOKENS, WIDTH, tiny_lora, tiny_pipeline
 
-from recon.bundle import REGRESSORS, load_bundle, write_manifest
+from recon.bundle import load_bundle, write_manifest
 from recon.clip import CaptionIndex
 from recon.encoding import VoxelScores, save_scores
 from recon.mlp import MLP, Network, Training
@@ -42,14 +42,17 @@ def tiny_vdvae():
     return VDVAE(TINY).eval()
 
 
-def random_regressors(n_voxels: int, n_targets: int, rng: np.random.Generator) -> tuple[LowRank, MLP]:
+def random_regressors(n_voxels: int, n_targets: int, rng: np.random.Generator) -> dict[str, LowRank | MLP]:
     standardise = Standardiser(np.zeros(n_voxels, np.float32), np.ones(n_voxels, np.float32))
     rescale = Rescaler(np.ones(n_targets, np.float32), np.zeros(n_targets, np.float32))
     basis = rng.normal(size=(3, n_targets)).astype(np.float32)
     down = rng.normal(size=(n_voxels, 3)).astype(np.float32)
     intercept = np.zeros(n_targets, np.float32)
     network = Network(n_voxels, 3, Training(hidden=4)).eval()
-    return LowRank(standardise, down, basis, intercept, rescale), MLP(standardise, network, basis, intercept, rescale)
+    return {
+        "ridge": LowRank(standardise, down, basis, intercept, rescale),
+        "mlp": MLP(standardise, network, basis, intercept, rescale),
+    }
 
 
 def write_tiny_bundle(folder: Path, n_voxels: int = 7, fitted_voxels: int = 7) -> Path:
@@ -69,8 +72,7 @@ def write_tiny_bundle(folder: Path, n_voxels: int = 7, fitted_voxels: int = 7) -
     ncsnr = np.ones(n_voxels, np.float32)
     save_subject(folder / "subject.h5", Subject("tiny", True, geometry, ncsnr, Trials(voxels, images, labels)))
     for target, n_targets in {"latents": n_latents, "prompt": TOKENS * WIDTH, "image": 6}.items():
-        for regressor in random_regressors(fitted_voxels, n_targets, rng):
-            name = next(name for name, kind in REGRESSORS.items() if isinstance(regressor, kind))
+        for name, regressor in random_regressors(fitted_voxels, n_targets, rng).items():
             regressor.save(folder / f"{target}_{name}.safetensors")
     pipe = tiny_pipeline()
     pipe.save_pretrained(folder / "diffusion")

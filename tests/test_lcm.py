@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 from tiny_diffusion import TOKENS, WIDTH, tiny_lora, tiny_pipeline
 
 from recon.files import BadFile
-from recon.lcm import LCMSettings, load_diffusion, refine, to_pixels
+from recon.lcm import LCMSettings, load_diffusion, refine
+from recon.pictures import to_pixels
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["tiny autoencoder", "KL autoencoder"])

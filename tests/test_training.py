@@ -10,10 +10,12 @@ from safetensors.torch import load_file
 from sklearn.decomposition import PCA
 from torch import nn
 
-from precompute.demo.train_clip import Groups, contrastive_loss, mirrored, tokens, train_tokenizer
+from precompute.demo.train_clip import Groups, contrastive_loss, mirrored, train_tokenizer
 from precompute.demo.train_codec import CodecSize, PatchComponents, make_autoencoder, start_encoder
 from precompute.demo.train_lcm import _clean_and_noise
 from precompute.demo.training import Schedule, train
+from recon.clip import tokens
+from recon.pictures import to_pixels
 
 CAPTIONS = ["a red cat on the left, at sea", "a boat on the right at night", "the cat is blue, in the middle"]
 
@@ -74,7 +76,7 @@ def test_the_autoencoder_starts_as_the_principal_components_of_patches():
     model = make_autoencoder(CodecSize(channels=48, latents=4, decoder_blocks=(0, 0, 0, 0)))
     start_encoder(model, PatchComponents.fit(images, 4))
     with torch.no_grad():
-        z = model.encoder(torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1)
+        z = model.encoder(to_pixels(images))
     z = z.permute(0, 2, 3, 1).reshape(-1, 4).numpy()
     for k in range(4):  # equal up to sign, scale and offset
         assert abs(np.corrcoef(z[:, k], expected[:, k])[0, 1]) > 0.9999
@@ -83,7 +85,7 @@ def test_the_autoencoder_starts_as_the_principal_components_of_patches():
 def test_compressed_components_have_unit_variance():
     images = np.random.default_rng(1).integers(0, 256, (20, 16, 16, 3), np.uint8)
     components = PatchComponents.fit(images, 5)
-    z = components(torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1)
+    z = components(to_pixels(images))
     assert z.shape == (20, 5, 2, 2)
     np.testing.assert_allclose(z.std((0, 2, 3)), 1, atol=0.02)
 

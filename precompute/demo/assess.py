@@ -23,7 +23,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjec
 
 from precompute.demo.checker import Checker
 from recon.files import load_json, open_array, save_json, whole_file
-from recon.lcm import Diffusion, LCMSettings, load_diffusion, load_pipeline, refine
+from recon.lcm import Diffusion, LCMSettings, load_diffusion, load_pipeline, refine_all
 
 TEACHER_STEPS, TEACHER_GUIDANCE = 25, 3.0
 
@@ -68,16 +68,10 @@ def sample_teacher(pipe: StableDiffusionImg2ImgPipeline, prompts: np.ndarray, se
     return np.concatenate(pictures)
 
 
-def sample_lcm(model: Diffusion, prompts: np.ndarray, steps: int, seed: int, batch: int = 50) -> np.ndarray:
+def sample_lcm(model: Diffusion, prompts: np.ndarray, steps: int, seed: int) -> np.ndarray:
     """`steps` LCM steps at guidance 1 from almost pure noise over grey; (n, S, S, 3) uint8."""
     grey = np.full((len(prompts), model.size, model.size, 3), 128, np.uint8)
-    pictures = []
-    for k in range(0, len(prompts), batch):
-        part = slice(k, min(k + batch, len(prompts)))
-        seeds = range(seed + part.start, seed + part.stop)
-        *_, last = refine(model, grey[part], prompts[part], LCMSettings(steps, strength=1.0), seeds)
-        pictures.append(last.images)
-    return np.concatenate(pictures)
+    return refine_all(model, grey, prompts, LCMSettings(steps, strength=1.0, seed=seed))
 
 
 def sharpness(images: np.ndarray) -> float:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from precompute.demo.brush import LIGHTS
 from precompute.demo.objects import COLOURS, OBJECTS
 from precompute.demo.settings import SETTINGS
-from precompute.demo.training import Schedule, step_rng, train
-from recon.files import load_json, open_array, save_json, whole_file
-from recon.pictures import area_average
+from precompute.demo.training import Schedule, draw_rows, save_report, shifted, step_rng, train
+from recon.files import load_json, open_array, whole_file
+from recon.pictures import area_average, to_pixels
 
 ATTRIBUTES = {"object": list(OBJECTS), "colour": list(COLOURS), "setting": list(SETTINGS), "light": list(LIGHTS)}
 SIDE, SHIFT, BLUR = 64, 4, 0.5  # pixels; pixels; share of the pictures that are blurred a little, as generated ones are
@@ -46,7 +46,7 @@ class Checker(nn.Module):
         """Share of (n, S, S, 3) uint8 pictures in which each attribute is found as `labels` say."""
         right = {name: [] for name in ATTRIBUTES}
         for k in range(0, len(images), batch):
-            logits = self(_pixels(area_average(images[k : k + batch], SIDE)))
+            logits = self(to_pixels(area_average(images[k : k + batch], SIDE)))
             for name, values in ATTRIBUTES.items():
                 found = logits[name].argmax(1).tolist()
                 right[name] += [values[f] == e[name] for f, e in zip(found, labels[k : k + batch])]
@@ -59,16 +59,11 @@ class Checker(nn.Module):
         return model.eval()
 
 
-def _pixels(images: np.ndarray) -> Tensor:
-    return torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
 def _varied(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     """Half mirrored, all shifted, some blurred."""
     if rng.random() < 0.5:
         pixels = pixels.flip(3)
-    dy, dx = rng.integers(0, 2 * SHIFT + 1, 2)
-    pixels = F.pad(pixels, (SHIFT,) * 4, mode="replicate")[:, :, dy : dy + SIDE, dx : dx + SIDE]
+    pixels = shifted(pixels, SHIFT, rng)
     return F.avg_pool2d(pixels, 3, 1, 1, count_include_pad=False) if rng.random() < BLUR else pixels
 
 
@@ -81,8 +76,8 @@ def train_checker(scenes: Path, out: Path, schedule: Schedule, seed: int) -> dic
 
     def loss(step: int) -> dict[str, Tensor]:
         rng = step_rng(seed, step)
-        rows = rng.choice(len(images), min(schedule.batch, len(images)), replace=False)
-        logits = model(_varied(_pixels(images[rows]), rng))
+        rows = draw_rows(len(images), schedule.batch, rng)
+        logits = model(_varied(to_pixels(images[rows]), rng))
         parts = {name: F.cross_entropy(logits[name], wanted[name][rows], label_smoothing=0.05) for name in ATTRIBUTES}
         return {"loss": sum(parts.values()), "object": parts["object"]}
 
@@ -92,6 +87,5 @@ def train_checker(scenes: Path, out: Path, schedule: Schedule, seed: int) -> dic
         save_file(best.state_dict(), part)
     test = np.asarray(open_array(scenes / f"test_{SIDE}.npy"))
     report["held_out_accuracy"] = best.accuracy(test, load_json(scenes / "test.json"))
-    save_json(out.with_suffix(".training.json"), report)
-    checkpoint.unlink(missing_ok=True)
+    save_report(out, report, checkpoint)
     return report

@@ -19,7 +19,7 @@ from precompute.demo.assess import assemble_pipeline, assess
 from precompute.demo.checker import train_checker
 from precompute.demo.train_clip import ClipSize, train_clip
 from precompute.demo.train_codec import CodecSize, train_codec
-from precompute.demo.train_lcm import Distillation, train_lcm
+from precompute.demo.train_lcm import Distillation, extract_walks, train_lcm
 from precompute.demo.train_unet import UNetSize, extract_codes, train_unet
 from precompute.demo.train_vdvae import DEMO_CONFIG, train_vdvae
 from precompute.demo.training import Schedule
@@ -54,16 +54,17 @@ class Settings:
         4200, 1e-3, 16, betas=(0.9, 0.9), clip_norm=200.0, skip_norm=400.0, save_every=500
     )
     vdvae: VDVAEConfig = DEMO_CONFIG
-    clip_schedules: tuple[Schedule, Schedule] = (
+    clip_schedules: tuple[Schedule, Schedule, Schedule] = (
         Schedule(600, 1e-3, 128, weight_decay=0.05),
         Schedule(550, 8e-4, 128, weight_decay=0.05),
+        Schedule(1500, 1e-3, 64, weight_decay=0.05),
     )
     clip: ClipSize = ClipSize()
     codec_schedule: Schedule = Schedule(9000, 2e-3, 8, weight_decay=1e-4)
     codec: CodecSize = CodecSize()
     unet_schedule: Schedule = Schedule(5000, 1e-3, 32)
     unet: UNetSize = UNetSize()
-    lcm_schedule: Schedule = Schedule(450, 5e-4, 16, weight_decay=0.0, average=0.98)
+    lcm_schedule: Schedule = Schedule(2500, 1e-3, 32, weight_decay=0.0, average=0.99)
     lcm: Distillation = Distillation()
     checker_schedule: Schedule = Schedule(900, 2e-3, 64, weight_decay=0.02, clip_norm=5.0, average=0.99)
     ranks: tuple[int, int, int] = (192, 96, 96)  # of latents, prompt and image embedding
@@ -84,7 +85,7 @@ SMOKE = Settings(
         bottleneck=0.5,
         n_mixtures=2,
     ),
-    clip_schedules=(_FEW, _FEW),
+    clip_schedules=(_FEW, _FEW, _FEW),
     clip=ClipSize(
         text_width=32, text_layers=1, vision_width=32, vision_layers=1, patch=32, head_width=16, embedding=16
     ),
@@ -93,7 +94,7 @@ SMOKE = Settings(
     unet_schedule=_FEW,
     unet=UNetSize(channels=(16, 32), groups=4),
     lcm_schedule=_FEW,
-    lcm=Distillation(rank=4),
+    lcm=Distillation(walks=100, rank=4),
     checker_schedule=_FEW,
     ranks=(16, 16, 16),
     mlps=(Training(hidden=32, max_epochs=3, batch=32),) * 3,
@@ -159,7 +160,7 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
     vdvae, codes, lora, checker = (
         work / name for name in ("vdvae.safetensors", "codes_train.npy", "lcm_lora.safetensors", "checker.safetensors")
     )
-    voxels, subject = brain / "train_voxels.npy", work / "subject.h5"
+    voxels, subject, walks = brain / "train_voxels.npy", work / "subject.h5", work / "walks.npz"
     return [
         ("train scenes", ["scenes/train.json"], lambda: world.make_scenes(scenes, "train", s.n_train, s.seed)),
         ("test scenes", ["scenes/test.json"], lambda: world.make_scenes(scenes, "test", s.n_test, s.seed)),
@@ -183,10 +184,11 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
             ["unet.training.json"],
             lambda: train_unet(scenes, codes, clip, unet, s.unet_schedule, s.unet, s.seed),
         ),
+        ("walks", ["walks.npz"], lambda: extract_walks(scenes, codes, clip, unet, walks, s.lcm, s.seed)),
         (
             "LCM-LoRA",
             ["lcm_lora.safetensors", "lcm_lora.training.json"],
-            lambda: train_lcm(scenes, codes, clip, unet, lora, s.lcm_schedule, s.lcm, s.seed),
+            lambda: train_lcm(walks, unet, lora, s.lcm_schedule, s.lcm, s.seed),
         ),
         ("pipeline", ["diffusion/model_index.json", VISION[-1]], lambda: assemble_pipeline(clip, codec, unet, work)),
         ("checker", ["checker.training.json"], lambda: train_checker(scenes, checker, s.checker_schedule, s.seed)),

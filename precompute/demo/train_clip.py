@@ -1,13 +1,15 @@
 """Trains the demo's small CLIP: text and vision transformers brought together on training scenes and their captions.
 
 Loss: symmetric cross-entropy over the cosine similarities of a batch (Radford et al. 2021). Half of the pictures are mirrored, with
-"left" and "right" swapped in their captions, and all are shifted by a few pixels. Two phases: batches of any pictures, then batches
-of few (setting, light) groups, in which only the object, its colour and its place tell pictures apart.
+"left" and "right" swapped in their captions, and all are shifted by a few pixels. Three phases: batches of any pictures; batches
+of few (setting, light) groups, in which only the object, its colour and its place tell pictures apart; and the vision transformer
+alone against the captions of all training pictures at once, with the text locked (LiT: Zhai et al. 2022).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,9 @@ import torch.nn.functional as F
 from tokenizers import pre_tokenizers
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from precompute.demo.training import Schedule, step_rng, train
-from recon.clip import pixel_values
-from recon.files import load_json, open_array, save_json
+from precompute.demo.training import Schedule, draw_rows, save_report, shifted, step_rng, train
+from recon.clip import pixel_values, tokens
+from recon.files import load_json, open_array
 
 CONTEXT = 24  # tokens; the longest caption has 21
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -49,11 +51,6 @@ def train_tokenizer(captions: list[str]) -> CLIPTokenizer:
     return tokenizer
 
 
-def tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
-    """(n, CONTEXT) token ids, padded."""
-    return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-
-
 def mirrored(tokenizer: CLIPTokenizer, ids: torch.Tensor) -> torch.Tensor:
     """The captions of mirrored pictures: left and right change places."""
     left, right = tokenizer.convert_tokens_to_ids(["left</w>", "right</w>"])
@@ -62,26 +59,24 @@ def mirrored(tokenizer: CLIPTokenizer, ids: torch.Tensor) -> torch.Tensor:
 
 def clip_config(tokenizer: CLIPTokenizer, size: ClipSize, image_size: int) -> CLIPConfig:
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+
+    def tower(width: int, layers: int) -> dict:
+        return {
+            "hidden_size": width,
+            "intermediate_size": 4 * width,
+            "num_hidden_layers": layers,
+            "num_attention_heads": width // size.head_width,
+            "projection_dim": size.embedding,
+        }
+
     text = {
+        **tower(size.text_width, size.text_layers),
         "vocab_size": len(tokenizer),
-        "hidden_size": size.text_width,
-        "intermediate_size": 4 * size.text_width,
-        "num_hidden_layers": size.text_layers,
-        "num_attention_heads": size.text_width // size.head_width,
         "max_position_embeddings": CONTEXT,
-        "projection_dim": size.embedding,
         "pad_token_id": tokenizer.pad_token_id,
         **ends,
     }
-    vision = {
-        "hidden_size": size.vision_width,
-        "intermediate_size": 4 * size.vision_width,
-        "num_hidden_layers": size.vision_layers,
-        "num_attention_heads": size.vision_width // size.head_width,
-        "image_size": image_size,
-        "patch_size": size.patch,
-        "projection_dim": size.embedding,
-    }
+    vision = {**tower(size.vision_width, size.vision_layers), "image_size": image_size, "patch_size": size.patch}
     return CLIPConfig(text_config=text, vision_config=vision, projection_dim=size.embedding)
 
 
@@ -97,13 +92,6 @@ def start_from_principal_patches(model: CLIPModel, images: np.ndarray) -> None:
     embed.weight.copy_(directions.reshape(embed.weight.shape) * 0.3)
 
 
-def shifted(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """The whole batch moved by up to SHIFT pixels each way, edges repeated."""
-    dy, dx = rng.integers(0, 2 * SHIFT + 1, 2)
-    height, width = pixels.shape[2:]
-    return F.pad(pixels, (SHIFT,) * 4, mode="replicate")[:, :, dy : dy + height, dx : dx + width]
-
-
 def contrastive_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Symmetric cross-entropy of the similarities of matching rows, (B, d) both."""
     logits = scale * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
@@ -111,19 +99,21 @@ def contrastive_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tenso
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
+def image_features(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
+    """Unit-length image embeddings (n, d)."""
+    return F.normalize(model.get_image_features(pixels).pooler_output, dim=-1)
+
+
 @torch.no_grad()
-def embeddings(model: CLIPModel, images: np.ndarray, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Unit-length image and text embeddings (n, d)."""
-    pictures = [model.get_image_features(pixel_values(images[k : k + 100])) for k in range(0, len(images), 100)]
-    pictures = torch.cat([getattr(p, "pooler_output", p) for p in pictures])
-    texts = model.get_text_features(ids)
-    return F.normalize(pictures, dim=-1), F.normalize(getattr(texts, "pooler_output", texts), dim=-1)
+def text_features(model: CLIPModel, ids: torch.Tensor, batch: int = 500) -> torch.Tensor:
+    """Unit-length text embeddings (n, d) of token ids (n, CONTEXT)."""
+    return F.normalize(torch.cat([model.get_text_features(some).pooler_output for some in ids.split(batch)]), dim=-1)
 
 
 def retrieval(model: CLIPModel, tokenizer: CLIPTokenizer, images: np.ndarray, labels: list[dict]) -> dict:
     """Caption -> picture and back among n held-out pictures: share of top-1 and top-5; chance 1/n and 5/n."""
-    pictures, texts = embeddings(model, images, tokens(tokenizer, [e["captions"][0] for e in labels]))
-    similarity = pictures @ texts.T
+    pictures = torch.cat([image_features(model, pixel_values(images[k : k + 100])) for k in range(0, len(images), 100)])
+    similarity = pictures @ text_features(model, tokens(tokenizer, [e["captions"][0] for e in labels])).T
     report = {"n": len(images)}
     for name, table in (("caption_of_image", similarity), ("image_of_caption", similarity.T)):
         rank = (table > table.diagonal()[:, None]).sum(1)
@@ -145,7 +135,40 @@ class Groups:
         return np.sort(np.concatenate(parts))
 
 
-def train_clip(scenes: Path, out: Path, phases: tuple[Schedule, Schedule], size: ClipSize, seed: int) -> dict:
+def augmented(images: np.ndarray, mirror: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Pixel values of (B, S, S, 3) uint8, some of them mirrored, all of them shifted."""
+    pixels = pixel_values(images)
+    return shifted(torch.where(mirror[:, None, None, None], pixels.flip(3), pixels), SHIFT, rng)
+
+
+def train_vision(
+    model: CLIPModel, images: np.ndarray, texts: torch.Tensor, checkpoint: Path, schedule: Schedule, seed: int
+) -> tuple[CLIPModel, dict]:
+    """The third phase: vision alone, each picture against every picture's caption.
+
+    `texts` (2, n, 5, d): unit-length embeddings of the captions, and of those of the mirrored pictures.
+    """
+    model.requires_grad_(False)
+    for part in (model.vision_model, model.visual_projection):
+        part.requires_grad_(True)
+
+    def loss(step: int) -> dict[str, torch.Tensor]:
+        rng = step_rng(seed, step)
+        rows = draw_rows(len(images), schedule.batch, rng)
+        mirror = torch.as_tensor(rng.random(len(rows)) < 0.5)
+        bank = texts[:, :, rng.integers(0, 5)]
+        pictures = image_features(model, augmented(images[rows], mirror, rng))
+        own, rows = bank[mirror.long(), rows], torch.as_tensor(rows)
+        similarity = pictures @ bank[0].T
+        similarity = similarity.masked_fill(own @ bank[0].T > 0.9999, -1)  # who has the same caption is no wrong answer
+        similarity = similarity.scatter(1, rows[:, None], (pictures * own).sum(1, keepdim=True))
+        logits = model.logit_scale.exp().clamp(max=100) * similarity
+        return {"loss": F.cross_entropy(logits, rows), "top1": (logits.argmax(1) == rows).float().mean()}
+
+    return train(model, loss, checkpoint, schedule, seed)
+
+
+def train_clip(scenes: Path, out: Path, phases: tuple[Schedule, Schedule, Schedule], size: ClipSize, seed: int) -> dict:
     """`scenes` holds train/test .npy and .json; writes the whole CLIP and its tokenizer to the folder `out`."""
     images, labels = open_array(scenes / "train.npy"), load_json(scenes / "train.json")
     tokenizer = train_tokenizer([caption for e in labels for caption in e["captions"]])
@@ -155,11 +178,8 @@ def train_clip(scenes: Path, out: Path, phases: tuple[Schedule, Schedule], size:
     start_from_principal_patches(model, np.asarray(images[::10]))
     groups = Groups(labels)
 
-    def any_rows(batch: int, rng: np.random.Generator) -> np.ndarray:
-        return np.sort(rng.choice(len(images), min(batch, len(images)), replace=False))
-
     reports, checkpoints = [], []
-    for number, (schedule, draw) in enumerate(zip(phases, (any_rows, groups.draw)), 1):
+    for number, (schedule, draw) in enumerate(zip(phases, (partial(draw_rows, len(images)), groups.draw)), 1):
 
         def loss(step: int, model=model, batch=schedule.batch, draw=draw, phase=number) -> dict[str, torch.Tensor]:
             rng = step_rng(seed + phase - 1, step)
@@ -167,15 +187,18 @@ def train_clip(scenes: Path, out: Path, phases: tuple[Schedule, Schedule], size:
             mirror = torch.as_tensor(rng.random(len(rows)) < 0.5)
             text = ids[rows, rng.integers(0, 5, len(rows))]
             text = torch.where(mirror[:, None], mirrored(tokenizer, text), text)
-            pixels = pixel_values(images[rows])
-            pixels = shifted(torch.where(mirror[:, None, None, None], pixels.flip(3), pixels), rng)
-            got = model(input_ids=text, pixel_values=pixels)
+            got = model(input_ids=text, pixel_values=augmented(images[rows], mirror, rng))
             scale = model.logit_scale.exp().clamp(max=100)
             return {"loss": contrastive_loss(got.image_embeds, got.text_embeds, scale)}
 
         checkpoints.append(out.with_suffix(f".{number}.checkpoint.pt"))
         model, report = train(model, loss, checkpoints[-1], schedule, seed + number - 1)
         reports.append(report)
+    checkpoints.append(out.with_suffix(".3.checkpoint.pt"))
+    texts = torch.stack([text_features(model, v.flatten(0, 1)) for v in (ids, mirrored(tokenizer, ids))])
+    texts = texts.unflatten(1, ids.shape[:2])
+    model, report = train_vision(model, images, texts, checkpoints[-1], phases[2], seed + 2)
+    reports.append(report)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     test = np.asarray(open_array(scenes / "test.npy"))
@@ -183,7 +206,5 @@ def train_clip(scenes: Path, out: Path, phases: tuple[Schedule, Schedule], size:
         "phases": reports,
         "held_out_retrieval": retrieval(model, tokenizer, test, load_json(scenes / "test.json")),
     }
-    save_json(out.with_suffix(".training.json"), report)
-    for checkpoint in checkpoints:
-        checkpoint.unlink(missing_ok=True)
+    save_report(out, report, *checkpoints)
     return report

@@ -16,8 +16,9 @@ from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
 from precompute.demo.metrics import psnr
-from precompute.demo.training import Schedule, step_rng, train
-from recon.files import open_array, save_json
+from precompute.demo.training import Schedule, draw_rows, save_report, step_rng, train
+from recon.files import open_array
+from recon.pictures import to_images, to_pixels
 
 PATCH, CROP = 8, 64  # pixels: a latent's side, a training crop's side
 SQUARED, ANCHOR = 4.0, 0.05  # weights beside the absolute error: squared error, distance to the principal components
@@ -44,7 +45,7 @@ class PatchComponents:
 
     @classmethod
     def fit(cls, images: np.ndarray, k: int) -> PatchComponents:
-        rows = _patches(_scaled(images)).flatten(0, 2)
+        rows = _patches(to_pixels(images)).flatten(0, 2)
         mean = rows.mean(0)
         values, vectors = torch.linalg.eigh(torch.cov((rows - mean).T))
         whiten = (vectors[:, -k:] / values[-k:].sqrt()).flip(1)
@@ -54,11 +55,6 @@ class PatchComponents:
         """(n, 3, S, S) in [-1, 1] -> (n, K, S/8, S/8), compressed, unit variance."""
         components = (_patches(pixels) - self.mean) @ self.whiten
         return (torch.asinh(COMPRESSION * components) / self.spread).permute(0, 3, 1, 2)
-
-
-def _scaled(images: np.ndarray) -> Tensor:
-    """(n, S, S, 3) uint8 -> (n, 3, S, S) in [-1, 1], channels last in memory."""
-    return torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _patches(pixels: Tensor) -> Tensor:
@@ -126,15 +122,14 @@ def reconstruct(model: AutoencoderTiny, images: np.ndarray, chunk: int = 50) -> 
     """There and back again: (n, S, S, 3) uint8."""
     parts = []
     for k in range(0, len(images), chunk):
-        pixels = model.decoder(model.encoder(_scaled(images[k : k + chunk])))
-        parts.append(((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
+        parts.append(to_images(model.decoder(model.encoder(to_pixels(images[k : k + chunk])))))
     return np.concatenate(parts)
 
 
 @torch.no_grad()
 def latent_spread(model: AutoencoderTiny, images: np.ndarray) -> Tensor:
     """Standard deviation of each latent channel over `images`, (K,)."""
-    z = torch.cat([model.encoder(_scaled(images[k : k + 50])) for k in range(0, len(images), 50)])
+    z = torch.cat([model.encoder(to_pixels(images[k : k + 50])) for k in range(0, len(images), 50)])
     return z.std((0, 2, 3))
 
 
@@ -151,8 +146,8 @@ def train_codec(scenes: Path, held_out: Path, out: Path, schedule: Schedule, siz
     def loss(step: int) -> dict[str, Tensor]:
         rng = step_rng(seed, step)
         y, x = PATCH * rng.integers(0, places, 2)
-        rows = np.sort(rng.choice(len(images), min(schedule.batch, len(images)), replace=False))
-        pixels = _scaled(images[rows, y : y + CROP, x : x + CROP])
+        rows = draw_rows(len(images), schedule.batch, rng)
+        pixels = to_pixels(images[rows, y : y + CROP, x : x + CROP])
         if rng.random() < 0.5:
             pixels = pixels.flip(3).contiguous(memory_format=torch.channels_last)
         latents = model.encoder(pixels)
@@ -168,6 +163,5 @@ def train_codec(scenes: Path, held_out: Path, out: Path, schedule: Schedule, siz
     test = np.asarray(open_array(held_out))
     report["latent_spread"] = [round(float(v), 3) for v in spread]
     report["held_out_psnr_db"] = psnr(test, reconstruct(best, test))
-    save_json(out.with_suffix(".training.json"), report)
-    checkpoint.unlink(missing_ok=True)
+    save_report(out, report, checkpoint)
     return report

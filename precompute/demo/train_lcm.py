@@ -1,14 +1,14 @@
 """Distils the demo's UNet into an LCM-LoRA, after latent consistency distillation (Luo et al. 2023, LCM and LCM-LoRA).
 
-From a noisy latent the teacher, guided, walks down its probability flow in a few DDIM steps (Song et al. 2021); the student,
-the same UNet with a LoRA, learns to jump to where that walk ends. (Learning from its own estimate one step further down, as the
-papers do, collapsed within a few hundred steps here; the frozen teacher's own solution cannot.) Saved as diffusers reads LoRA
-weights: the raw peft keys under "unet.".
+The guided teacher walks down its probability flow with DDIM (Song et al. 2021) and every place it passes is kept; the student, the
+same UNet with a LoRA, learns to jump from any of them to where the walk ends. (Learning from its own estimate one step further
+down, as the papers do, collapsed within a few hundred steps here; the frozen teacher's own solution cannot, and a kept walk
+serves for many steps.) Saved as diffusers reads LoRA weights: the raw peft keys under "unet.".
 """
 
 from __future__ import annotations
 
-import copy
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +19,15 @@ from diffusers.models.attention_processor import AttnProcessor
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
+from tqdm import trange
 
 from precompute.demo.train_unet import Examples
-from precompute.demo.training import Schedule, step_rng, train
-from recon.files import save_json, whole_file
+from precompute.demo.training import Schedule, save_report, step_rng, train
+from recon.files import whole_file
 
-GRID = 50  # timesteps that consistency is learned on: 19, 39 … 999
+GRID = torch.arange(1, 51) * 20 - 1  # the timesteps an LCM is sampled on: 19, 39 … 999
+STRIDE = 3  # of them to one DDIM step of the teacher
+WALK_BATCH = 100
 HUBER = 0.03
 MODULES = [
     *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
@@ -34,10 +37,10 @@ MODULES = [
 
 @dataclass(frozen=True)
 class Distillation:
-    """The teacher's guidance, the number of its steps down to the clean latents, and the LoRA's rank."""
+    """The teacher's walks and their guidance, and the LoRA's rank."""
 
-    guidance: tuple[float, float] = (2.0, 3.5)  # drawn anew for each row
-    walk: int = 3
+    walks: int = 4500
+    guidance: float = 3.0
     rank: int = 32
 
 
@@ -51,49 +54,72 @@ def _clean_and_noise(v: Tensor, x: Tensor, alpha: Tensor) -> tuple[Tensor, Tenso
     return signal * x - noise * v, signal * v + noise * x
 
 
-def train_lcm(
-    scenes: Path, codes: Path, clip: Path, unet: Path, out: Path, schedule: Schedule, how: Distillation, seed: int
-) -> dict:
-    """Saves the LoRA to `out` (safetensors) and a report beside it."""
+@torch.no_grad()
+def extract_walks(scenes: Path, codes: Path, clip: Path, unet: Path, out: Path, how: Distillation, seed: int) -> None:
+    """Guided DDIM walks from training latents, noised to a random time, down to clean ones; some with the empty prompt.
+
+    Arrays of `out` (.npz), for W walks and P places on them: `ends` (W, K, S, S) and `prompts` (W, tokens, width), float16;
+    `places` (P, K, S, S) float16, `times` (P,) int16 and `walks` (P,) int32, the row of `ends` that each place leads to.
+    """
     examples = Examples.load(scenes, codes, clip)
+    alphas = DDPMScheduler.from_pretrained(unet).alphas_cumprod
+    teacher = UNet2DConditionModel.from_pretrained(unet).to(memory_format=torch.channels_last)
+    ends, prompts, places, times, walks = [], [], [], [], []
+    for number in trange(math.ceil(how.walks / WALK_BATCH), desc="walks", mininterval=10):
+        rng = step_rng(seed, number)
+        torch.manual_seed(seed * 1_000_003 + number)
+        clean, prompt = examples.draw(WALK_BATCH, rng)
+        prompt = torch.where(examples.forgotten(len(clean), rng), examples.empty, prompt)
+        down = GRID[number % STRIDE :: STRIDE].flip(0)
+        first = torch.as_tensor(rng.permutation(len(clean)) * len(down) // len(clean))  # where on `down` a row starts
+        alpha = _column(alphas[down[first]])
+        x = alpha.sqrt() * clean + (1 - alpha).sqrt() * torch.randn_like(clean)
+        for level, t in enumerate(down):
+            on = (first <= level).nonzero()[:, 0]
+            places.append(x[on].half().numpy())
+            times.append(np.full(len(on), int(t), np.int16))
+            walks.append((number * len(clean) + on).numpy().astype(np.int32))
+            both = torch.cat([x[on], x[on]]).contiguous(memory_format=torch.channels_last)
+            condition = torch.cat([examples.empty.expand_as(prompt[on]), prompt[on]])
+            without, given = teacher(both, t, condition).sample.chunk(2)
+            v = without + how.guidance * (given - without)
+            clean[on], noise = _clean_and_noise(v, x[on], alphas[t].expand(len(on)))
+            if level + 1 < len(down):
+                after = alphas[down[level + 1]]
+                x[on] = after.sqrt() * clean[on] + (1 - after).sqrt() * noise
+        ends.append(clean.half().numpy())
+        prompts.append(prompt.half().numpy())
+    arrays = {"ends": ends, "prompts": prompts, "places": places, "times": times, "walks": walks}
+    with whole_file(out) as part, part.open("wb") as file:
+        np.savez(file, **{name: np.concatenate(parts) for name, parts in arrays.items()})
+
+
+def train_lcm(walks: Path, unet: Path, out: Path, schedule: Schedule, how: Distillation, seed: int) -> dict:
+    """Learns from what `extract_walks` wrote; saves the LoRA to `out` (safetensors) and a report beside it."""
+    with np.load(walks, allow_pickle=False) as file:
+        walked = {name: file[name] for name in file.files}
     noise_schedule = DDPMScheduler.from_pretrained(unet)
-    alphas = noise_schedule.alphas_cumprod
     boundary = LCMScheduler.from_config(noise_schedule.config)
+    student = UNet2DConditionModel.from_pretrained(unet).requires_grad_(False).to(memory_format=torch.channels_last)
+    student.set_attn_processor(AttnProcessor())
     torch.manual_seed(seed)
-    teacher = UNet2DConditionModel.from_pretrained(unet).requires_grad_(False).to(memory_format=torch.channels_last)
-    teacher.set_attn_processor(AttnProcessor())
-    student = copy.deepcopy(teacher)
     student.add_adapter(LoraConfig(r=how.rank, lora_alpha=how.rank, target_modules=MODULES), adapter_name="lcm")
-    grid = torch.arange(1, GRID + 1) * (1000 // GRID) - 1
 
     def consistent(x: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
         """The student's clean estimate, equal to its input at t = 0."""
         skip, scale = (_column(s) for s in boundary.get_scalings_for_boundary_condition_discrete(t))
-        clean, _ = _clean_and_noise(student(x, t, prompt).sample, x, alphas[t])
+        clean, _ = _clean_and_noise(student(x, t, prompt).sample, x, noise_schedule.alphas_cumprod[t])
         return skip * x + scale * clean
 
-    @torch.no_grad()
-    def teacher_walk(x: Tensor, t: Tensor, prompt: Tensor, rng: np.random.Generator) -> Tensor:
-        """Guided DDIM from t to the clean latents, in equal steps of time."""
-        both = torch.cat([examples.empty.expand_as(prompt), prompt])
-        w = _column(torch.as_tensor(rng.uniform(*how.guidance, len(x)), dtype=x.dtype))
-        for left in range(how.walk, 0, -1):
-            now, earlier = t * left // how.walk, t * (left - 1) // how.walk
-            without, given = teacher(torch.cat([x, x]), torch.cat([now, now]), both).sample.chunk(2)
-            clean, noise = _clean_and_noise(without + w * (given - without), x, alphas[now])
-            alpha = _column(alphas[earlier])
-            x = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-        return clean
-
     def loss(step: int) -> dict[str, Tensor]:
-        rng = step_rng(seed + 1, step)
-        latents, prompt = examples.draw(schedule.batch, rng)
-        places = (rng.permutation(len(latents)) + rng.random(len(latents))) / len(latents) * GRID
-        t = grid[torch.as_tensor(places).long()]
-        x = noise_schedule.add_noise(latents, torch.randn_like(latents), t).contiguous(
-            memory_format=torch.channels_last
+        rows = step_rng(seed + 1, step).integers(0, len(walked["times"]), schedule.batch)
+        walk = walked["walks"][rows]
+        x, end, prompt = (
+            torch.from_numpy(a.astype(np.float32))
+            for a in (walked["places"][rows], walked["ends"][walk], walked["prompts"][walk])
         )
-        error = consistent(x, t, prompt) - teacher_walk(x, t, prompt, rng)
+        x = x.contiguous(memory_format=torch.channels_last)
+        error = consistent(x, torch.from_numpy(walked["times"][rows].astype(np.int64)), prompt) - end
         return {"loss": ((error.square() + HUBER**2).sqrt() - HUBER).mean()}
 
     checkpoint = out.with_suffix(".checkpoint.pt")
@@ -103,6 +129,5 @@ def train_lcm(
         raise RuntimeError("the LoRA learned nothing: all its B matrices are zero")
     with whole_file(out) as part:
         StableDiffusionImg2ImgPipeline.save_lora_weights(part.parent, weights, weight_name=part.name)
-    save_json(out.with_suffix(".training.json"), report)
-    checkpoint.unlink(missing_ok=True)
+    save_report(out, report, checkpoint)
     return report

@@ -18,9 +18,11 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from precompute.demo.train_clip import mirrored, tokens
-from precompute.demo.training import Schedule, step_rng, train
-from recon.files import load_json, open_array, save_json, whole_file
+from precompute.demo.train_clip import mirrored
+from precompute.demo.training import Schedule, draw_rows, save_report, step_rng, train
+from recon.clip import tokens
+from recon.files import load_json, open_array, whole_file
+from recon.pictures import to_pixels
 
 EMPTY, MEAN = 0.125, 0.33  # shares of rows with the empty prompt, and with the mean of five captions
 NOISE_SCHEDULE = {
@@ -68,7 +70,7 @@ def extract_codes(scenes: Path, codec: Path, out: Path, batch: int = 50) -> None
         shape = (2, len(images), model.config.latent_channels, side, side)
         codes = np.lib.format.open_memmap(part, "w+", np.float16, shape)
         for k in tqdm(range(0, len(images), batch), desc="codes", unit="batch", mininterval=5):
-            pixels = torch.tensor(images[k : k + batch]).permute(0, 3, 1, 2).float() / 127.5 - 1
+            pixels = to_pixels(images[k : k + batch])
             for mirror, version in enumerate((pixels, pixels.flip(3))):
                 latents = model.encode(version).latents * model.config.scaling_factor
                 codes[mirror, k : k + batch] = latents.numpy()
@@ -95,10 +97,15 @@ class Examples:
             rows.append(torch.cat(parts).unflatten(0, (-1, 5)).numpy())
         return cls(open_array(codes), np.stack(rows), encoder(tokens(tokenizer, [""])).last_hidden_state[0])
 
+    @staticmethod
+    def forgotten(batch: int, rng: np.random.Generator) -> Tensor:
+        """Which rows get the empty prompt: (B, 1, 1) bool."""
+        return torch.as_tensor(rng.random((batch, 1, 1)) < EMPTY)
+
     def draw(self, batch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Latents (B, K, S, S) and prompt embeddings (B, tokens, width); never the empty prompt."""
         n = self.codes.shape[1]
-        rows = np.sort(rng.choice(n, min(batch, n), replace=False))
+        rows = draw_rows(n, batch, rng)
         mirror = rng.integers(0, 2, len(rows))
         states = self.states[mirror, rows].astype(np.float32)
         one = states[np.arange(len(rows)), rng.integers(0, 5, len(rows))]
@@ -119,8 +126,7 @@ def train_unet(scenes: Path, codes: Path, clip: Path, out: Path, schedule: Sched
     def loss(step: int) -> dict[str, Tensor]:
         rng = step_rng(seed, step)
         clean, prompt = examples.draw(schedule.batch, rng)
-        empty = torch.as_tensor(rng.random(len(clean)) < EMPTY)
-        prompt = torch.where(empty[:, None, None], examples.empty, prompt)
+        prompt = torch.where(examples.forgotten(len(clean), rng), examples.empty, prompt)
         # one time from each of B equal spans of the schedule: less noise in the loss than independent ones
         t = torch.as_tensor((rng.permutation(len(clean)) + rng.random(len(clean))) / len(clean) * 1000).long()
         noise = torch.randn_like(clean)
@@ -132,6 +138,5 @@ def train_unet(scenes: Path, codes: Path, clip: Path, out: Path, schedule: Sched
     best, report = train(model, loss, checkpoint, schedule, seed)
     best.save_pretrained(out)
     noise_schedule.save_pretrained(out)
-    save_json(out.with_suffix(".training.json"), report)
-    checkpoint.unlink(missing_ok=True)
+    save_report(out, report, checkpoint)
     return report

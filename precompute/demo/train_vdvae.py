@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from precompute.demo.metrics import psnr
-from precompute.demo.training import Schedule, step_rng, train
+from precompute.demo.training import Schedule, draw_rows, save_report, step_rng, train
 from recon.dmol import dmol_log_likelihood
-from recon.files import open_array, save_json
+from recon.files import open_array
 from recon.vdvae import VDVAE, VDVAEConfig, gaussian_kl
 
 KL_START, KL_WARMUP = 0.02, 0.5  # initial weight; share of the steps until it is 1
@@ -63,7 +63,7 @@ def _kl_weight(step: int, n_steps: int) -> float:
 
 def _batch(images: np.ndarray, batch: int, rng: np.random.Generator):
     """Pictures (half of them mirrored) and depths of one step."""
-    chosen = images[np.sort(rng.choice(len(images), min(batch, len(images)), replace=False))]
+    chosen = images[draw_rows(len(images), batch, rng)]
     mirror = rng.random(len(chosen)) < 0.5
     chosen = np.where(mirror[:, None, None, None], chosen[:, :, ::-1], chosen)
     depth = rng.choice(list(DEPTH_SHARES), len(chosen), p=list(DEPTH_SHARES.values()))
@@ -100,6 +100,5 @@ def train_vdvae(
     best, report = train(model, loss, checkpoint, schedule, seed)
     best.save(out)
     report["held_out_psnr_db"] = held_out_psnr(VDVAE.load(out), np.asarray(open_array(held_out)), n_layers)
-    save_json(out.with_suffix(".training.json"), report)
-    checkpoint.unlink(missing_ok=True)
+    save_report(out, report, checkpoint)
     return report

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from recon.files import whole_file
+from recon.files import save_json, whole_file
 
 WARMUP, EVERY = 100, 50  # steps of warm-up; steps averaged into one point of the curve
 
@@ -44,6 +45,25 @@ class Schedule:
 def step_rng(seed: int, step: int) -> np.random.Generator:
     """The random numbers of one step; torch is seeded by the loop in the same way."""
     return np.random.default_rng((seed, step))
+
+
+def draw_rows(n: int, batch: int, rng: np.random.Generator) -> np.ndarray:
+    """Up to `batch` of n rows, each once, sorted: memory-mapped arrays are read in order."""
+    return np.sort(rng.choice(n, min(batch, n), replace=False))
+
+
+def shifted(pixels: Tensor, by: int, rng: np.random.Generator) -> Tensor:
+    """The whole batch (n, 3, S, S) moved by up to `by` pixels each way, edges repeated."""
+    dy, dx = rng.integers(0, 2 * by + 1, 2)
+    height, width = pixels.shape[2:]
+    return F.pad(pixels, (by,) * 4, mode="replicate")[:, :, dy : dy + height, dx : dx + width]
+
+
+def save_report(out: Path, report: dict, *checkpoints: Path) -> None:
+    """The report of what was saved as `out`, beside it; the checkpoints are of no more use."""
+    save_json(out.with_suffix(".training.json"), report)
+    for checkpoint in checkpoints:
+        checkpoint.unlink(missing_ok=True)
 
 
 def train(

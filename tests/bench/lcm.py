@@ -15,8 +15,8 @@ from diffusers import LCMScheduler
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from recon.bundle import load_bundle
-from recon.lcm import LCMSettings, refine, to_pixels
-from recon.pictures import area_average
+from recon.lcm import LCMSettings, refine
+from recon.pictures import area_average, to_pixels
 from recon.reconstruct import Settings, prompt_embeddings
 
 REPEATS = 20
