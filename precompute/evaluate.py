@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,11 @@ class Judge:
             "clip_identification": float(two_way_identification(embeddings, self.embeddings).mean()),
         }
 
+    def unseen(self, pictures: np.ndarray, rows: np.ndarray) -> float:
+        """CLIP identification of some of the pictures among all."""
+        _, embeddings = self.rows(pictures)
+        return float(two_way_identification(embeddings, self.embeddings)[rows].mean())
+
     def table(self, kinds: dict[str, np.ndarray], seed: int) -> dict[str, dict[str, float]]:
         """Scores of each kind of picture; "shuffled": ridge's pictures judged as those of other images."""
         rows = {name: self.rows(pictures) for name, pictures in kinds.items()}
@@ -82,10 +88,18 @@ def caption_scores(bundle: Bundle, X: np.ndarray, labels: list[dict], training: 
 
 
 def evaluate(
-    images: Path, latents: Path, training_labels: Path, folder: Path, clip: Path, n_layers: int, seed: int
+    images: Path,
+    latents: Path,
+    training_labels: Path,
+    folder: Path,
+    clip: Path,
+    n_layers: int,
+    seed: int,
+    find: Callable[[np.ndarray, list[dict]], dict[str, float]],
 ) -> dict:
     """`images` (n, 128, 128, 3), true `latents`, and in `folder` all parts of the bundle.
 
+    `find` says in what share of pictures (n, S, S, 3) a classifier sees each attribute of their labels.
     Writes `evaluation.json`, `contact_sheet.png` (stage 1) and `stage2_sheet.jpg` to `folder`; returns the evaluation.
     """
     bundle = open_parts(folder, {"n_layers": n_layers})
@@ -95,10 +109,12 @@ def evaluate(
     X, captions = test.averaged(), [e["captions"] for e in test.labels]
     judge = Judge(pictures, bundle.vdvae.cfg.image_size, vision)
 
-    latent_r2 = {}
+    latent_r2, raw = {}, {}
     for name, model in bundle.regressors["latents"].items():
         cv = float(np.nanmean(open_array(folder / f"latents_{name}_cv_r2.npy")))
-        latent_r2[name] = {"cv": cv, "test": float(np.nanmean(r2_per_target(own, model.predict(X))))}
+        predicted = model.predict(X)
+        latent_r2[name] = {"cv": cv, "test": float(np.nanmean(r2_per_target(own, predicted)))}
+        raw[name] = judge.score(*judge.rows(decode_layouts(bundle, predicted)))
     layouts = {name: decode_layouts(bundle, decoded("latents", X, bundle, name)) for name in REGRESSORS}
     layouts["ceiling"] = decode_layouts(bundle, own)
     prompts = {name: prompt_embeddings(X, captions, bundle, Settings(regressor=name)) for name in REGRESSORS}
@@ -112,6 +128,9 @@ def evaluate(
         "n_unseen": int(unseen.sum()),
         "settings": default.__dict__,
         "rows": {"vdvae": judge.table(layouts, seed), "lcm": judge.table(refined, seed)},
+        "vdvae_without_rescaling": raw,
+        "lcm_unseen_clip_identification": {name: judge.unseen(refined[name], unseen) for name in REGRESSORS},
+        "drawn": {"truth": find(pictures, test.labels)} | {name: find(p, test.labels) for name, p in refined.items()},
         "captions": caption_scores(bundle, X, test.labels, load_json(training_labels), seed),
         "latent_r2": latent_r2,
     }

@@ -16,13 +16,14 @@ import torch
 
 from precompute.demo import scan, world
 from precompute.demo.assess import assemble_pipeline, assess
-from precompute.demo.checker import train_checker
+from precompute.demo.checker import Checker, train_checker
 from precompute.demo.train_clip import ClipSize, train_clip
 from precompute.demo.train_codec import CodecSize, train_codec
 from precompute.demo.train_lcm import Distillation, extract_walks, train_lcm
 from precompute.demo.train_unet import UNetSize, extract_codes, train_unet
 from precompute.demo.train_vdvae import DEMO_CONFIG, train_vdvae
 from precompute.demo.training import Schedule
+from precompute.demo.tune import try_strengths
 from precompute.encode import encode
 from precompute.evaluate import evaluate
 from precompute.features import extract_embeddings, extract_latents, extract_prompts
@@ -38,7 +39,7 @@ N_LAYERS = 11  # of the demo VDVAE's 15 layers: all up to 16 × 16
 VISION = ("vision/config.json", "vision/model.safetensors")  # for evaluation; the app does not need it
 REPORTS = (
     *(f"{name}.training" for name in ("vdvae", "clip", "codec", "unet", "lcm_lora", "checker")),
-    *("samples", "latents_fit", "prompt_fit", "image_fit", "encode"),
+    *("samples", "strengths", "latents_fit", "prompt_fit", "image_fit", "encode"),
 )
 EXTRAS = ("contact_sheet.png", "stage2_sheet.jpg", "samples.jpg", *VISION)  # beside the bundle's files
 
@@ -62,7 +63,7 @@ class Settings:
     clip: ClipSize = ClipSize()
     codec_schedule: Schedule = Schedule(9000, 2e-3, 8, weight_decay=1e-4)
     codec: CodecSize = CodecSize()
-    unet_schedule: Schedule = Schedule(5000, 1e-3, 32)
+    unet_schedules: tuple[Schedule, ...] = (Schedule(5000, 1e-3, 32), Schedule(3000, 6e-4, 32))
     unet: UNetSize = UNetSize()
     lcm_schedule: Schedule = Schedule(2500, 1e-3, 32, weight_decay=0.0, average=0.99)
     lcm: Distillation = Distillation()
@@ -91,7 +92,7 @@ SMOKE = Settings(
     ),
     codec_schedule=_FEW,
     codec=CodecSize(decoder_blocks=(0, 0, 0, 0)),
-    unet_schedule=_FEW,
+    unet_schedules=(_FEW,),
     unet=UNetSize(channels=(16, 32), groups=4),
     lcm_schedule=_FEW,
     lcm=Distillation(walks=100, rank=4),
@@ -182,7 +183,7 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
         (
             "UNet",
             ["unet.training.json"],
-            lambda: train_unet(scenes, codes, clip, unet, s.unet_schedule, s.unet, s.seed),
+            lambda: train_unet(scenes, codes, clip, unet, s.unet_schedules, s.unet, s.seed),
         ),
         ("walks", ["walks.npz"], lambda: extract_walks(scenes, codes, clip, unet, walks, s.lcm, s.seed)),
         (
@@ -197,9 +198,23 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
         ("fit", ["image_fit.json"], lambda: _fit(work, s)),
         ("encode", ["encode.json"], lambda: encode(small, latents, voxels, subject, work)),
         (
+            "strengths",
+            ["strengths.json"],
+            lambda: try_strengths(scenes, voxels, work, clip, N_LAYERS, s.mlps[0], checker, s.seed),
+        ),
+        (
             "evaluate",
             ["evaluation.json"],
-            lambda: evaluate(scenes / "test.npy", latents["test"], scenes / "train.json", work, clip, N_LAYERS, s.seed),
+            lambda: evaluate(
+                scenes / "test.npy",
+                latents["test"],
+                scenes / "train.json",
+                work,
+                clip,
+                N_LAYERS,
+                s.seed,
+                Checker.load(checker).accuracy,
+            ),
         ),
     ]
 

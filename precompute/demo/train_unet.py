@@ -114,14 +114,15 @@ class Examples:
         return torch.from_numpy(self.codes[mirror, rows].astype(np.float32)), torch.from_numpy(states)
 
 
-def train_unet(scenes: Path, codes: Path, clip: Path, out: Path, schedule: Schedule, size: UNetSize, seed: int) -> dict:
-    """Saves the UNet to the folder `out`, its noise schedule in `out`/scheduler_config.json, and a report beside it."""
-    examples = Examples.load(scenes, codes, clip)
-    noise_schedule = DDPMScheduler(**NOISE_SCHEDULE)
-    torch.manual_seed(seed)
-    _, _, channels, side, _ = examples.codes.shape
-    model = make_unet(size, side, channels, examples.states.shape[-1]).to(memory_format=torch.channels_last)
-    model.set_attn_processor(AttnProcessor())  # its backward pass is twice as fast on a CPU
+def train_phase(
+    model: UNet2DConditionModel,
+    noise_schedule: DDPMScheduler,
+    examples: Examples,
+    checkpoint: Path,
+    schedule: Schedule,
+    seed: int,
+) -> tuple[UNet2DConditionModel, dict]:
+    """One warm-up and one cosine of learning rate."""
 
     def loss(step: int) -> dict[str, Tensor]:
         rng = step_rng(seed, step)
@@ -134,9 +135,27 @@ def train_unet(scenes: Path, codes: Path, clip: Path, out: Path, schedule: Sched
         wanted = noise_schedule.get_velocity(clean, noise, t)
         return {"loss": (model(noisy, t, prompt).sample - wanted).square().mean()}
 
-    checkpoint = out.with_suffix(".checkpoint.pt")
-    best, report = train(model, loss, checkpoint, schedule, seed)
-    best.save_pretrained(out)
+    return train(model, loss, checkpoint, schedule, seed)
+
+
+def train_unet(
+    scenes: Path, codes: Path, clip: Path, out: Path, phases: tuple[Schedule, ...], size: UNetSize, seed: int
+) -> dict:
+    """Saves the UNet to the folder `out`, its noise schedule in `out`/scheduler_config.json, and a report beside it.
+
+    Each phase goes on from the averaged weights of the one before.
+    """
+    examples = Examples.load(scenes, codes, clip)
+    noise_schedule = DDPMScheduler(**NOISE_SCHEDULE)
+    torch.manual_seed(seed)
+    _, _, channels, side, _ = examples.codes.shape
+    model = make_unet(size, side, channels, examples.states.shape[-1]).to(memory_format=torch.channels_last)
+    model.set_attn_processor(AttnProcessor())  # its backward pass is twice as fast on a CPU
+    reports, checkpoints = [], [out.with_suffix(f".{k}.checkpoint.pt") for k in range(1, len(phases) + 1)]
+    for number, (schedule, checkpoint) in enumerate(zip(phases, checkpoints)):
+        model, report = train_phase(model.train(), noise_schedule, examples, checkpoint, schedule, seed + number)
+        reports.append(report)
+    model.save_pretrained(out)
     noise_schedule.save_pretrained(out)
-    save_report(out, report, checkpoint)
-    return report
+    save_report(out, {"phases": reports}, *checkpoints)
+    return {"phases": reports}

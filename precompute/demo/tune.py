@@ -1,0 +1,44 @@
+"""How strong should stage 2 be? Tried on training pictures that the MLP was not fitted to; the test set takes no part.
+
+`recon.lcm.LCMSettings.strength` was chosen by hand from the table that this writes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import CLIPVisionModelWithProjection
+
+from precompute.demo.checker import Checker
+from precompute.evaluate import Judge, decode_layouts
+from recon.bundle import open_parts
+from recon.files import load_json, open_array, save_json
+from recon.lcm import LCMSettings, refine_all
+from recon.mlp import Training, split_rows
+from recon.reconstruct import decoded
+
+STRENGTHS, N = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 200
+
+
+def try_strengths(
+    scenes: Path, voxels: Path, folder: Path, clip: Path, n_layers: int, training: Training, checker: Path, seed: int
+) -> dict:
+    """Writes `strengths.json` to `folder`: scores of the MLP's stage 2 at each strength, with stage 1 beside them.
+
+    `voxels` (n, n_voxels): responses to the training pictures; `training`: the MLP's, which says what was held out.
+    """
+    bundle = open_parts(folder, {"n_layers": n_layers})
+    rows = split_rows(len(open_array(voxels)), training)[0][:N]
+    X, images = open_array(voxels)[rows], open_array(scenes / "train.npy")[rows]
+    everything = load_json(scenes / "train.json")
+    labels = [everything[k] for k in rows]
+    judge = Judge(images, bundle.vdvae.cfg.image_size, CLIPVisionModelWithProjection.from_pretrained(clip).eval())
+    find = Checker.load(checker).accuracy
+    layouts = decode_layouts(bundle, decoded("latents", X, bundle, "mlp"))
+    prompts = decoded("prompt", X, bundle, "mlp").reshape(-1, *bundle.diffusion.prompt_shape)
+    report = {"n": len(rows), "stage 1": judge.score(*judge.rows(layouts))}
+    for strength in STRENGTHS:
+        pictures = refine_all(bundle.diffusion, layouts, prompts, LCMSettings(strength=strength, seed=seed))
+        report[str(strength)] = judge.score(*judge.rows(pictures)) | {"drawn": find(pictures, labels)}
+    save_json(folder / "strengths.json", report)
+    return report

@@ -1,0 +1,75 @@
+"""The code that runs the demo's small stage 2 drives Stable Diffusion 1.5 with an LCM-LoRA too, here with random weights."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, LCMScheduler, StableDiffusionImg2ImgPipeline, UNet2DConditionModel
+from safetensors.torch import save_file
+from tiny_diffusion import tiny_tokenizer
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from precompute.demo.train_lcm import MODULES
+from recon.lcm import Diffusion, LCMSettings, fuse_lora, refine
+
+RANK, ALPHA = 64, 32.0
+
+
+def stable_diffusion() -> StableDiffusionImg2ImgPipeline:
+    """The configuration of Stable Diffusion 1.5; its tokenizer knows letters only."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.model_max_length = 77
+    text = CLIPTextConfig(
+        vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
+    )
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+        sample_size=512,
+    )
+    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    return StableDiffusionImg2ImgPipeline(
+        vae=vae,
+        text_encoder=CLIPTextModel(text),
+        tokenizer=tokenizer,
+        unet=UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8),
+        scheduler=DDPMScheduler(**schedule, steps_offset=1, clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def lora_with_published_keys(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
+    """LoRA weights named as those of lcm-lora-sdv1-5: kohya's scheme, with an alpha for every module."""
+    tensors = {}
+    for name, module in unet.named_modules():
+        if name.endswith(tuple(f".{m}" for m in MODULES)):
+            key, (out, into, *kernel) = f"lora_unet_{name.replace('.', '_')}", module.weight.shape
+            tensors[f"{key}.lora_down.weight"] = 0.02 * torch.randn(RANK, into, *kernel)
+            tensors[f"{key}.lora_up.weight"] = 0.02 * torch.randn(out, RANK, *(1 for _ in kernel))
+            tensors[f"{key}.alpha"] = torch.tensor(ALPHA)
+    return tensors
+
+
+@pytest.mark.slow
+def test_stable_diffusion_1_5_with_an_lcm_lora_takes_the_same_path(tmp_path):
+    torch.manual_seed(0)
+    pipe = stable_diffusion()
+    assert sum(p.numel() for p in pipe.unet.parameters()) == 859_520_964  # as published
+    lora = lora_with_published_keys(pipe.unet)
+    save_file(lora, tmp_path / "lora.safetensors")
+    to_q = pipe.unet.mid_block.attentions[0].transformer_blocks[0].attn2.to_q
+    key, before = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_q", to_q.weight.detach().clone()
+    fuse_lora(pipe, tmp_path / "lora.safetensors")
+    after = pipe.unet.mid_block.attentions[0].transformer_blocks[0].attn2.to_q.weight
+    expected = before + ALPHA / RANK * lora[f"{key}.lora_up.weight"] @ lora[f"{key}.lora_down.weight"]
+    torch.testing.assert_close(after, expected, atol=1e-5, rtol=1e-4)
+
+    pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
+    model = Diffusion(pipe)
+    assert model.size == 512 and model.prompt_shape == (77, 768)
+    layout = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    previews = list(refine(model, layout, model.embed(["a red boat"]), LCMSettings(steps=1, strength=0.6)))
+    assert [p.images.shape for p in previews] == [(1, 512, 512, 3)] and previews[0].images.std() > 0
