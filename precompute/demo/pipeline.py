@@ -63,7 +63,10 @@ class Settings:
     clip: ClipSize = ClipSize()
     codec_schedule: Schedule = Schedule(9000, 2e-3, 8, weight_decay=1e-4)
     codec: CodecSize = CodecSize()
-    unet_schedules: tuple[Schedule, ...] = (Schedule(5000, 1e-3, 32), Schedule(3000, 6e-4, 32))
+    unet_schedules: tuple[Schedule, ...] = (
+        Schedule(5000, 1e-3, 32),
+        Schedule(3200, 8e-4, 48, compiled=True),
+    )
     unet: UNetSize = UNetSize()
     lcm_schedule: Schedule = Schedule(2500, 1e-3, 32, weight_decay=0.0, average=0.99)
     lcm: Distillation = Distillation()
