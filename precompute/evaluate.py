@@ -21,6 +21,8 @@ from recon.regression import r2_per_target
 N_SHUFFLES, N_SHEET = 20, 24
 SHEET_STEPS = (1, 2, 4, 8)
 ATTRIBUTES = ("setting", "light", "object", "colour")
+# pictures (n, S, S, 3) uint8 and their labels -> in what share of them each attribute is seen to be right
+Find = Callable[[np.ndarray, list[dict]], dict[str, float]]
 
 
 def decode_layouts(bundle: Bundle, latents: np.ndarray, batch: int = 64) -> np.ndarray:
@@ -87,6 +89,18 @@ def caption_scores(bundle: Bundle, X: np.ndarray, labels: list[dict], training: 
     return {name: right(rows) for name, rows in found.items()} | {"shuffled": shuffled}
 
 
+def drawn_scores(pictures: dict[str, np.ndarray], labels: list[dict], find: Find, seed: int) -> dict:
+    """In what share of pictures `find` sees the right setting, light, object, colour; "shuffled" as above."""
+
+    def right(some: np.ndarray) -> dict[str, float]:
+        found = find(some, labels)
+        return {a: found[a] for a in ATTRIBUTES}
+
+    runs = [right(pictures["ridge"][other]) for other in wrong_partners(len(labels), seed)]
+    shuffled = {a: float(np.mean([run[a] for run in runs])) for a in ATTRIBUTES}
+    return {name: right(some) for name, some in pictures.items()} | {"shuffled": shuffled}
+
+
 def evaluate(
     images: Path,
     latents: Path,
@@ -95,7 +109,7 @@ def evaluate(
     clip: Path,
     n_layers: int,
     seed: int,
-    find: Callable[[np.ndarray, list[dict]], dict[str, float]],
+    find: Find,
 ) -> dict:
     """`images` (n, 128, 128, 3), true `latents`, and in `folder` all parts of the bundle.
 
@@ -130,7 +144,7 @@ def evaluate(
         "rows": {"vdvae": judge.table(layouts, seed), "lcm": judge.table(refined, seed)},
         "vdvae_without_rescaling": raw,
         "lcm_unseen_clip_identification": {name: judge.unseen(refined[name], unseen) for name in REGRESSORS},
-        "drawn": {"truth": find(pictures, test.labels)} | {name: find(p, test.labels) for name, p in refined.items()},
+        "drawn": drawn_scores(refined | {"truth": pictures}, test.labels, find, seed),
         "captions": caption_scores(bundle, X, test.labels, load_json(training_labels), seed),
         "latent_r2": latent_r2,
     }

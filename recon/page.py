@@ -23,7 +23,7 @@ NOTES = {
     "ceiling": "the picture's own latents",
 }
 REGRESSOR_NAMES = {"ridge": "Ridge", "mlp": "MLP"}
-ROWS = REGRESSOR_NAMES | {"ceiling": "Ceiling", "shuffled": "Shuffled responses"}
+ROWS = REGRESSOR_NAMES | {"ceiling": "Ceiling", "shuffled": "Shuffled responses", "truth": "True pictures"}
 STAGES = {"vdvae": "Stage 1", "lcm": "Stage 2"}
 ORACLE = '<span class="badge warning">⚠ knows the answer</span>'
 
@@ -143,8 +143,18 @@ def share(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
+def share_table(title: str, kinds: dict[str, dict[str, float]]) -> str:
+    """One row a kind, one column an attribute."""
+    rows = []
+    for name, shares in kinds.items():
+        cells = "".join(f"<td>{share(value)}</td>" for value in shares.values())
+        rows.append(f'<tr class="{name}"><th>{escape(ROWS[name])}</th>{cells}</tr>')
+    attributes = "".join(f"<th>{attribute.capitalize()}</th>" for attribute in kinds["shuffled"])
+    return f"<table><thead><tr><th>{title}</th>{attributes}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
 def score_table(evaluation: dict) -> str:
-    """Scores over the whole test set: pictures of both stages, then what share of the decoded captions is right."""
+    """Scores over the whole test set: pictures of both stages, then what share of captions and pictures is right."""
     rows = []
     for stage, kinds in evaluation["rows"].items():
         for name, scores in kinds.items():
@@ -154,19 +164,15 @@ def score_table(evaluation: dict) -> str:
             cells += [f"{latent[k]:.3f}" for k in ("cv", "test")] if latent else ["–", "–"]
             cells = "".join(f"<td>{c}</td>" for c in cells).replace("-", "−")
             rows.append(f'<tr class="{name}"><th>{STAGES[stage]}: {escape(ROWS[name])}</th>{cells}</tr>')
-    words = []
-    for name, shares in evaluation["captions"].items():
-        cells = "".join(f"<td>{share(value)}</td>" for value in shares.values())
-        words.append(f'<tr class="{name}"><th>{escape(ROWS[name])}</th>{cells}</tr>')
-    attributes = "".join(f"<th>{escape(a.capitalize())}</th>" for a in evaluation["captions"]["shuffled"])
     return (
         '<section class="panel scores"><table><thead><tr>'
         f"<th>All {evaluation['n_images']} test pictures</th><th>Pixel correlation</th>"
         "<th>Identification <small>by pixels, chance 50 %</small></th>"
         "<th>Identification <small>by CLIP, chance 50 %</small></th><th>Latent R² <small>cross-validated</small></th>"
         f"<th>Latent R² <small>test</small></th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
-        f"<table><thead><tr><th>Decoded caption is right about</th>{attributes}</tr></thead>"
-        f"<tbody>{''.join(words)}</tbody></table></section>"
+        + share_table("Decoded caption is right about", evaluation["captions"])
+        + share_table("Stage 2 shows the right, as a classifier sees it", evaluation["drawn"])
+        + "</section>"
     )
 
 
