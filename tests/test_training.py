@@ -9,12 +9,23 @@ import torch
 from safetensors.torch import load_file
 from sklearn.decomposition import PCA
 from torch import nn
+from transformers import CLIPModel
 
-from precompute.demo.train_clip import Groups, contrastive_loss, mirrored, train_tokenizer
+from precompute.demo.train_clip import (
+    ClipSize,
+    Groups,
+    clip_config,
+    contrastive_loss,
+    image_features,
+    mirrored,
+    text_features,
+    train_tokenizer,
+    train_vision,
+)
 from precompute.demo.train_codec import CodecSize, PatchComponents, make_autoencoder, start_encoder
 from precompute.demo.train_lcm import _clean_and_noise
 from precompute.demo.training import Schedule, train
-from recon.clip import tokens
+from recon.clip import pixel_values, tokens
 from recon.pictures import to_pixels
 
 CAPTIONS = ["a red cat on the left, at sea", "a boat on the right at night", "the cat is blue, in the middle"]
@@ -110,6 +121,29 @@ def test_hard_batches_hold_few_settings_and_lights():
     rows = Groups(labels).draw(128, np.random.default_rng(0))
     assert len(rows) == len(set(rows.tolist())) == 128
     assert len({(labels[k]["setting"], labels[k]["light"]) for k in rows}) == 4
+
+
+def test_the_locked_phase_finds_the_captions_and_leaves_the_text_encoder_alone(tmp_path):
+    tokenizer = train_tokenizer(CAPTIONS * 3)
+    size = ClipSize(
+        text_width=32, text_layers=1, vision_width=32, vision_layers=1, patch=16, head_width=16, embedding=16
+    )
+    torch.manual_seed(0)
+    model = CLIPModel(clip_config(tokenizer, size, 32))
+    images = np.zeros((3, 32, 32, 3), np.uint8)  # each its own mirror image
+    images[0], images[1, :16] = 200, 200
+    ids = tokens(tokenizer, CAPTIONS)[:, None].expand(-1, 5, -1)
+    with torch.no_grad():
+        texts = torch.stack([text_features(model, v.flatten(0, 1)) for v in (ids, mirrored(tokenizer, ids))])
+    texts = texts.unflatten(1, ids.shape[:2])
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    schedule = Schedule(60, 3e-3, 3, average=0.5)
+    model, report = train_vision(model, images, texts, tmp_path / "c.pt", schedule, seed=0)
+    with torch.no_grad():
+        found = (image_features(model, pixel_values(images)) @ texts[0, :, 0].T).argmax(1)
+    assert found.tolist() == [0, 1, 2]
+    changed = {k.split(".")[0] for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {"vision_model", "visual_projection"}
 
 
 def test_v_prediction_gives_back_clean_latents_and_noise():
