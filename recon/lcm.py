@@ -32,7 +32,7 @@ class LCMSettings:
 
     steps: int = 4  # denoising steps = UNet evaluations
     guidance: float = 1.0  # above 1 the empty prompt is evaluated as well
-    strength: float = 0.6  # how much of the noise schedule is run through; 1 forgets the picture it starts from
+    strength: float = 0.8  # how much of the noise schedule is run through; 1 forgets the picture it starts from
     seed: int = 0
 
     def __post_init__(self):

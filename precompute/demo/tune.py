@@ -1,6 +1,6 @@
 """How strong should stage 2 be? Tried on training pictures that the MLP was not fitted to; the test set takes no part.
 
-`recon.lcm.LCMSettings.strength` was chosen by hand from the table that this writes.
+`recon.lcm.LCMSettings.strength` is the one that CLIP identifies best in the table that this writes.
 """
 
 from __future__ import annotations
