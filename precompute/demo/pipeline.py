@@ -68,7 +68,7 @@ class Settings:
         Schedule(2200, 8e-4, 48, compiled=True),
     )
     unet: UNetSize = UNetSize()
-    lcm_schedule: Schedule = Schedule(2700, 1e-3, 32, weight_decay=0.0, average=0.99, compiled=True)
+    lcm_schedule: Schedule = Schedule(2900, 1e-3, 32, weight_decay=0.0, average=0.99)
     lcm: Distillation = Distillation()
     checker_schedule: Schedule = Schedule(900, 2e-3, 64, weight_decay=0.02, clip_norm=5.0, average=0.99)
     ranks: tuple[int, int, int] = (192, 96, 96)  # of latents, prompt and image embedding

@@ -95,7 +95,12 @@ def extract_walks(scenes: Path, codes: Path, clip: Path, unet: Path, out: Path, 
 
 
 def train_lcm(walks: Path, unet: Path, out: Path, schedule: Schedule, how: Distillation, seed: int) -> dict:
-    """Learns from what `extract_walks` wrote; saves the LoRA to `out` (safetensors) and a report beside it."""
+    """Learns from what `extract_walks` wrote; saves the LoRA to `out` (safetensors) and a report beside it.
+
+    Raises ValueError if the schedule asks for torch.compile: with it one module of the LoRA got no gradient (torch 2.13).
+    """
+    if schedule.compiled:
+        raise ValueError("LCM-LoRA: expected a schedule that is not compiled: one of its modules would learn nothing")
     with np.load(walks, allow_pickle=False) as file:
         walked = {name: file[name] for name in file.files}
     noise_schedule = DDPMScheduler.from_pretrained(unet)
@@ -105,12 +110,10 @@ def train_lcm(walks: Path, unet: Path, out: Path, schedule: Schedule, how: Disti
     torch.manual_seed(seed)
     student.add_adapter(LoraConfig(r=how.rank, lora_alpha=how.rank, target_modules=MODULES), adapter_name="lcm")
 
-    predict = torch.compile(student) if schedule.compiled else student
-
     def consistent(x: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
         """The student's clean estimate, equal to its input at t = 0."""
         skip, scale = (_column(s) for s in boundary.get_scalings_for_boundary_condition_discrete(t))
-        clean, _ = _clean_and_noise(predict(x, t, prompt).sample, x, noise_schedule.alphas_cumprod[t])
+        clean, _ = _clean_and_noise(student(x, t, prompt).sample, x, noise_schedule.alphas_cumprod[t])
         return skip * x + scale * clean
 
     def loss(step: int) -> dict[str, Tensor]:
@@ -127,8 +130,8 @@ def train_lcm(walks: Path, unet: Path, out: Path, schedule: Schedule, how: Disti
     checkpoint = out.with_suffix(".checkpoint.pt")
     best, report = train(student, loss, checkpoint, schedule, seed)
     weights = {k: v.half() for k, v in get_peft_model_state_dict(best, adapter_name="lcm").items()}
-    if not any(v.any() for k, v in weights.items() if "lora_B" in k):
-        raise RuntimeError("the LoRA learned nothing: all its B matrices are zero")
+    if idle := [k for k, v in weights.items() if not v.any()]:
+        raise RuntimeError(f"modules of the LoRA that learned nothing: {', '.join(idle)}")
     with whole_file(out) as part:
         StableDiffusionImg2ImgPipeline.save_lora_weights(part.parent, weights, weight_name=part.name)
     save_report(out, report, checkpoint)
