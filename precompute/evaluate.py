@@ -42,6 +42,12 @@ def wrong_partners(n: int, seed: int) -> list[np.ndarray]:
     return partners
 
 
+def shuffled_mean(score: Callable[[np.ndarray], dict[str, float]], n: int, seed: int) -> dict[str, float]:
+    """The mean of score(partners) over the ways to give each of n images another image's response: chance."""
+    runs = [score(partners) for partners in wrong_partners(n, seed)]
+    return {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
+
+
 class Judge:
     """Scores pictures against the test images: pixels at the VDVAE's size, identification also by CLIP's image embedding."""
 
@@ -70,8 +76,9 @@ class Judge:
         """Scores of each kind of picture; "shuffled": ridge's pictures judged as those of other images."""
         rows = {name: self.rows(pictures) for name, pictures in kinds.items()}
         table = {name: self.score(*row) for name, row in rows.items()}
-        runs = [self.score(*(r[other] for r in rows["ridge"])) for other in wrong_partners(len(self.truth), seed)]
-        return table | {"shuffled": {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}}
+        small, embeddings = rows["ridge"]
+        chance = shuffled_mean(lambda other: self.score(small[other], embeddings[other]), len(small), seed)
+        return table | {"shuffled": chance}
 
 
 def caption_scores(bundle: Bundle, X: np.ndarray, labels: list[dict], training: list[dict], seed: int) -> dict:
@@ -84,8 +91,7 @@ def caption_scores(bundle: Bundle, X: np.ndarray, labels: list[dict], training: 
         return {a: float(np.mean([training[k][a] == e[a] for k, e in zip(rows, labels)])) for a in ATTRIBUTES}
 
     found = {name: decode_caption(X, bundle, name)[0] for name in REGRESSORS}
-    runs = [right(found["ridge"][other]) for other in wrong_partners(len(X), seed)]
-    shuffled = {a: float(np.mean([run[a] for run in runs])) for a in ATTRIBUTES}
+    shuffled = shuffled_mean(lambda other: right(found["ridge"][other]), len(X), seed)
     return {name: right(rows) for name, rows in found.items()} | {"shuffled": shuffled}
 
 
@@ -96,8 +102,7 @@ def drawn_scores(pictures: dict[str, np.ndarray], labels: list[dict], find: Find
         found = find(some, labels)
         return {a: found[a] for a in ATTRIBUTES}
 
-    runs = [right(pictures["ridge"][other]) for other in wrong_partners(len(labels), seed)]
-    shuffled = {a: float(np.mean([run[a] for run in runs])) for a in ATTRIBUTES}
+    shuffled = shuffled_mean(lambda other: right(pictures["ridge"][other]), len(labels), seed)
     return {name: right(some) for name, some in pictures.items()} | {"shuffled": shuffled}
 
 
