@@ -1,20 +1,23 @@
-"""The teacher's walks that the LCM-LoRA learns from, against diffusers' own solver."""
+"""The teacher's walks that the LCM-LoRA learns from, against diffusers' own solver; the student, against its own LCM step."""
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
-from tiny_diffusion import SIDE, TOKENS, WIDTH, tiny_pipeline
+from diffusers import DPMSolverMultistepScheduler, LCMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file
+from tiny_diffusion import SIDE, TOKENS, WIDTH, tiny_lora, tiny_pipeline
 
 from precompute.demo import train_lcm
-from precompute.demo.train_lcm import Distillation, extract_walks
+from precompute.demo.train_lcm import Student, Walked, extract_walks
 from precompute.demo.train_unet import Examples
+from precompute.demo.training import Schedule
 
-HOW = Distillation(walks=18, guidance=2.5)
+GUIDANCE, N = 2.5, 18
 
 
 @pytest.fixture
-def walked(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch):
+    """A folder with a teacher and a LoRA for it; examples are random."""
     rng = np.random.default_rng(0)
     codes = rng.normal(size=(2, 6, 4, SIDE, SIDE)).astype(np.float16)
     states = rng.normal(size=(2, 6, 5, TOKENS, WIDTH)).astype(np.float16)
@@ -24,9 +27,16 @@ def walked(tmp_path, monkeypatch):
     pipe = tiny_pipeline()
     pipe.unet.save_pretrained(tmp_path / "unet")
     pipe.scheduler.save_pretrained(tmp_path / "unet")
-    extract_walks(tmp_path, tmp_path, tmp_path, tmp_path / "unet", tmp_path / "walks.npz", HOW, seed=0)
-    with np.load(tmp_path / "walks.npz", allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}, pipe
+    tiny_lora(pipe, tmp_path / "lora.safetensors")
+    return tmp_path
+
+
+@pytest.fixture(params=[False, True], ids=["from training latents", "from the student's"])
+def walked(folder, request):
+    """Walks of either round."""
+    lora = folder / "lora.safetensors" if request.param else None
+    extract_walks(folder, folder, folder, folder / "unet", folder / "walks.npz", N, GUIDANCE, 0, lora)
+    return Walked.load([folder / "walks.npz"]).arrays
 
 
 def by_diffusers(unet: UNet2DConditionModel, config: dict, x, times: list[int], prompt):
@@ -35,14 +45,14 @@ def by_diffusers(unet: UNet2DConditionModel, config: dict, x, times: list[int], 
     solver.set_timesteps(timesteps=times)
     for t in solver.timesteps:
         without, given = unet(torch.cat([x, x]), t, torch.cat([torch.zeros_like(prompt), prompt])).sample.chunk(2)
-        x = solver.step(without + HOW.guidance * (given - without), t, x, return_dict=False)[0]
+        x = solver.step(without + GUIDANCE * (given - without), t, x, return_dict=False)[0]
     return x
 
 
 def test_every_walk_ends_where_diffusers_solver_does(walked):
-    w, pipe = walked
-    assert len(w["ends"]) == len(w["prompts"]) == 18
-    for walk in range(18):
+    w, pipe = walked, tiny_pipeline()
+    assert len(w["ends"]) == len(w["prompts"]) == N
+    for walk in range(N):
         rows = np.flatnonzero(w["walks"] == walk)
         times = w["times"][rows].tolist()
         assert times == sorted(times, reverse=True) and times[-1] < 60
@@ -53,13 +63,49 @@ def test_every_walk_ends_where_diffusers_solver_does(walked):
 
 
 def test_walks_begin_at_every_level_and_reach_all_timesteps_of_an_lcm(walked):
-    w, _ = walked
+    w = walked
     assert {int(t) % 20 for t in w["times"]} == {19}
-    first = [int(w["times"][w["walks"] == walk].max()) for walk in range(18)]
+    first = [int(w["times"][w["walks"] == walk].max()) for walk in range(N)]
     assert max(first) > 900 and min(first) < 250
 
 
 def test_some_walks_have_the_empty_prompt(walked):
-    w, _ = walked
+    w = walked
     empty = (w["prompts"] == 0).all((1, 2)).mean()
     assert 0 < empty < 0.5
+
+
+def test_two_files_of_walks_are_drawn_from_as_one(folder, walked):
+    both = Walked.load([folder / "walks.npz"] * 2).arrays
+    half = len(walked["times"])
+    assert len(both["ends"]) == 2 * N and (both["walks"][half:] == both["walks"][:half] + N).all()
+    np.testing.assert_array_equal(both["ends"][both["walks"][half:]], walked["ends"][walked["walks"]])
+
+
+def test_a_students_estimate_is_that_of_diffusers_lcm_scheduler(folder):
+    student = Student.load(folder / "unet", folder / "lora.safetensors", 0)
+    pipe, x, prompt = tiny_pipeline(), torch.randn(3, 4, SIDE, SIDE), torch.randn(3, TOKENS, WIDTH)
+    pipe.load_lora_weights(folder / "lora.safetensors")
+    scheduler = LCMScheduler.from_config(pipe.scheduler.config)
+    scheduler.set_timesteps(4)
+    for t in scheduler.timesteps:
+        with torch.no_grad():
+            _, wanted = scheduler.step(pipe.unet(x, t, prompt).sample, t, x, return_dict=False)
+            torch.testing.assert_close(student.clean(x, t.expand(3), prompt), wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_a_student_samples_only_with_the_steps_above_the_time_it_is_asked_for(folder, monkeypatch):
+    student, seen = Student.load(folder / "unet", folder / "lora.safetensors", 0), []
+    monkeypatch.setattr(Student, "clean", lambda self, x, t, prompt: seen.append(t.tolist()) or x)
+    clean = student.sample(torch.zeros(4, TOKENS, WIDTH), (4, SIDE, SIDE), 4, torch.tensor([999, 759, 300, 19]))
+    assert seen == [[999] * 3, [759] * 2, [499] * 2, [259]]
+    assert not clean[0].any() and clean[1:].flatten(1).any(1).all()
+
+
+def test_the_second_round_goes_on_from_the_first(folder, walked):
+    frozen, out = Schedule(2, 0.0, 4, weight_decay=0.0), folder / "again.safetensors"
+    train_lcm.train_lcm([folder / "walks.npz"], folder / "unet", out, frozen, 3, 0, folder / "lora.safetensors")
+    before, after = load_file(folder / "lora.safetensors"), load_file(out)
+    assert before.keys() == after.keys()
+    for key, value in before.items():
+        torch.testing.assert_close(after[key].float(), value.float(), atol=1e-3, rtol=1e-3)

@@ -38,7 +38,7 @@ from recon.vdvae import VDVAE, VDVAEConfig
 N_LAYERS = 11  # of the demo VDVAE's 15 layers: all up to 16 × 16
 VISION = ("vision/config.json", "vision/model.safetensors")  # for evaluation; the app does not need it
 REPORTS = (
-    *(f"{name}.training" for name in ("vdvae", "clip", "codec", "unet", "lcm_lora", "checker")),
+    *(f"{name}.training" for name in ("vdvae", "clip", "codec", "unet", "lcm_first", "lcm_lora", "checker")),
     *("samples", "strengths", "latents_fit", "prompt_fit", "image_fit", "encode"),
 )
 EXTRAS = ("contact_sheet.png", "stage2_sheet.jpg", "samples.jpg", *VISION)  # beside the bundle's files
@@ -65,10 +65,13 @@ class Settings:
     codec: CodecSize = CodecSize()
     unet_schedules: tuple[Schedule, ...] = (
         Schedule(5000, 1e-3, 32),
-        Schedule(2200, 8e-4, 48, compiled=True),
+        Schedule(2200, 8e-4, 48),
     )
     unet: UNetSize = UNetSize()
-    lcm_schedule: Schedule = Schedule(2900, 1e-3, 32, weight_decay=0.0, average=0.99)
+    lcm_schedules: tuple[Schedule, Schedule] = (
+        Schedule(2900, 1e-3, 32, weight_decay=0.0, average=0.99),
+        Schedule(1200, 6e-4, 32, weight_decay=0.0, average=0.99),
+    )
     lcm: Distillation = Distillation()
     checker_schedule: Schedule = Schedule(900, 2e-3, 64, weight_decay=0.02, clip_norm=5.0, average=0.99)
     ranks: tuple[int, int, int] = (192, 96, 96)  # of latents, prompt and image embedding
@@ -97,8 +100,8 @@ SMOKE = Settings(
     codec=CodecSize(decoder_blocks=(0, 0, 0, 0)),
     unet_schedules=(_FEW,),
     unet=UNetSize(channels=(16, 32), groups=4),
-    lcm_schedule=_FEW,
-    lcm=Distillation(walks=100, rank=4),
+    lcm_schedules=(_FEW, _FEW),
+    lcm=Distillation(walks=100, more_walks=100, rank=4),
     checker_schedule=_FEW,
     ranks=(16, 16, 16),
     mlps=(Training(hidden=32, max_epochs=3, batch=32),) * 3,
@@ -161,10 +164,15 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
     scenes, brain, clip, codec, unet = (work / name for name in ("scenes", "brain", "clip", "codec", "unet"))
     small = {split: scenes / f"{split}_64.npy" for split in ("train", "test")}
     latents = {split: work / f"latents_{split}.npy" for split in small}
-    vdvae, codes, lora, checker = (
-        work / name for name in ("vdvae.safetensors", "codes_train.npy", "lcm_lora.safetensors", "checker.safetensors")
+    vdvae, first, lora, checker = (
+        work / f"{name}.safetensors" for name in ("vdvae", "lcm_first", "lcm_lora", "checker")
     )
-    voxels, subject, walks = brain / "train_voxels.npy", work / "subject.h5", work / "walks.npz"
+    codes, walks, more_walks = work / "codes_train.npy", work / "walks.npz", work / "more_walks.npz"
+    voxels, subject = brain / "train_voxels.npy", work / "subject.h5"
+
+    def walk(out: Path, n_walks: int, seed: int, lora: Path | None = None) -> None:
+        extract_walks(scenes, codes, clip, unet, out, n_walks, s.lcm.guidance, seed, lora)
+
     return [
         ("train scenes", ["scenes/train.json"], lambda: world.make_scenes(scenes, "train", s.n_train, s.seed)),
         ("test scenes", ["scenes/test.json"], lambda: world.make_scenes(scenes, "test", s.n_test, s.seed)),
@@ -188,11 +196,17 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
             ["unet.training.json"],
             lambda: train_unet(scenes, codes, clip, unet, s.unet_schedules, s.unet, s.seed),
         ),
-        ("walks", ["walks.npz"], lambda: extract_walks(scenes, codes, clip, unet, walks, s.lcm, s.seed)),
+        ("walks", ["walks.npz"], lambda: walk(walks, s.lcm.walks, s.seed)),
+        (
+            "LCM-LoRA, first round",
+            ["lcm_first.safetensors", "lcm_first.training.json"],
+            lambda: train_lcm([walks], unet, first, s.lcm_schedules[0], s.lcm.rank, s.seed),
+        ),
+        ("more walks", ["more_walks.npz"], lambda: walk(more_walks, s.lcm.more_walks, s.seed + 1, first)),
         (
             "LCM-LoRA",
             ["lcm_lora.safetensors", "lcm_lora.training.json"],
-            lambda: train_lcm(walks, unet, lora, s.lcm_schedule, s.lcm, s.seed),
+            lambda: train_lcm([walks, more_walks], unet, lora, s.lcm_schedules[1], s.lcm.rank, s.seed + 1, first),
         ),
         ("pipeline", ["diffusion/model_index.json", VISION[-1]], lambda: assemble_pipeline(clip, codec, unet, work)),
         ("checker", ["checker.training.json"], lambda: train_checker(scenes, checker, s.checker_schedule, s.seed)),

@@ -3,12 +3,15 @@
 The guided teacher walks down its probability flow with DDIM (Song et al. 2021) and every place it passes is kept; the student, the
 same UNet with a LoRA, learns to jump from any of them to where the walk ends. (Learning from its own estimate one step further
 down, as the papers do, collapsed within a few hundred steps here; the frozen teacher's own solution cannot, and a kept walk
-serves for many steps.) Saved as diffusers reads LoRA weights: the raw peft keys under "unet.".
+serves for many steps.) Two rounds: the first learns from walks that begin at noised training latents; but in sampling the student
+meets its own estimates, noised again, which are softer, so that the second round adds walks that begin there, as in DAgger
+(Ross et al. 2011). Saved as diffusers reads LoRA weights: the raw peft keys under "unet.".
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from diffusers import DDPMScheduler, LCMScheduler, StableDiffusionImg2ImgPipelin
 from diffusers.models.attention_processor import AttnProcessor
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import trange
 
@@ -28,6 +32,7 @@ from recon.files import whole_file
 GRID = torch.arange(1, 51) * 20 - 1  # the timesteps an LCM is sampled on: 19, 39 … 999
 STRIDE = 3  # of them to one DDIM step of the teacher
 WALK_BATCH = 100
+SAMPLED = (2, 4, 8)  # denoising steps of the sampling that walks of the second round begin in
 HUBER = 0.03
 MODULES = [
     *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
@@ -37,9 +42,10 @@ MODULES = [
 
 @dataclass(frozen=True)
 class Distillation:
-    """The teacher's walks and their guidance, and the LoRA's rank."""
+    """The teacher's walks of either round and their guidance, and the LoRA's rank."""
 
     walks: int = 3000
+    more_walks: int = 2000
     guidance: float = 3.0
     rank: int = 32
 
@@ -54,26 +60,82 @@ def _clean_and_noise(v: Tensor, x: Tensor, alpha: Tensor) -> tuple[Tensor, Tenso
     return signal * x - noise * v, signal * v + noise * x
 
 
-@torch.no_grad()
-def extract_walks(scenes: Path, codes: Path, clip: Path, unet: Path, out: Path, how: Distillation, seed: int) -> None:
-    """Guided DDIM walks from training latents, noised to a random time, down to clean ones; some with the empty prompt.
+@dataclass(frozen=True)
+class Student:
+    """A UNet with a LoRA and the boundary condition of consistency models: at t = 0 its clean estimate is its input."""
 
+    unet: UNet2DConditionModel
+    schedule: LCMScheduler
+
+    @classmethod
+    def load(cls, unet: Path, lora: Path | None, rank: int) -> Student:
+        """The UNet in the folder `unet` with the LoRA weights of the file `lora`, or new ones; only they need a gradient."""
+        model = UNet2DConditionModel.from_pretrained(unet).requires_grad_(False).to(memory_format=torch.channels_last)
+        model.set_attn_processor(AttnProcessor())
+        if lora is None:
+            model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=MODULES), adapter_name="lcm")
+        else:
+            model.load_lora_adapter(load_file(lora), prefix="unet", adapter_name="lcm")
+        for name, weight in model.named_parameters():
+            weight.requires_grad_("lora_" in name)
+        return cls(model, LCMScheduler.from_config(DDPMScheduler.from_pretrained(unet).config))
+
+    def clean(self, x: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
+        """Noisy latents (B, K, S, S) at times (B,) -> clean ones."""
+        skip, scale = (_column(s) for s in self.schedule.get_scalings_for_boundary_condition_discrete(t))
+        clean, _ = _clean_and_noise(self.unet(x, t, prompt).sample, x, self.schedule.alphas_cumprod[t])
+        return skip * x + scale * clean
+
+    def sample(self, prompt: Tensor, shape: Sequence[int], steps: int, until: Tensor) -> Tensor:
+        """Clean estimates (B, *shape) of those of `steps` denoising steps from noise that lie above the times `until` (B,)."""
+        clean = torch.zeros(len(prompt), *shape)
+        self.schedule.set_timesteps(steps)
+        for t in self.schedule.timesteps:
+            on = (t > until).nonzero()[:, 0]
+            if len(on):
+                x = _noised(clean[on], self.schedule.alphas_cumprod[t])
+                clean[on] = self.clean(x.contiguous(memory_format=torch.channels_last), t.expand(len(on)), prompt[on])
+        return clean
+
+
+def _noised(clean: Tensor, alpha: Tensor) -> Tensor:
+    """Latents with noise, of cumulative signal variance alpha."""
+    return alpha.sqrt() * clean + (1 - alpha).sqrt() * torch.randn_like(clean)
+
+
+@torch.no_grad()
+def extract_walks(
+    scenes: Path,
+    codes: Path,
+    clip: Path,
+    unet: Path,
+    out: Path,
+    n_walks: int,
+    guidance: float,
+    seed: int,
+    lora: Path | None = None,
+) -> None:
+    """Guided DDIM walks, from latents noised to a random time, down to clean ones; some with the empty prompt.
+
+    Without `lora` they begin at training latents; with it, at what the UNet with that LoRA has sampled by that time.
     Arrays of `out` (.npz), for W walks and P places on them: `ends` (W, K, S, S) and `prompts` (W, tokens, width), float16;
     `places` (P, K, S, S) float16, `times` (P,) int16 and `walks` (P,) int32, the row of `ends` that each place leads to.
     """
     examples = Examples.load(scenes, codes, clip)
     alphas = DDPMScheduler.from_pretrained(unet).alphas_cumprod
     teacher = UNet2DConditionModel.from_pretrained(unet).to(memory_format=torch.channels_last)
+    student = Student.load(unet, lora, 0) if lora else None
     ends, prompts, places, times, walks = [], [], [], [], []
-    for number in trange(math.ceil(how.walks / WALK_BATCH), desc="walks", mininterval=10):
+    for number in trange(math.ceil(n_walks / WALK_BATCH), desc="walks", mininterval=10):
         rng = step_rng(seed, number)
         torch.manual_seed(seed * 1_000_003 + number)
         clean, prompt = examples.draw(WALK_BATCH, rng)
         prompt = torch.where(examples.forgotten(len(clean), rng), examples.empty, prompt)
         down = GRID[number % STRIDE :: STRIDE].flip(0)
         first = torch.as_tensor(rng.permutation(len(clean)) * len(down) // len(clean))  # where on `down` a row starts
-        alpha = _column(alphas[down[first]])
-        x = alpha.sqrt() * clean + (1 - alpha).sqrt() * torch.randn_like(clean)
+        if student:
+            clean = student.sample(prompt, clean.shape[1:], SAMPLED[rng.integers(len(SAMPLED))], down[first])
+        x = _noised(clean, _column(alphas[down[first]]))
         for level, t in enumerate(down):
             on = (first <= level).nonzero()[:, 0]
             places.append(x[on].half().numpy())
@@ -82,7 +144,7 @@ def extract_walks(scenes: Path, codes: Path, clip: Path, unet: Path, out: Path, 
             both = torch.cat([x[on], x[on]]).contiguous(memory_format=torch.channels_last)
             condition = torch.cat([examples.empty.expand_as(prompt[on]), prompt[on]])
             without, given = teacher(both, t, condition).sample.chunk(2)
-            v = without + how.guidance * (given - without)
+            v = without + guidance * (given - without)
             clean[on], noise = _clean_and_noise(v, x[on], alphas[t].expand(len(on)))
             if level + 1 < len(down):
                 after = alphas[down[level + 1]]
@@ -94,41 +156,50 @@ def extract_walks(scenes: Path, codes: Path, clip: Path, unet: Path, out: Path, 
         np.savez(file, **{name: np.concatenate(parts) for name, parts in arrays.items()})
 
 
-def train_lcm(walks: Path, unet: Path, out: Path, schedule: Schedule, how: Distillation, seed: int) -> dict:
-    """Learns from what `extract_walks` wrote; saves the LoRA to `out` (safetensors) and a report beside it.
+@dataclass(frozen=True)
+class Walked:
+    """The walks of one or several files of `extract_walks`, as one."""
 
-    Raises ValueError if the schedule asks for torch.compile: with it one module of the LoRA got no gradient (torch 2.13).
-    """
-    if schedule.compiled:
-        raise ValueError("LCM-LoRA: expected a schedule that is not compiled: one of its modules would learn nothing")
-    with np.load(walks, allow_pickle=False) as file:
-        walked = {name: file[name] for name in file.files}
-    noise_schedule = DDPMScheduler.from_pretrained(unet)
-    boundary = LCMScheduler.from_config(noise_schedule.config)
-    student = UNet2DConditionModel.from_pretrained(unet).requires_grad_(False).to(memory_format=torch.channels_last)
-    student.set_attn_processor(AttnProcessor())
-    torch.manual_seed(seed)
-    student.add_adapter(LoraConfig(r=how.rank, lora_alpha=how.rank, target_modules=MODULES), adapter_name="lcm")
+    arrays: dict[str, np.ndarray]
 
-    def consistent(x: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
-        """The student's clean estimate, equal to its input at t = 0."""
-        skip, scale = (_column(s) for s in boundary.get_scalings_for_boundary_condition_discrete(t))
-        clean, _ = _clean_and_noise(student(x, t, prompt).sample, x, noise_schedule.alphas_cumprod[t])
-        return skip * x + scale * clean
+    @classmethod
+    def load(cls, files: Sequence[Path]) -> Walked:
+        parts, n = [], 0
+        for path in files:
+            with np.load(path, allow_pickle=False) as file:
+                part = {name: file[name] for name in file.files}
+            part["walks"] = part["walks"] + n
+            n += len(part["ends"])
+            parts.append(part)
+        return cls({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
-    def loss(step: int) -> dict[str, Tensor]:
-        rows = step_rng(seed + 1, step).integers(0, len(walked["times"]), schedule.batch)
-        walk = walked["walks"][rows]
+    def draw(self, batch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Places (B, K, S, S), their times (B,), where their walks end (B, K, S, S), prompt embeddings (B, tokens, width)."""
+        rows = rng.integers(0, len(self.arrays["times"]), batch)
+        walk = self.arrays["walks"][rows]
         x, end, prompt = (
             torch.from_numpy(a.astype(np.float32))
-            for a in (walked["places"][rows], walked["ends"][walk], walked["prompts"][walk])
+            for a in (self.arrays["places"][rows], self.arrays["ends"][walk], self.arrays["prompts"][walk])
         )
-        x = x.contiguous(memory_format=torch.channels_last)
-        error = consistent(x, torch.from_numpy(walked["times"][rows].astype(np.int64)), prompt) - end
+        times = torch.from_numpy(self.arrays["times"][rows].astype(np.int64))
+        return x.contiguous(memory_format=torch.channels_last), times, end, prompt
+
+
+def train_lcm(
+    walks: Sequence[Path], unet: Path, out: Path, schedule: Schedule, rank: int, seed: int, lora: Path | None = None
+) -> dict:
+    """Learns from what `extract_walks` wrote, from nothing or on from `lora`; saves to `out` (safetensors), a report beside it."""
+    walked = Walked.load(walks)
+    torch.manual_seed(seed)
+    student = Student.load(unet, lora, rank)
+
+    def loss(step: int) -> dict[str, Tensor]:
+        x, t, end, prompt = walked.draw(schedule.batch, step_rng(seed + 1, step))
+        error = student.clean(x, t, prompt) - end
         return {"loss": ((error.square() + HUBER**2).sqrt() - HUBER).mean()}
 
     checkpoint = out.with_suffix(".checkpoint.pt")
-    best, report = train(student, loss, checkpoint, schedule, seed)
+    best, report = train(student.unet, loss, checkpoint, schedule, seed)
     weights = {k: v.half() for k, v in get_peft_model_state_dict(best, adapter_name="lcm").items()}
     if idle := [k for k, v in weights.items() if not v.any()]:
         raise RuntimeError(f"modules of the LoRA that learned nothing: {', '.join(idle)}")

@@ -123,7 +123,6 @@ def train_phase(
     seed: int,
 ) -> tuple[UNet2DConditionModel, dict]:
     """One warm-up and one cosine of learning rate."""
-    predict = torch.compile(model) if schedule.compiled else model
 
     def loss(step: int) -> dict[str, Tensor]:
         rng = step_rng(seed, step)
@@ -134,7 +133,7 @@ def train_phase(
         noise = torch.randn_like(clean)
         noisy = noise_schedule.add_noise(clean, noise, t).contiguous(memory_format=torch.channels_last)
         wanted = noise_schedule.get_velocity(clean, noise, t)
-        return {"loss": (predict(noisy, t, prompt).sample - wanted).square().mean()}
+        return {"loss": (model(noisy, t, prompt).sample - wanted).square().mean()}
 
     return train(model, loss, checkpoint, schedule, seed)
 

@@ -36,9 +36,6 @@ class Schedule:
     skip_norm: float = 1e9  # a step with a larger gradient norm is left out
     average: float = 0.999  # decay of the averaged weights
     save_every: int = 250
-    compiled: bool = (
-        False  # torch.compile: minutes to begin with, then about half the time a step; needs a C++ compiler
-    )
 
     def rate(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, cosine to zero."""
