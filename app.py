@@ -22,7 +22,7 @@ import gradio as gr
 import numpy as np
 import plotly
 
-from recon.brainmap import map_payload, response_map, score_maps, surface_payload
+from recon.brainmap import geometry_payload, map_payload, response_map, score_maps
 from recon.bundle import Bundle, load_bundle
 from recon.files import BadFile
 from recon.lcm import MAX_GUIDANCE, MAX_PROMPT, MAX_STEPS, MIN_STRENGTH, LCMSettings
@@ -33,6 +33,7 @@ from recon.reconstruct import Frame, Settings, decode_caption, reconstruct_layou
 HERE = Path(__file__).parent
 PAGE = HERE / "assets" / "page"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+STAGE_1_SIZE = 64  # pixels of a VDVAE's pictures
 KEPT = 64  # pictures whose stage 1 is remembered
 PROMPT_CHOICES = [
     ("Decoded", "decoded"),
@@ -74,13 +75,13 @@ def read_settings(values: list) -> Settings:
     return Settings(regressor, prompt, own, LCMSettings(steps, guidance, strength, seed))
 
 
-def layouts(page: Page, index: int, response: np.ndarray) -> Iterator[Frame]:
+def layouts(page: Page, index: int, response: np.ndarray, regressor: str) -> Iterator[Frame]:
     """Stage 1: all its frames, or only the last of a picture that was there lately."""
     if index in page.layouts:
         page.layouts.move_to_end(index)
         yield page.layouts[index]
         return
-    for frame in reconstruct_layout(response, page.pictures[index], page.bundle):
+    for frame in reconstruct_layout(response, page.pictures[index], page.bundle, regressor):
         yield frame
     page.layouts[index] = frame
     if len(page.layouts) > KEPT:
@@ -88,27 +89,39 @@ def layouts(page: Page, index: int, response: np.ndarray) -> Iterator[Frame]:
 
 
 def reconstruct(page: Page, wish: dict, visit: Visit) -> Iterator[tuple]:
-    """(view, response map) once per frame of both stages, the map with stage 1's last; ends early for a newer wish.
+    """(view, response map) once per frame of both stages; ends early for a newer wish.
 
-    Stage 1 is shown if the picture is another one than before.
+    Stage 1 and the response map are shown if the picture is another one than before. Stage 2 begins as soon as what it
+    starts from is there; what is left of stage 1 follows it. What has not been fetched is left out.
     """
-    bundle, index = page.bundle, wish["index"]
+    bundle, index, moved = page.bundle, wish["index"], visit.picture != wish["index"]
     response = bundle.subject.test.response(index)
     settings = read_settings(wish["settings"])
     rows, similarities = decode_caption(response[None], bundle, settings.regressor)
-    decoded = bundle.captions.captions[rows[0]], similarities[0]
-    shown = bundle, page.pictures[index], wish, settings, decoded
-    moved = visit.picture != index
-    for layout in layouts(page, index, response):
+    shown = bundle, page.pictures[index], wish, settings, (bundle.captions.captions[rows[0]], similarities[0])
+
+    def brain() -> str:
+        visit.picture = index
+        return json.dumps(map_payload(response_map(response)))
+
+    if bundle.vdvae is None:
+        yield panel(*shown, None, None), brain()
+        return
+    stage_1 = layouts(page, index, response, settings.regressor)
+    for layout in stage_1:
         if moved:
-            brain = gr.skip()
-            if layout.last:
-                visit.picture, brain = index, json.dumps(map_payload(response_map(response)))
-            yield panel(*shown, layout, None), brain
+            yield panel(*shown, layout, None), brain() if layout.ready else gr.skip()
+        if visit.newest > wish["serial"]:
+            return
+        if layout.ready:
+            break
+    truth, frame = bundle.subject.test.labels[index]["captions"], None
+    if bundle.diffusion is not None:
+        for frame in reconstruct_picture(layout.images[settings.regressor], response, truth, bundle, settings):
+            yield panel(*shown, layout, frame), gr.skip()
             if visit.newest > wish["serial"]:
                 return
-    truth = bundle.subject.test.labels[index]["captions"]
-    for frame in reconstruct_picture(layout.images[settings.regressor], response, truth, bundle, settings):
+    for layout in stage_1:
         yield panel(*shown, layout, frame), gr.skip()
         if visit.newest > wish["serial"]:
             return
@@ -141,7 +154,7 @@ def settings_controls() -> list:
 def build(page: Page) -> gr.Blocks:
     bundle = page.bundle
     brain_static = {
-        "surface": surface_payload(bundle.subject.geometry),
+        "geometry": geometry_payload(bundle.subject.geometry),
         "maps": {name: map_payload(m) for name, m in score_maps(bundle.scores).items()},
     }
 
@@ -159,7 +172,7 @@ def build(page: Page) -> gr.Blocks:
 
     with gr.Blocks(title="Brain → Image", fill_width=True, analytics_enabled=False) as demo:
         visit = gr.State(Visit())
-        gr.HTML(header(bundle.manifest["simulated"]), apply_default_css=False)
+        gr.HTML(header(bundle), apply_default_css=False)
         with gr.Row(elem_classes="columns", equal_height=True):
             with gr.Column(scale=19, min_width=340):
                 picker = gr.HTML(
@@ -183,7 +196,8 @@ def build(page: Page) -> gr.Blocks:
                     plotly=f"gradio_api/file={PLOTLY}",
                     server_functions=[brain_data],
                 )
-        gr.HTML(score_table(bundle.manifest["evaluation"]), apply_default_css=False)
+        if bundle.manifest["evaluation"]:
+            gr.HTML(score_table(bundle.manifest["evaluation"]), apply_default_css=False)
         picker.value["settings"] = [control.value for control in controls]
         wish = {"inputs": [picker, visit], "show_progress": "hidden", "api_visibility": "private"}
         running = gr.on(
@@ -207,7 +221,7 @@ def main() -> None:
     except BadFile as error:
         sys.exit(str(error))
     gr.set_static_paths([PLOTLY])
-    page = Page(bundle, area_average(bundle.subject.test.images, bundle.vdvae.cfg.image_size))
+    page = Page(bundle, area_average(bundle.subject.test.images, STAGE_1_SIZE))
     build(page).launch(
         server_port=int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
         share=False,

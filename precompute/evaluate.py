@@ -121,7 +121,7 @@ def evaluate(
     `find` says in what share of pictures (n, S, S, 3) a classifier sees each attribute of their labels.
     Writes `evaluation.json`, `contact_sheet.png` (stage 1) and `stage2_sheet.jpg` to `folder`; returns the evaluation.
     """
-    bundle = open_parts(folder, {"n_layers": n_layers})
+    bundle = open_parts(folder, {"n_layers": n_layers, "decoders": "own"})
     vision = CLIPVisionModelWithProjection.from_pretrained(clip).eval()
     pictures, own = np.asarray(open_array(images)), np.asarray(open_array(latents))
     test = bundle.subject.test

@@ -1,7 +1,13 @@
-"""Pictures and captions -> what the regressors predict, each in one memory-mapped `.npy`; `python -m precompute demo` runs it."""
+"""Pictures and captions -> what the regressors predict, each in one memory-mapped `.npy`, written batch by batch.
+
+python -m precompute features --subject 1 --target vdvae|clip-text|clip-image
+"""
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,39 +16,89 @@ from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from recon.clip import image_embeddings, tokens
-from recon.files import open_array, save_array, whole_file
+from recon.device import choose_device
+from recon.files import BadFile, load_json, open_array, save_json
 from recon.vdvae import VDVAE
 
 
-def extract_latents(images: Path, vdvae: Path, out: Path, n_layers: int, batch: int = 64) -> None:
-    """Posterior means of the first n_layers for every picture of `images` (n, S, S, 3 uint8, at the VDVAE's size)."""
-    model = VDVAE.load(vdvae)
+def write_rows(
+    out: Path, shape: tuple[int, int], dtype: str, batch: int, source: dict, rows: Callable[[slice], np.ndarray]
+) -> None:
+    """Fills `out` (.npy) of this shape and dtype with rows(slice), `batch` at a time; goes on after a kill at any moment.
+
+    What has been written lies in a hidden file beside `out` until it is whole; a second one says how many rows of it count,
+    and `source` (JSON) what they come from. Raises BadFile if rows of another source are there.
+    """
+    part, mark = (out.with_name(f".{out.name}.{kind}") for kind in ("unfinished", "progress.json"))
+    if out.exists():
+        mark.unlink(missing_ok=True)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    wanted = json.loads(json.dumps({"shape": shape, "dtype": dtype, "source": source}))
+    done = 0
+    if mark.exists() and part.exists():
+        found = load_json(mark)
+        done = found.pop("rows")
+        if found != wanted:
+            raise BadFile(f"{part} was begun as {found}, now {wanted} is asked for: remove {mark} to begin anew")
+    else:
+        np.lib.format.open_memmap(part, "w+", dtype, shape)
+        save_json(mark, wanted | {"rows": 0})
+    array = np.lib.format.open_memmap(part, "r+")
+    with tqdm(total=shape[0], initial=done, desc=out.stem, unit="image", mininterval=2) as bar:
+        for k in range(done, shape[0], batch):
+            span = slice(k, min(k + batch, shape[0]))
+            array[span] = rows(span)
+            array.flush()
+            save_json(mark, wanted | {"rows": span.stop})
+            bar.update(span.stop - span.start)
+    with open(part, "rb") as f:
+        os.fsync(f.fileno())
+    part.replace(out)
+    mark.unlink()
+
+
+def extract_latents(
+    images: Path, vdvae: VDVAE, out: Path, n_layers: int, batch: int = 64, dtype: str = "float32", name: str = "own"
+) -> None:
+    """Posterior means of the first n_layers for every picture of `images` (n, S, S, 3 uint8, at the VDVAE's size).
+
+    `name` says which VDVAE it is: a resumed file must come from the same one.
+    """
     pictures = open_array(images)
-    with whole_file(out) as part:
-        shape = (len(pictures), model.n_latents(n_layers))
-        latents = np.lib.format.open_memmap(part, "w+", np.float32, shape)
-        for k in tqdm(range(0, len(pictures), batch), desc=f"latents {images.stem}", unit="batch", mininterval=5):
-            latents[k : k + batch] = model.encode(pictures[k : k + batch], n_layers)
-        latents.flush()
+    shape = (len(pictures), vdvae.n_latents(n_layers))
+    source = {"images": images.name, "vdvae": name}
+    write_rows(out, shape, dtype, batch, source, lambda rows: vdvae.encode(pictures[rows], n_layers))
 
 
-@torch.inference_mode()
-def extract_prompts(captions: list[list[str]], clip: Path, out: Path, batch: int = 64) -> None:
-    """Prompt embeddings: the text encoder's last hidden states, mean over a picture's captions, (n, tokens · width) float32."""
-    tokenizer = CLIPTokenizer.from_pretrained(clip)
-    encoder = CLIPTextModel.from_pretrained(clip).eval()
-    with whole_file(out) as part:
-        shape = (len(captions), tokenizer.model_max_length * encoder.config.hidden_size)
-        prompts = np.lib.format.open_memmap(part, "w+", np.float32, shape)
-        for k in tqdm(range(0, len(captions), batch), desc="prompt embeddings", unit="batch", mininterval=5):
-            rows = captions[k : k + batch]
-            flat = [caption for row in rows for caption in row]
-            states = encoder(tokens(tokenizer, flat)).last_hidden_state.flatten(1).split([len(row) for row in rows])
-            prompts[k : k + batch] = torch.stack([s.mean(0) for s in states]).numpy()
-        prompts.flush()
+def extract_prompts(
+    captions: list[list[str]], folder: Path, out: Path, batch: int = 64, dtype: str = "float32", name: str = "own"
+) -> None:
+    """Prompt embeddings: the text encoder's last hidden states, mean over a picture's captions, (n, tokens · width).
+
+    `folder` holds a tokenizer and a text encoder: both directly, or in subfolders as a diffusion pipeline's.
+    """
+    inside = [folder / part if (folder / part).is_dir() else folder for part in ("tokenizer", "text_encoder")]
+    tokenizer = CLIPTokenizer.from_pretrained(inside[0])
+    encoder = CLIPTextModel.from_pretrained(inside[1], dtype=torch.float32).eval().to(choose_device())
+    shape = (len(captions), tokenizer.model_max_length * encoder.config.hidden_size)
+
+    @torch.inference_mode()
+    def rows(span: slice) -> np.ndarray:
+        some = captions[span]
+        ids = tokens(tokenizer, [caption for five in some for caption in five]).to(encoder.device)
+        states = encoder(ids).last_hidden_state.flatten(1).split([len(five) for five in some])
+        return torch.stack([s.mean(0) for s in states]).cpu().numpy()
+
+    write_rows(out, shape, dtype, batch, {"captions": len(captions), "text encoder": name}, rows)
 
 
-def extract_embeddings(images: Path, clip: Path, out: Path) -> None:
-    """CLIP image embeddings (n, d) float32, unit length."""
-    model = CLIPVisionModelWithProjection.from_pretrained(clip).eval()
-    save_array(out, image_embeddings(model, open_array(images)))
+def extract_embeddings(
+    images: Path, folder: Path, out: Path, batch: int = 64, dtype: str = "float32", name: str = "own"
+) -> None:
+    """CLIP image embeddings (n, d), unit length; `folder` holds a CLIP or its image half."""
+    model = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval().to(choose_device())
+    pictures = open_array(images)
+    shape = (len(pictures), model.config.projection_dim)
+    source = {"images": images.name, "clip": name}
+    write_rows(out, shape, dtype, batch, source, lambda rows: image_embeddings(model, pictures[rows]))

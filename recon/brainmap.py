@@ -1,4 +1,4 @@
-"""What a brain view needs: the inflated surface, the voxel behind each vertex, and values with a fixed colour scale.
+"""What a brain view needs: the inflated surface or the voxel centres, which voxel is where, and values with a fixed colour scale.
 
 Arrays travel as base64 of their little-endian bytes, so that a browser reads them as typed arrays.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from nilearn.datasets import load_fsaverage, load_fsaverage_data
 
 from recon.encoding import VoxelScores
-from recon.subject import Geometry
+from recon.subject import Geometry, Volume
 
 HEMISPHERES = ("left", "right")
 GAP = 12.0  # mm between the hemispheres' medial walls
@@ -73,8 +73,34 @@ def surface_payload(geometry: Geometry) -> dict:
             "sulcus": encoded(sulcus.data.parts[name], "<f4"),
             "voxel": encoded(voxel_of_vertex(geometry, h, n), "<i4"),
         }
+    return {"hemispheres": hemispheres, "areas": _areas(geometry)}
+
+
+def _areas(geometry: Geometry | Volume) -> dict:
     members = np.array(list(geometry.rois.values()), np.uint8).reshape(len(geometry.rois), geometry.n_voxels)
-    return {"hemispheres": hemispheres, "areas": {"names": list(geometry.rois), "members": encoded(members, "u1")}}
+    return {"names": list(geometry.rois), "members": encoded(members, "u1")}
+
+
+def volume_payload(geometry: Volume) -> dict:
+    """Voxel centres in mm about their middle, by side of the volume; the subject's own space, nothing is projected.
+
+    Per hemisphere: coordinates (n, 3) "<f4" mm, voxel (n,) "<i4"; areas as of a surface.
+    """
+    to_mm, origin = geometry.affine[:3, :3], geometry.affine[:3, 3]
+    mm = geometry.indices @ to_mm.T + origin
+    middle = (np.array(geometry.shape) - 1) / 2 @ to_mm.T + origin
+    centre = (mm.min(0) + mm.max(0)) / 2
+    sides = {"left": np.flatnonzero(mm[:, 0] < middle[0]), "right": np.flatnonzero(mm[:, 0] >= middle[0])}
+    hemispheres = {
+        name: {"coordinates": encoded(mm[here] - centre, "<f4"), "voxel": encoded(here, "<i4")}
+        for name, here in sides.items()
+    }
+    return {"hemispheres": hemispheres, "areas": _areas(geometry)}
+
+
+def geometry_payload(geometry: Geometry | Volume) -> dict:
+    """What the browser draws of either kind."""
+    return volume_payload(geometry) if isinstance(geometry, Volume) else surface_payload(geometry)
 
 
 def score_maps(scores: VoxelScores) -> dict[str, VoxelMap]:

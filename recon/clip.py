@@ -39,7 +39,7 @@ def image_embeddings(model: CLIPVisionModelWithProjection, images: np.ndarray, b
         pixels = pixel_values(np.asarray(images[k : k + batch]))
         if pixels.shape[-1] != size:
             pixels = F.interpolate(pixels, size=(size, size), mode="bicubic", antialias=True)
-        parts.append(F.normalize(model(pixels).image_embeds, dim=-1).numpy())
+        parts.append(F.normalize(model(pixels.to(model.device)).image_embeds, dim=-1).cpu().numpy())
     return np.concatenate(parts)
 
 

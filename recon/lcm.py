@@ -15,14 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import LCMScheduler, StableDiffusionImg2ImgPipeline
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, StableDiffusionImg2ImgPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from peft.tuners.tuners_utils import BaseTunerLayer
 
+from recon.device import choose_device
 from recon.files import BadFile
 from recon.pictures import to_images, to_pixels
 
 MAX_STEPS, MAX_GUIDANCE, MAX_PROMPT = 8, 2.0, 300  # denoising steps, guidance scale, characters
+PREVIEW = 256  # pixels
 MIN_STRENGTH = 0.2  # 10 of the 50 timesteps an LCM is distilled on: eight steps need at least eight
 
 
@@ -51,9 +54,10 @@ def _in_range(name: str, value, low, high, whole: bool = False) -> None:
 
 @dataclass(frozen=True)
 class Diffusion:
-    """A Stable Diffusion pipeline with its LCM-LoRA fused in, and where it runs."""
+    """A Stable Diffusion pipeline with its LCM-LoRA fused in, and the decoder that shows what its steps have reached."""
 
     pipe: StableDiffusionImg2ImgPipeline
+    preview: AutoencoderKL | AutoencoderTiny
 
     @property
     def size(self) -> int:
@@ -78,16 +82,11 @@ class Diffusion:
         return self.pipe.text_encoder(ids.to(self.pipe.device)).last_hidden_state.float().cpu().numpy()
 
 
-def choose_device() -> tuple[torch.device, torch.dtype]:
-    """CUDA in half precision where there is one, else the CPU in single precision."""
-    if torch.cuda.is_available():
-        return torch.device("cuda"), torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.device("cpu"), torch.float32
+def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> StableDiffusionImg2ImgPipeline:
+    """A pipeline in diffusers' layout, from disk alone, on the GPU if there is one.
 
-
-def load_pipeline(folder: Path) -> StableDiffusionImg2ImgPipeline:
-    """A pipeline in diffusers' layout, from disk alone. Raises BadFile if a part is missing or damaged."""
-    device, dtype = choose_device()
+    Raises BadFile if a part is missing or damaged.
+    """
     try:
         pipe = StableDiffusionImg2ImgPipeline.from_pretrained(
             folder, dtype=dtype, local_files_only=True, use_safetensors=True, safety_checker=None
@@ -95,15 +94,29 @@ def load_pipeline(folder: Path) -> StableDiffusionImg2ImgPipeline:
     except Exception as error:  # diffusers, transformers and safetensors each raise their own
         raise BadFile(f"{folder} is not a complete diffusion pipeline (a file missing or damaged?): {error}") from error
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device)
+    return pipe.to(choose_device())
 
 
-def load_diffusion(folder: Path, lora: Path) -> Diffusion:
-    """A pipeline and its LCM-LoRA weights, fused. Raises BadFile if a part is missing, damaged or does not fit."""
-    pipe = load_pipeline(folder)
+def load_diffusion(
+    folder: Path, lora: Path, preview: Path | None = None, dtype: torch.dtype = torch.float32
+) -> Diffusion:
+    """A pipeline with its LCM-LoRA weights fused, and a small autoencoder of the same latents for previews, if it has one.
+
+    Raises BadFile if a part is missing, damaged or does not fit.
+    """
+    pipe = load_pipeline(folder, dtype)
     pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
     fuse_lora(pipe, lora)
-    return Diffusion(pipe)
+    pipe.unet.to(memory_format=torch.channels_last)
+    if preview is None:
+        return Diffusion(pipe, pipe.vae)
+    try:
+        small = AutoencoderTiny.from_pretrained(preview, dtype=dtype, local_files_only=True).to(pipe.device)
+    except Exception as error:
+        raise BadFile(f"{preview} is not a readable preview decoder: {error}") from error
+    if pipe.device.type == "cpu":
+        pipe.vae = small  # the whole autoencoder needs longer than all the rest
+    return Diffusion(pipe, small)
 
 
 def fuse_lora(pipe: StableDiffusionImg2ImgPipeline, lora: Path) -> None:
@@ -134,7 +147,7 @@ class Preview:
 
     step: int  # 1 … steps
     timestep: int  # of the noise schedule
-    images: np.ndarray  # (n, S, S, 3) uint8
+    images: np.ndarray  # (n, S, S, 3) uint8; of large models smaller before the last step
     unet_seconds: float
     decode_seconds: float
 
@@ -150,8 +163,14 @@ def _encode(model: Diffusion, pixels: torch.Tensor, generators) -> torch.Tensor:
     return latents * model.pipe.vae.config.scaling_factor
 
 
-def _decode(model: Diffusion, latents: torch.Tensor) -> np.ndarray:
-    return to_images(model.pipe.vae.decode(latents / model.pipe.vae.config.scaling_factor, return_dict=False)[0])
+def _decode(vae: AutoencoderKL | AutoencoderTiny, latents: torch.Tensor) -> np.ndarray:
+    return to_images(vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0])
+
+
+def _preview(model: Diffusion, latents: torch.Tensor) -> np.ndarray:
+    """Decoded at no more than PREVIEW pixels on a CPU, where decoding all of them would slow every step by a fifth."""
+    excess = model.size // PREVIEW if latents.device.type == "cpu" else 1
+    return _decode(model.preview, F.avg_pool2d(latents, excess) if excess > 1 else latents)
 
 
 def refine(
@@ -189,7 +208,8 @@ def refine(
                 output = without + settings.guidance * (with_prompt - without)
             latents, clean = scheduler.step(output, timestep, latents, generator=generators, return_dict=False)
             denoised = time.perf_counter()
-            pictures = _decode(model, clean)
+            last = step == len(scheduler.timesteps)
+            pictures = _decode(pipe.vae, clean) if last else _preview(model, clean)
         yield Preview(step, int(timestep), pictures, denoised - start, time.perf_counter() - denoised)
 
 

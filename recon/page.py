@@ -54,24 +54,24 @@ def score(picture: np.ndarray, truth: np.ndarray, seconds: float) -> str:
     return f"<b>r = {r:.2f}</b><span>{milliseconds(seconds)}</span>".replace("-", "−")
 
 
-def card(kind: str, title: str, picture: np.ndarray | None, value: str, note: str) -> str:
-    """`value` and `note` are HTML; without a picture a blank of the same size."""
-    blank = '<div class="blank">follows stage 1</div>'
-    shown = blank if picture is None else f'<img src="{data_uri(picture, "png")}" alt="{escape(title)}">'
+def card(kind: str, title: str, picture: np.ndarray | str, value: str, note: str) -> str:
+    """`value` and `note` are HTML; words in place of a picture stand in a blank of the same size."""
+    blank = f'<div class="blank">{escape(picture)}</div>' if isinstance(picture, str) else ""
+    shown = blank if blank else f'<img src="{data_uri(picture, "png")}" alt="{escape(title)}">'
     return (
         f'<figure class="card {kind}"><figcaption>{escape(title)}</figcaption>{shown}'
         f'<p class="value">{value}</p><p class="note">{note}</p></figure>'
     )
 
 
-def stage_2_card(frame: Frame | None, truth: np.ndarray, settings: Settings) -> str:
-    """Before its first step a placeholder. truth (S, S, 3) at stage 1's size."""
+def stage_2_card(frame: Frame | None, truth: np.ndarray, settings: Settings, waits: str) -> str:
+    """Before its first step the words `waits`. truth (S, S, 3) at stage 1's size."""
     name = REGRESSOR_NAMES[settings.regressor]
     kind = "lcm oracle" if settings.prompt == "oracle" else "lcm"
     note = f"UNet steps run: {frame.step if frame else 0}"
     note += ORACLE if settings.prompt == "oracle" else f"<br>starts from {TITLES[settings.regressor]}"
     if frame is None:
-        return card(kind, f"{name} → VDVAE → LCM", None, f"<b>0</b> of {settings.lcm.steps} steps", note)
+        return card(kind, f"{name} → VDVAE → LCM", waits, f"<b>0</b> of {settings.lcm.steps} steps", note)
     picture = frame.images["lcm"]
     return card(kind, f"{name} → VDVAE → LCM", picture, score(picture, truth, frame.seconds), note)
 
@@ -98,14 +98,14 @@ def pills(names: list[str], n_done: int) -> str:
     return "".join(f'<i class="{"on" if k < n_done else ""}">{name}</i>' for k, name in enumerate(names))
 
 
-def progress(layout: Frame, frame: Frame | None, resolutions: list[int], n_steps: int) -> str:
+def progress(layout: Frame | None, frame: Frame | None, resolutions: list[int], n_steps: int) -> str:
     """Both stages: which steps are done, and how long they took."""
-    first = pills([f"{s}×{s}" for s in resolutions], sum(s <= layout.step for s in resolutions))
+    first = pills([f"{s}×{s}" for s in resolutions], sum(s <= layout.step for s in resolutions) if layout else 0)
     run = frame.step if frame else 0
     second = pills([str(k + 1) for k in range(n_steps)], run)
     took = f"{milliseconds(frame.seconds)}, {run} UNet step{'s' * (run != 1)}" if frame else "waits"
     return (
-        f'<div class="progress"><p><span>Stage 1</span>{first}<b>{milliseconds(layout.seconds)}</b></p>'
+        f'<div class="progress"><p><span>Stage 1</span>{first}<b>{milliseconds(layout.seconds) if layout else "–"}</b></p>'
         f"<p><span>Stage 2</span>{second}<b>{took}</b></p></div>"
     )
 
@@ -116,23 +116,28 @@ def panel(
     wish: dict,
     settings: Settings,
     decoded: tuple[str, float],
-    layout: Frame,
+    layout: Frame | None,
     frame: Frame | None,
 ) -> str:
     """Everything that one frame changes on the page.
 
-    truth (S, S, 3): the picture at stage 1's size; decoded: caption and similarity; frame: stage 2's, once it has begun.
+    truth (S, S, 3): the picture at stage 1's size; decoded: caption and similarity; layout: None if there is no VDVAE; frame:
+    stage 2's, once it has begun.
     """
-    index, trials = wish["index"], bundle.subject.test
-    resolutions = sorted({shape[1] for shape in bundle.vdvae.layer_shapes()[: bundle.n_layers]})
+    index, trials, shapes = wish["index"], bundle.subject.test, bundle.vdvae.layer_shapes() if bundle.vdvae else []
+    resolutions = sorted({shape[1] for shape in shapes[: bundle.n_layers]})
     note = f"mean of {trials.n_repeats[index]} responses"
     cards = {"original": card("original", "Original", trials.images[index], f"<b>picture {index}</b>", note)}
-    for source, picture in layout.images.items():
-        cards[source] = card(source, TITLES[source], picture, score(picture, truth, layout.seconds), NOTES[source])
-    cards["lcm"] = stage_2_card(frame, truth, settings)
+    for source, title in TITLES.items():
+        picture = layout.images.get(source) if layout else None
+        value = "" if picture is None else score(picture, truth, layout.seconds)
+        blank = "to come" if layout else "no decoder"
+        cards[source] = card(source, title, blank if picture is None else picture, value, NOTES[source])
+    cards["lcm"] = stage_2_card(frame, truth, settings, "no decoder" if bundle.absent else "follows stage 1")
+    last = layout is None or layout.last and (bundle.diffusion is None or bool(frame and frame.last))
     return (
         f'<section class="panel view" data-index="{index}" data-serial="{wish["serial"]}" '
-        f'data-step="{frame.step if frame else 0}" data-last="{str(bool(frame and frame.last)).lower()}">'
+        f'data-step="{frame.step if frame else 0}" data-last="{str(last).lower()}">'
         f'<div class="cards">{"".join(cards[name] for name in ORDER)}</div>'
         f'<div class="under">{captions(trials.labels[index], *decoded, settings)}'
         f"{progress(layout, frame, resolutions, settings.lcm.steps)}</div></section>"
@@ -176,12 +181,15 @@ def score_table(evaluation: dict) -> str:
     )
 
 
-def header(simulated: bool) -> str:
-    banner = (
-        '<p class="banner"><b>Simulated subject:</b> the responses come from a model of visual cortex, '
-        "not from a person.</p>"
-    )
+def header(bundle: Bundle) -> str:
+    """Title, and in plain words what is simulated and what is absent."""
+    banners = [f'<p class="banner absent">{escape(why)}</p>' for why in bundle.absent.values()]
+    if bundle.manifest["simulated"]:
+        banners.append(
+            '<p class="banner"><b>Simulated subject:</b> the responses come from a model of visual cortex, '
+            "not from a person.</p>"
+        )
     return (
         "<header><div><h1>Brain <span>→</span> Image</h1><p>Pictures reconstructed live from fMRI responses.</p></div>"
-        f"{banner if simulated else ''}</header>"
+        f"{''.join(banners)}</header>"
     )

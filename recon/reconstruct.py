@@ -47,6 +47,7 @@ class Frame:
     step: int  # vdvae: side of the finest latent layer used so far, 1, 4, 8, 16 …; lcm: UNet steps run
     images: dict[str, np.ndarray]  # source -> (S, S, 3) uint8
     seconds: float  # since the stage began
+    ready: bool  # stage 1: what stage 2 starts from is there; stage 2: the last step
     last: bool  # of its stage
 
 
@@ -81,19 +82,30 @@ def prompt_embeddings(
     return np.repeat(embed([settings.own_prompt if settings.prompt == "own" else ""]), len(voxels), 0)
 
 
-def reconstruct_layout(voxels: np.ndarray, image: np.ndarray, bundle: Bundle) -> Iterator[Frame]:
-    """Stage 1: voxels (n_voxels,) and the picture shown (S, S, 3), for the ceiling alone -> frames, coarse to fine.
+def reconstruct_layout(voxels: np.ndarray, image: np.ndarray, bundle: Bundle, regressor: str) -> Iterator[Frame]:
+    """Stage 1: voxels (n_voxels,) and the picture shown (S, S, 3), for the ceiling alone -> frames.
 
-    All sources are decoded together: each step is one batch. Raises ValueError on bad voxels.
+    A small VDVAE decodes all sources together, coarse to fine; a slow one source after source, `regressor`, which stage 2
+    starts from, first. Raises ValueError on bad voxels.
     """
     start = time.perf_counter()
     response = np.asarray(voxels)[None]
-    latents = [decoded("latents", response, bundle, name) for name in REGRESSORS]
-    latents = np.concatenate([*latents, own_latents(image[None], bundle)])
-    n_given = bundle.vdvae.layer_shapes()[: bundle.n_layers]
-    for resolution, pictures in bundle.vdvae.decode_progressively(latents):
-        images = dict(zip(SOURCES, pictures))
-        yield Frame("vdvae", resolution, images, time.perf_counter() - start, resolution == n_given[-1][1])
+    finest = bundle.vdvae.layer_shapes()[: bundle.n_layers][-1][1]
+
+    def latents(source: str) -> np.ndarray:
+        if source == "ceiling":
+            return own_latents(image[None], bundle)
+        return decoded("latents", response, bundle, source)
+
+    if not bundle.vdvae.slow:
+        for resolution, pictures in bundle.vdvae.decode_progressively(np.concatenate([latents(s) for s in SOURCES])):
+            images, last = dict(zip(SOURCES, pictures)), resolution == finest
+            yield Frame("vdvae", resolution, images, time.perf_counter() - start, last, last)
+        return
+    images = {}
+    for source in sorted(SOURCES, key=lambda s: (s != regressor, s == "ceiling")):
+        images = images | {source: bundle.vdvae.decode(latents(source))[0]}
+        yield Frame("vdvae", finest, images, time.perf_counter() - start, True, source == "ceiling")
 
 
 def reconstruct_picture(
@@ -107,5 +119,5 @@ def reconstruct_picture(
     start = time.perf_counter()
     prompt = prompt_embeddings(np.asarray(voxels)[None], [captions], bundle, settings)
     for preview in refine(bundle.diffusion, layout[None], prompt, settings.lcm):
-        seconds = time.perf_counter() - start
-        yield Frame("lcm", preview.step, {"lcm": preview.images[0]}, seconds, preview.step == settings.lcm.steps)
+        seconds, last = time.perf_counter() - start, preview.step == settings.lcm.steps
+        yield Frame("lcm", preview.step, {"lcm": preview.images[0]}, seconds, last, last)

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
+from recon.device import choose_device
 from recon.dmol import dmol_mean
 from recon.files import BadFile, read_tensors, whole_file
 
@@ -213,6 +214,11 @@ class VDVAE(nn.Module):
     def device(self) -> torch.device:
         return self.decoder.gain.device
 
+    @property
+    def slow(self) -> bool:
+        """Whether a picture takes the better part of a second: the full-size model on a CPU."""
+        return self.cfg.width >= 256 and self.device.type == "cpu"
+
     def layer_shapes(self) -> list[tuple[int, int, int]]:
         """(zdim, height, width) of every stochastic layer, coarse to fine."""
         return [(self.cfg.zdim, b.resolution, b.resolution) for b in self.decoder.dec_blocks]
@@ -222,7 +228,7 @@ class VDVAE(nn.Module):
         return sum(int(np.prod(s)) for s in self.layer_shapes()[:n_layers])
 
     def scale_pixels(self, images) -> torch.Tensor:
-        """(n, S, S, 3) uint8 -> (n, 3, S, S) float32 as the encoder wants it. Raises ValueError on another shape."""
+        """(n, S, S, 3) uint8 -> (n, 3, S, S) as the encoder wants it. Raises ValueError on another shape."""
         images = np.asarray(images)
         size = self.cfg.image_size
         if images.ndim != 4 or images.shape[1:] != (size, size, 3) or images.dtype != np.uint8:
@@ -231,7 +237,7 @@ class VDVAE(nn.Module):
                 f"got {images.shape} and {images.dtype}"
             )
         x = torch.tensor(images, device=self.device).permute(0, 3, 1, 2).float()  # channels last in memory
-        return (x - self.cfg.mean) / self.cfg.std
+        return ((x - self.cfg.mean) / self.cfg.std).to(self.decoder.gain.dtype)
 
     def infer(self, x, n_layers: int | None = None) -> tuple[list[Layer], dict]:
         """Posterior means of the first n_layers (default all) of scaled pixels (B, 3, S, S), and the decoder's state."""
@@ -290,7 +296,7 @@ class VDVAE(nn.Module):
         given = self.unflatten(latents)
         n = given[0].shape[0]
         state = self._run(self.decoder.start(n), 0, None, given, temperature, _generators(seeds, n))
-        return self.decoder.finish(state).permute(0, 2, 3, 1)
+        return self.decoder.finish(state).permute(0, 2, 3, 1).float()
 
     def decode(self, latents, temperature: float = 0.0, seeds=None) -> np.ndarray:
         """(n, k) flat latents of the first layers -> (n, S, S, 3) uint8, the expectation of the output mixture.
@@ -316,7 +322,7 @@ class VDVAE(nn.Module):
             if k + 1 < len(given) and blocks[k + 1].resolution == blocks[k].resolution:
                 continue
             final = self._run(state, k + 1, None, given[: k + 1], temperature, _generators(seeds, n))
-            params = self.decoder.finish(final).permute(0, 2, 3, 1)
+            params = self.decoder.finish(final).permute(0, 2, 3, 1).float()
             yield blocks[k].resolution, dmol_mean(params, self.cfg.n_mixtures)
 
     def save(self, path: Path, dtype: torch.dtype = torch.float16) -> None:
@@ -336,16 +342,39 @@ class VDVAE(nn.Module):
             model.load_state_dict({k: torch.from_numpy(v).float() for k, v in tensors.items()})
         except RuntimeError as error:
             raise BadFile(f"{path}: the weights do not fit the configuration they come with: {error}") from error
-        return model.eval().to(memory_format=torch.channels_last)  # a fifth faster on CPUs
+        return model.eval().to(choose_device(), memory_format=torch.channels_last)  # a fifth faster on CPUs
 
 
-def load_openai(path: Path) -> VDVAE:
-    """OpenAI's ImageNet-64 EMA checkpoint (`.th`, a plain state dict) -> VDVAE in evaluation mode."""
+def load_openai(path: Path, dtype: torch.dtype = torch.float32) -> VDVAE:
+    """OpenAI's ImageNet-64 EMA checkpoint (`.th`, a plain state dict) -> VDVAE in evaluation mode.
+
+    Raises BadFile if it cannot be read or holds another model: the tensors that are missing, unknown or misshapen are named.
+    """
     with torch.device("meta"):
         model = VDVAE(VDVAEConfig())
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    model.load_state_dict({k.removeprefix("module."): v for k, v in state.items()}, assign=True)
-    return model.eval()
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = {k.removeprefix("module."): v for k, v in state.items()}
+    except Exception as error:  # pickle, zip and torch each raise their own
+        raise BadFile(f"{path} is not a readable PyTorch checkpoint (truncated or damaged?): {error}") from error
+    _check_tensors(path, model.state_dict(), state)
+    model.load_state_dict(state, assign=True)
+    return model.eval().to(choose_device(), dtype, memory_format=torch.channels_last)
+
+
+def _check_tensors(path: Path, wanted: dict[str, torch.Tensor], got: dict[str, torch.Tensor]) -> None:
+    problems = [f"{k} is missing" for k in wanted.keys() - got.keys()]
+    problems += [f"{k} is unknown" for k in got.keys() - wanted.keys()]
+    problems += [
+        f"{k} should be {tuple(wanted[k].shape)}, is {tuple(v.shape)}"
+        for k, v in got.items()
+        if k in wanted and v.shape != wanted[k].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise BadFile(
+            f"{path} is not OpenAI's ImageNet-64 VDVAE: {'; '.join(sorted(problems)[:3])}{more}: fetch it again"
+        )
 
 
 def _generators(seeds, n: int) -> list[torch.Generator]:

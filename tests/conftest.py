@@ -81,7 +81,9 @@ def write_tiny_bundle(folder: Path, n_voxels: int = 7, fitted_voxels: int = 7) -
     CaptionIndex(captions, rng.normal(size=(4, 6)).astype(np.float32)).save(folder / "captions.h5")
     scores = VoxelScores(ncsnr * 0.1, ncsnr * 0.3, ncsnr * 50, 5)
     save_scores(folder / "voxel_scores.h5", scores)
-    write_manifest(folder, {"name": "tiny", "simulated": True, "n_layers": TINY_LAYERS, "evaluation": {}})
+    write_manifest(
+        folder, {"name": "tiny", "simulated": True, "n_layers": TINY_LAYERS, "decoders": "own", "evaluation": {}}
+    )
     return folder
 
 

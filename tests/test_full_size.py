@@ -68,7 +68,7 @@ def test_stable_diffusion_1_5_with_an_lcm_lora_takes_the_same_path(tmp_path):
     torch.testing.assert_close(after, expected, atol=1e-5, rtol=1e-4)
 
     pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
-    model = Diffusion(pipe)
+    model = Diffusion(pipe, pipe.vae)
     assert model.size == 512 and model.prompt_shape == (77, 768)
     layout = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
     previews = list(refine(model, layout, model.embed(["a red boat"]), LCMSettings(steps=1, strength=0.6)))

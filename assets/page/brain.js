@@ -47,18 +47,16 @@ function readMap(payload) {
 
 function readHemisphere(name, raw) {
   const xyz = typed(raw.coordinates, Float32Array);
-  const faces = typed(raw.faces, Uint16Array);
   const column = (array, k) => Array.from({ length: array.length / 3 }, (_, n) => array[3 * n + k]);
-  return {
-    name,
-    xyz: [0, 1, 2].map((k) => column(xyz, k)),
-    faces: [0, 1, 2].map((k) => column(faces, k)),
-    gray: Array.from(typed(raw.sulcus, Float32Array), (s) => {
-      const level = 150 - 34 * Math.tanh(2.2 * s);
-      return [level, level + 2, level + 8];
-    }),
-    voxel: typed(raw.voxel, Int32Array),
-  };
+  const voxel = typed(raw.voxel, Int32Array);
+  const points = { name, xyz: [0, 1, 2].map((k) => column(xyz, k)), voxel };
+  if (!raw.faces) return { ...points, gray: Array.from(voxel, () => UNLABELLED) }; // a volume's voxel centres
+  const faces = typed(raw.faces, Uint16Array);
+  const gray = Array.from(typed(raw.sulcus, Float32Array), (s) => {
+    const level = 150 - 34 * Math.tanh(2.2 * s);
+    return [level, level + 2, level + 8];
+  });
+  return { ...points, faces: [0, 1, 2].map((k) => column(faces, k)), gray };
 }
 
 // Opens the brain like a book seen from behind: both medial walls face the camera.
@@ -101,6 +99,10 @@ function camera(name) {
 
 function trace(hemisphere) {
   const [x, y, z] = placed(hemisphere, VIEWS[state.view].open);
+  if (!hemisphere.faces) {
+    const marker = { size: 4, symbol: "square", color: vertexColours(hemisphere), line: { width: 0 } };
+    return { type: "scatter3d", mode: "markers", x, y, z, name: hemisphere.name, hoverinfo: "none", marker };
+  }
   const [i, j, k] = hemisphere.faces;
   return {
     type: "mesh3d", x, y, z, i, j, k, name: hemisphere.name, hoverinfo: "none", flatshading: false,
@@ -185,7 +187,8 @@ function press(group, name) {
 
 function paint() {
   legend();
-  if (state.plot) Plotly.restyle(state.plot, { vertexcolor: state.hemispheres.map(vertexColours) });
+  const colours = state.hemispheres.map(vertexColours);
+  if (state.plot) Plotly.restyle(state.plot, { [state.hemispheres[0].faces ? "vertexcolor" : "marker.color"]: colours });
 }
 
 function look(name) {
@@ -231,14 +234,14 @@ async function start() {
     say("This browser offers no WebGL, so the brain cannot be drawn here; the reconstructions work without it.");
     return;
   }
-  const [{ surface, maps }] = await Promise.all([server.brain_data(null), loadScript(props.plotly)]);
-  const { names, members } = surface.areas;
+  const [{ geometry, maps }] = await Promise.all([server.brain_data(null), loadScript(props.plotly)]);
+  const { names, members } = geometry.areas;
   const inside = typed(members, Uint8Array);
   const nVoxels = names.length ? inside.length / names.length : 0;
   state.areaNames = names;
   state.areasOf = (voxel) => names.map((_, k) => k).filter((k) => inside[k * nVoxels + voxel]);
   state.maps = Object.fromEntries(Object.entries(maps).map(([name, payload]) => [name, readMap(payload)]));
-  state.hemispheres = Object.entries(surface.hemispheres).map(([name, raw]) => readHemisphere(name, raw));
+  state.hemispheres = Object.entries(geometry.hemispheres).map(([name, raw]) => readHemisphere(name, raw));
   buttons("brain-maps", CHOICES, state.show, (name) => { state.show = name; press("brain-maps", name); paint(); });
   buttons("brain-views", Object.fromEntries(Object.entries(VIEWS).map(([k, v]) => [k, v.label])), state.view, look);
   receive();

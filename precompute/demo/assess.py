@@ -52,7 +52,7 @@ def sample_teacher(pipe: StableDiffusionImg2ImgPipeline, prompts: np.ndarray, se
         **parts, scheduler=DDIMScheduler.from_config(pipe.scheduler.config), requires_safety_checker=False
     )
     sampler.set_progress_bar_config(disable=True)
-    empty = torch.as_tensor(Diffusion(pipe).embed([""]))
+    empty = torch.as_tensor(Diffusion(pipe, pipe.vae).embed([""]))
     pictures = []
     for k in range(0, len(prompts), batch):
         part = torch.as_tensor(prompts[k : k + batch])

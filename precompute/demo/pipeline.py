@@ -28,7 +28,7 @@ from precompute.encode import encode
 from precompute.evaluate import evaluate
 from precompute.features import extract_embeddings, extract_latents, extract_prompts
 from precompute.fit import fit, layer_groups
-from recon.bundle import FILES, load_bundle, write_manifest
+from recon.bundle import FILES, OWN_DECODERS, load_bundle, write_manifest
 from recon.clip import CaptionIndex
 from recon.files import BadFile, load_json, open_array, save_array, save_json
 from recon.mlp import Training
@@ -135,8 +135,7 @@ def _extract(work: Path) -> None:
     scenes, labels = work / "scenes", load_json(work / "scenes" / "train.json")
     for split in ("train", "test"):
         latents = work / f"latents_{split}.npy"
-        if not latents.exists():
-            extract_latents(scenes / f"{split}_64.npy", work / "vdvae.safetensors", latents, N_LAYERS)
+        extract_latents(scenes / f"{split}_64.npy", VDVAE.load(work / "vdvae.safetensors"), latents, N_LAYERS)
     extract_embeddings(scenes / "train.npy", work / "clip", work / "image_train.npy")
     captions = [e["captions"] for e in labels]
     CaptionIndex([five[0] for five in captions], open_array(work / "image_train.npy")).save(work / "captions.h5")
@@ -256,7 +255,7 @@ def run_demo(work: Path, out: Path, settings: Settings, command: str) -> dict:
 
 def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> dict:
     out.mkdir(parents=True, exist_ok=True)
-    for name in (*FILES, *EXTRAS):
+    for name in (*FILES, *OWN_DECODERS, *EXTRAS):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(work / name, out / name)
     evaluation = load_json(work / "evaluation.json")
@@ -272,7 +271,7 @@ def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> dict:
     earlier = load_json(out / "provenance.json") if (out / "provenance.json").exists() else {}
     notes = {"notes": earlier["notes"]} if "notes" in earlier else {}  # by hand: kept
     save_json(out / "provenance.json", provenance | {"reports": reports} | notes)
-    content = {"name": "demo", "simulated": True, "n_layers": N_LAYERS, "evaluation": evaluation}
+    content = {"name": "demo", "simulated": True, "n_layers": N_LAYERS, "decoders": "own", "evaluation": evaluation}
     write_manifest(out, content)
     load_bundle(out)
     return evaluation

@@ -27,7 +27,7 @@ def try_strengths(
 
     `voxels` (n, n_voxels): responses to the training pictures; `training`: the MLP's, which says what was held out.
     """
-    bundle = open_parts(folder, {"n_layers": n_layers})
+    bundle = open_parts(folder, {"n_layers": n_layers, "decoders": "own"})
     rows = split_rows(len(open_array(voxels)), training)[0][:N]
     X, images = open_array(voxels)[rows], open_array(scenes / "train.npy")[rows]
     everything = load_json(scenes / "train.json")

@@ -1,0 +1,31 @@
+"""Where large models run, and in which precision: asked of the hardware."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+
+import torch
+
+
+def choose_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _seconds(dtype: torch.dtype, side: int = 256) -> float:
+    """The shortest of three products of two matrices."""
+    a = torch.ones(side, side, dtype=dtype)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+@cache
+def choose_dtype() -> torch.dtype:
+    """For models of hundreds of millions of weights: float16 on a GPU; on a CPU bfloat16 where that is faster than float32."""
+    if choose_device().type == "cuda":
+        return torch.float16
+    return torch.bfloat16 if _seconds(torch.bfloat16) < _seconds(torch.float32) else torch.float32
