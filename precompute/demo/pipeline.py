@@ -17,6 +17,7 @@ import torch
 from precompute.demo import scan, world
 from precompute.demo.assess import assemble_pipeline, assess
 from precompute.demo.checker import Checker, train_checker
+from precompute.demo.sharpen_lcm import sharpen_lcm
 from precompute.demo.train_clip import ClipSize, train_clip
 from precompute.demo.train_codec import CodecSize, train_codec
 from precompute.demo.train_lcm import Distillation, extract_walks, train_lcm
@@ -38,7 +39,7 @@ from recon.vdvae import VDVAE, VDVAEConfig
 N_LAYERS = 11  # of the demo VDVAE's 15 layers: all up to 16 × 16
 VISION = ("vision/config.json", "vision/model.safetensors")  # for evaluation; the app does not need it
 REPORTS = (
-    *(f"{name}.training" for name in ("vdvae", "clip", "codec", "unet", "lcm_first", "lcm_lora", "checker")),
+    *(f"{name}.training" for name in ("vdvae", "clip", "codec", "unet", "lcm_soft", "lcm_lora", "checker")),
     *("samples", "strengths", "latents_fit", "prompt_fit", "image_fit", "encode"),
 )
 EXTRAS = ("contact_sheet.png", "stage2_sheet.jpg", "samples.jpg", *VISION)  # beside the bundle's files
@@ -68,10 +69,8 @@ class Settings:
         Schedule(2200, 8e-4, 48),
     )
     unet: UNetSize = UNetSize()
-    lcm_schedules: tuple[Schedule, Schedule] = (
-        Schedule(2900, 1e-3, 32, weight_decay=0.0, average=0.99),
-        Schedule(1200, 6e-4, 32, weight_decay=0.0, average=0.99),
-    )
+    lcm_schedule: Schedule = Schedule(2900, 1e-3, 32, weight_decay=0.0, average=0.99)
+    sharpen_schedule: Schedule = Schedule(700, 5e-4, 32, weight_decay=0.0, average=0.99, clip_norm=10.0, save_every=100)
     lcm: Distillation = Distillation()
     checker_schedule: Schedule = Schedule(900, 2e-3, 64, weight_decay=0.02, clip_norm=5.0, average=0.99)
     ranks: tuple[int, int, int] = (192, 96, 96)  # of latents, prompt and image embedding
@@ -100,8 +99,9 @@ SMOKE = Settings(
     codec=CodecSize(decoder_blocks=(0, 0, 0, 0)),
     unet_schedules=(_FEW,),
     unet=UNetSize(channels=(16, 32), groups=4),
-    lcm_schedules=(_FEW, _FEW),
-    lcm=Distillation(walks=100, more_walks=100, rank=4),
+    lcm_schedule=_FEW,
+    sharpen_schedule=_FEW,
+    lcm=Distillation(walks=100, own_walks=100, rank=4),
     checker_schedule=_FEW,
     ranks=(16, 16, 16),
     mlps=(Training(hidden=32, max_epochs=3, batch=32),) * 3,
@@ -163,10 +163,8 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
     scenes, brain, clip, codec, unet = (work / name for name in ("scenes", "brain", "clip", "codec", "unet"))
     small = {split: scenes / f"{split}_64.npy" for split in ("train", "test")}
     latents = {split: work / f"latents_{split}.npy" for split in small}
-    vdvae, first, lora, checker = (
-        work / f"{name}.safetensors" for name in ("vdvae", "lcm_first", "lcm_lora", "checker")
-    )
-    codes, walks, more_walks = work / "codes_train.npy", work / "walks.npz", work / "more_walks.npz"
+    vdvae, soft, lora, checker = (work / f"{name}.safetensors" for name in ("vdvae", "lcm_soft", "lcm_lora", "checker"))
+    codes, walks, own_walks = work / "codes_train.npy", work / "walks.npz", work / "own_walks.npz"
     voxels, subject = brain / "train_voxels.npy", work / "subject.h5"
 
     def walk(out: Path, n_walks: int, seed: int, lora: Path | None = None) -> None:
@@ -197,15 +195,15 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
         ),
         ("walks", ["walks.npz"], lambda: walk(walks, s.lcm.walks, s.seed)),
         (
-            "LCM-LoRA, first round",
-            ["lcm_first.safetensors", "lcm_first.training.json"],
-            lambda: train_lcm([walks], unet, first, s.lcm_schedules[0], s.lcm.rank, s.seed),
+            "soft LCM-LoRA",
+            ["lcm_soft.safetensors", "lcm_soft.training.json"],
+            lambda: train_lcm(walks, unet, soft, s.lcm_schedule, s.lcm.rank, s.seed),
         ),
-        ("more walks", ["more_walks.npz"], lambda: walk(more_walks, s.lcm.more_walks, s.seed + 1, first)),
+        ("own walks", ["own_walks.npz"], lambda: walk(own_walks, s.lcm.own_walks, s.seed + 1, soft)),
         (
             "LCM-LoRA",
             ["lcm_lora.safetensors", "lcm_lora.training.json"],
-            lambda: train_lcm([walks, more_walks], unet, lora, s.lcm_schedules[1], s.lcm.rank, s.seed + 1, first),
+            lambda: sharpen_lcm(walks, own_walks, unet, soft, lora, s.sharpen_schedule, s.seed + 1),
         ),
         ("pipeline", ["diffusion/model_index.json", VISION[-1]], lambda: assemble_pipeline(clip, codec, unet, work)),
         ("checker", ["checker.training.json"], lambda: train_checker(scenes, checker, s.checker_schedule, s.seed)),

@@ -3,9 +3,8 @@
 The guided teacher walks down its probability flow with DDIM (Song et al. 2021) and every place it passes is kept; the student, the
 same UNet with a LoRA, learns to jump from any of them to where the walk ends. (Learning from its own estimate one step further
 down, as the papers do, collapsed within a few hundred steps here; the frozen teacher's own solution cannot, and a kept walk
-serves for many steps.) Two rounds: the first learns from walks that begin at noised training latents; but in sampling the student
-meets its own estimates, noised again, which are softer, so that the second round adds walks that begin there, as in DAgger
-(Ross et al. 2011). Saved as diffusers reads LoRA weights: the raw peft keys under "unet.".
+serves for many steps.) What it learns is soft, and in sampling it meets its own soft estimates, noised again: `sharpen_lcm` mends
+that. Saved as diffusers reads LoRA weights: the raw peft keys under "unet.".
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from recon.files import whole_file
 GRID = torch.arange(1, 51) * 20 - 1  # the timesteps an LCM is sampled on: 19, 39 … 999
 STRIDE = 3  # of them to one DDIM step of the teacher
 WALK_BATCH = 100
-SAMPLED = (2, 4, 8)  # denoising steps of the sampling that walks of the second round begin in
+SAMPLED = (2, 4, 8)  # denoising steps of the sampling that the student's own walks begin in
 HUBER = 0.03
 MODULES = [
     *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
@@ -42,10 +41,10 @@ MODULES = [
 
 @dataclass(frozen=True)
 class Distillation:
-    """The teacher's walks of either round and their guidance, and the LoRA's rank."""
+    """The teacher's walks, those from where the student samples, their guidance, and the LoRA's rank."""
 
     walks: int = 3000
-    more_walks: int = 2000
+    own_walks: int = 2000
     guidance: float = 3.0
     rank: int = 32
 
@@ -158,20 +157,14 @@ def extract_walks(
 
 @dataclass(frozen=True)
 class Walked:
-    """The walks of one or several files of `extract_walks`, as one."""
+    """What `extract_walks` wrote."""
 
     arrays: dict[str, np.ndarray]
 
     @classmethod
-    def load(cls, files: Sequence[Path]) -> Walked:
-        parts, n = [], 0
-        for path in files:
-            with np.load(path, allow_pickle=False) as file:
-                part = {name: file[name] for name in file.files}
-            part["walks"] = part["walks"] + n
-            n += len(part["ends"])
-            parts.append(part)
-        return cls({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    def load(cls, path: Path) -> Walked:
+        with np.load(path, allow_pickle=False) as file:
+            return cls({name: file[name] for name in file.files})
 
     def draw(self, batch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Places (B, K, S, S), their times (B,), where their walks end (B, K, S, S), prompt embeddings (B, tokens, width)."""
@@ -185,25 +178,32 @@ class Walked:
         return x.contiguous(memory_format=torch.channels_last), times, end, prompt
 
 
-def train_lcm(
-    walks: Sequence[Path], unet: Path, out: Path, schedule: Schedule, rank: int, seed: int, lora: Path | None = None
-) -> dict:
-    """Learns from what `extract_walks` wrote, from nothing or on from `lora`; saves to `out` (safetensors), a report beside it."""
-    walked = Walked.load(walks)
-    torch.manual_seed(seed)
-    student = Student.load(unet, lora, rank)
+def huber(error: Tensor) -> Tensor:
+    """Pseudo-Huber, mean over everything."""
+    return ((error.square() + HUBER**2).sqrt() - HUBER).mean()
 
-    def loss(step: int) -> dict[str, Tensor]:
-        x, t, end, prompt = walked.draw(schedule.batch, step_rng(seed + 1, step))
-        error = student.clean(x, t, prompt) - end
-        return {"loss": ((error.square() + HUBER**2).sqrt() - HUBER).mean()}
 
-    checkpoint = out.with_suffix(".checkpoint.pt")
-    best, report = train(student.unet, loss, checkpoint, schedule, seed)
-    weights = {k: v.half() for k, v in get_peft_model_state_dict(best, adapter_name="lcm").items()}
+def save_lora(unet: UNet2DConditionModel, out: Path, report: dict, checkpoint: Path) -> None:
+    """Raises RuntimeError if a module of the LoRA is still zero."""
+    weights = {k: v.half() for k, v in get_peft_model_state_dict(unet, adapter_name="lcm").items()}
     if idle := [k for k, v in weights.items() if not v.any()]:
         raise RuntimeError(f"modules of the LoRA that learned nothing: {', '.join(idle)}")
     with whole_file(out) as part:
         StableDiffusionImg2ImgPipeline.save_lora_weights(part.parent, weights, weight_name=part.name)
     save_report(out, report, checkpoint)
+
+
+def train_lcm(walks: Path, unet: Path, out: Path, schedule: Schedule, rank: int, seed: int) -> dict:
+    """Learns from what `extract_walks` wrote; saves the LoRA to `out` (safetensors) and a report beside it."""
+    walked = Walked.load(walks)
+    torch.manual_seed(seed)
+    student = Student.load(unet, None, rank)
+
+    def loss(step: int) -> dict[str, Tensor]:
+        x, t, end, prompt = walked.draw(schedule.batch, step_rng(seed + 1, step))
+        return {"loss": huber(student.clean(x, t, prompt) - end)}
+
+    checkpoint = out.with_suffix(".checkpoint.pt")
+    best, report = train(student.unet, loss, checkpoint, schedule, seed)
+    save_lora(best, out, report, checkpoint)
     return report
