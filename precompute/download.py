@@ -138,8 +138,8 @@ def obtain(remote: Remote, path: Path, advance: Callable[[int], object]) -> bool
     Returns whether a checksum was compared. Raises BadFile when the network or the disk fails (what came stays, and
     the next call goes on from there) or when what came is not what was announced (it is deleted).
     """
-    if size_of(path) == remote.size and (verified := agrees(remote, path)) is not False:
-        return bool(verified)
+    if size_of(path) == remote.size and agrees(remote, path):
+        return True
     part = partial(remote, path)
     with one_sentence(remote.name):
         path.parent.mkdir(parents=True, exist_ok=True)

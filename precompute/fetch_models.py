@@ -70,15 +70,12 @@ def fetch_repository(model: Model, entry: dict | None) -> dict:
     with one_sentence(model.source, HUB_FAILURES):
         info = HfApi().model_info(model.source, revision=entry and entry["revision"], files_metadata=True)
     files = needed_files(model, info)
-    absent = [
-        f for f in files if not isinstance(try_to_load_from_cache(model.source, f.rfilename, revision=info.sha), str)
-    ]
-    total, missing = sum(f.size for f in files), sum(f.size for f in absent)
-    print(f"{readable(total)} in all, {readable(total - missing)} are there already")
-    check_space(Path(constants.HF_HUB_CACHE), missing)
+    total, there = sum(f.size for f in files), sum(f.size for f in files if is_cached(model.source, f, info.sha))
+    print(f"{readable(total)} in all, {readable(there)} are there already")
+    check_space(Path(constants.HF_HUB_CACHE), total - there)
     with one_sentence(model.source, HUB_FAILURES):
         folder = snapshot_download(model.source, revision=info.sha, allow_patterns=list(model.files))
-    for file in absent:
+    for file in files:
         check_content(Path(folder) / file.rfilename, file, model.source)
     return {"source": model.source, "revision": info.sha, "files": {f.rfilename: f.size for f in files}}
 
@@ -92,8 +89,12 @@ def needed_files(model: Model, info) -> list:
     return [f for f in info.siblings if any(fnmatchcase(f.rfilename, pattern) for pattern in model.files)]
 
 
+def is_cached(repo: str, file, revision: str) -> bool:
+    return isinstance(try_to_load_from_cache(repo, file.rfilename, revision=revision), str)
+
+
 def check_content(path: Path, file, repo: str) -> None:
-    """Compares a downloaded large file with the SHA-256 that the Hub tells; deletes it where it differs."""
+    """Compares a large file with the SHA-256 that the Hub tells; deletes it and raises BadFile where it differs."""
     if file.lfs and file_digest(path, "sha256") != file.lfs.sha256:
         path.resolve().unlink()
         path.unlink(missing_ok=True)

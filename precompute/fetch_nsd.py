@@ -63,7 +63,8 @@ def optional_keys(subject: int) -> list[str]:
 def open_bucket():
     """An S3 client that needs no account."""
     config = Config(signature_version=UNSIGNED, connect_timeout=TIMEOUT, read_timeout=TIMEOUT)
-    return boto3.client("s3", config=config)
+    with one_sentence(BUCKET):
+        return boto3.client("s3", config=config)
 
 
 def s3_remote(client, key: str) -> Remote | None:
@@ -108,13 +109,14 @@ def captions_remote(revision: str | None) -> tuple[Remote, str]:
 
 def list_files(subjects: Sequence[int], sessions: int | None, betas: str) -> list[Remote]:
     """Everything of the bucket that the subjects need, each file once. Raises BadFile if a required one is missing."""
-    client, wanted = open_bucket(), {}
+    wanted = {}
     for subject in subjects:
         n_sessions = SESSIONS[subject - 1] if sessions is None else sessions
         if not 1 <= n_sessions <= SESSIONS[subject - 1]:
             raise BadFile(f"subject {subject} has sessions 1 to {SESSIONS[subject - 1]}, {n_sessions} were asked for")
         wanted |= dict.fromkeys(required_keys(subject, n_sessions, betas), True)
         wanted |= dict.fromkeys(optional_keys(subject), False)
+    client = open_bucket()
     remotes = {key: s3_remote(client, key) for key in tqdm(wanted, desc="listing", unit=" files")}
     missing = [key for key, needed in wanted.items() if needed and remotes[key] is None]
     if missing:
@@ -136,8 +138,9 @@ def fetch_nsd(
     """
     print(TERMS)
     done = load_json(root / MANIFEST) if (root / MANIFEST).exists() else {}
+    remotes = list_files(subjects, sessions, betas)
     captions, revision = captions_remote(done.get(CAPTIONS, {}).get("revision"))
-    remotes = [*list_files(subjects, sessions, betas), captions]
+    remotes.append(captions)
     total, there = sum(r.size for r in remotes), sum(present(r, root / r.name) for r in remotes)
     print(f"{len(remotes)} files, {readable(total)} in all; {readable(there)} are in {root} already")
     print(f"{readable(total - there)} to fetch, {readable(free_space(root))} free")

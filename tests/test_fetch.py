@@ -385,6 +385,14 @@ def test_a_checkpoint_other_than_announced_is_refused(hub, shelf, tmp_path, head
     assert not (tmp_path / "lock.json").exists()
 
 
+def test_an_update_replaces_a_checkpoint_of_the_same_size(hub, shelf, tmp_path):
+    fetch_models(tmp_path / "lock.json")
+    other = noise("other", len(WEIGHTS))
+    shelf.put(URL, other)
+    fetch_models(tmp_path / "lock.json", update=True)
+    assert models.locate("vdvae", tmp_path / "lock.json").read_bytes() == other
+
+
 @pytest.mark.parametrize("other", [noise("other", len(WEIGHTS)), WEIGHTS + b"1"], ids=["content", "size"])
 def test_a_checkpoint_other_than_locked_is_refused(hub, shelf, tmp_path, other):
     lock = tmp_path / "lock.json"
@@ -482,7 +490,7 @@ def test_killed_ten_times_the_models_are_those_of_an_uninterrupted_fetch(hub, tm
     fetch_models(tmp_path / "whole.json")
     hub.rate = 6e6
     env = {"HF_ENDPOINT": hub.url(), "HF_HOME": str(tmp_path / "hf2"), "RECON_MODELS": str(tmp_path / "killed")}
-    env |= {"VDVAE_URL": models.MODELS["vdvae"].source, "HF_HUB_DISABLE_XET": "1"}
+    env |= {"VDVAE_URL": models.MODELS["vdvae"].source}
     arguments = ["models", "--lock", str(tmp_path / "killed.json")]
     assert kill_ten_times(arguments, env, [hub], tmp_path, 400_000) > 3
     assert (tmp_path / "killed.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
