@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import random
 import socket
+import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import huggingface_hub
+
+ROOT = Path(__file__).parents[1]
 
 
 class Shelf(ThreadingHTTPServer):
@@ -129,3 +138,66 @@ class Tap:
                 end.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+
+def noise(name: str, size: int) -> bytes:
+    """Bytes that depend on the name alone."""
+    return random.Random(name).randbytes(size)
+
+
+def point_hub_at(url: str, monkeypatch) -> None:
+    """As HF_ENDPOINT does, which the client reads only when it is imported."""
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
+    monkeypatch.setattr(
+        huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+COMMAND = """
+import dataclasses, sys
+from recon import models
+models.MODELS["vdvae"] = dataclasses.replace(models.MODELS["vdvae"], source=sys.argv.pop(1))
+from precompute.__main__ import app
+app()
+"""
+
+
+def start(arguments: list[str], env: dict[str, str]) -> subprocess.Popen:
+    url = env.get("VDVAE_URL", "")
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, url, "fetch", *arguments],
+        cwd=ROOT,
+        env=os.environ | env,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def unfinished(folder: Path) -> dict[str, int]:
+    """Partial files, ours and those of the Hub's client, and how far they came."""
+    return {str(p): p.stat().st_size for kind in (".*.part", "*.incomplete") for p in folder.rglob(kind)}
+
+
+def kill_ten_times(arguments: list[str], env: dict[str, str], taps: list[Tap], folder: Path, most: int) -> list[str]:
+    """Kills the command ten times, each after a random number of bytes below `most`, then lets it finish.
+
+    Returns the names of the partial files that a killed run left behind, or longer than it found them.
+    """
+    rng, grown, before = random.Random(0), [], {}
+    for _ in range(10):
+        target = sum(tap.sent for tap in taps) + rng.randrange(most)
+        process = start(arguments, env)
+        while sum(tap.sent for tap in taps) < target and process.poll() is None:
+            time.sleep(0.002)
+        process.kill()
+        assert process.wait() == -9, "finished before it was killed: slow the tap down"
+        after = unfinished(folder)
+        grown += [Path(name).name for name, size in after.items() if size > before.get(name, -1)]
+        before = after
+    for tap in taps:
+        tap.rate = None
+    assert start(arguments, env).wait() == 0
+    return grown
