@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 import requests
 from botocore.exceptions import BotoCoreError, ClientError
@@ -51,7 +52,7 @@ def one_sentence(what: str, failures: tuple[type[Exception], ...] = FAILURES) ->
             raise BadFile(
                 f"{what}: the disk is full; free some space and run the same command again to resume"
             ) from error
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        reason = shorten(f"{type(error).__name__}: {error}", 240, placeholder=" …")
         raise BadFile(f"{what} could not be fetched ({reason}); run the same command again to resume") from error
 
 
