@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
+from precompute import fetch
 from recon.files import BadFile
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(fetch.app, name="fetch")
 
 
 @app.callback()

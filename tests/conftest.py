@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stand_ins import Shelf
 from tiny_diffusion import TOKENS, WIDTH, tiny_lora, tiny_pipeline
 
 from recon.bundle import load_bundle, write_manifest
@@ -90,6 +91,13 @@ def write_tiny_bundle(folder: Path, n_voxels: int = 7, fitted_voxels: int = 7) -
 @pytest.fixture
 def tiny_bundle(tmp_path):
     return write_tiny_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def shelf():
+    server = Shelf()
+    yield server
+    server.shutdown()
 
 
 @pytest.fixture(scope="session")
