@@ -7,6 +7,7 @@ some in one session only, some betas sit at the ends of int16.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,8 +162,12 @@ def build_fake_nsd(
     seed: int = 0,
     formats: tuple[str, ...] = ("hdf5", "nii.gz"),
     shape: tuple[int, int, int] = SHAPE,
+    edit: Callable[[np.ndarray, Truth], None] = lambda betas, truth: None,
 ) -> dict[int, Truth]:
-    """Writes the tree under `root`: for each subject the first `n_sessions` of those it has. Returns subject -> truth."""
+    """Writes the tree under `root`: for each subject the first `n_sessions` of those it has. Returns subject -> truth.
+
+    `edit` may change a subject's betas in place before they are written.
+    """
     rng = np.random.default_rng(seed)
     root = Path(root)
     ordering = _ordering(PLANNED * trials_per_session, rng)
@@ -185,6 +190,7 @@ def build_fake_nsd(
             captions=captions,
             trials_per_session=trials_per_session,
         )
+        edit(truth.betas, truth)
         _write_subject(root, subject, truth, formats)
         truths[subject] = truth
     _write_stimuli(root, {i: picture for truth in truths.values() for i, picture in truth.stimuli.items()})
