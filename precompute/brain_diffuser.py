@@ -18,7 +18,7 @@ import numpy as np
 from precompute.blocks import Rows, fill, remove_leftovers, spans
 from precompute.standardise import rows_of_images
 from recon.files import BadFile, load_json, open_array, save_array, save_json
-from recon.nsd import N_CAPTIONS, SIDE, Images, open_strings
+from recon.nsd import N_CAPTIONS, SIDE, Images, open_plain, open_strings
 
 FMRI, STIM, CAP = "fmriavg_nsdgeneral", "stim", "cap"
 BLOCK = 128
@@ -43,12 +43,9 @@ class Split:
 
 
 def _open(path: Path, expected: tuple[int, ...], sessions: int) -> np.ndarray:
-    try:
-        array = open_strings(path) if f"_{CAP}_" in path.name else open_array(path)
-    except FileNotFoundError:
-        raise BadFile(f"{path} is missing: Brain-Diffuser's prepare_nsddata.py, or --export, writes it") from None
-    except ValueError as error:
-        raise error if isinstance(error, BadFile) else BadFile(f"{path} is not a whole array ({error})") from error
+    if not path.exists():
+        raise BadFile(f"{path} is missing: Brain-Diffuser's prepare_nsddata.py, or --export, writes it")
+    array = open_strings(path) if f"_{CAP}_" in path.name else open_plain(path)
     if array.shape != expected:
         hint = "Brain-Diffuser's own files hold 37 sessions: --sessions 37"
         raise BadFile(f"{path}: expected shape {expected} for {sessions} sessions, got {array.shape} ({hint})")

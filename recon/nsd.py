@@ -290,13 +290,17 @@ def read_stimuli(tree: Tree, ids: np.ndarray) -> np.ndarray:
     return out
 
 
-def open_strings(path: Path) -> np.ndarray:
-    """A `.npy` file of strings as a memory map. Raises BadFile for arrays of Python objects: unpickling runs code."""
+def open_plain(path: Path) -> np.ndarray:
+    """A `.npy` file as a memory map. Raises BadFile for damaged files and arrays of Python objects: unpickling runs code."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        advice = "if it holds Python objects and you trust its source, save it again as np.array(…, dtype=str)"
-        raise BadFile(f"{path} is not a whole array of strings ({error}); {advice}") from error
+        advice = "if it holds Python objects and you trust its source, save it again as np.array(…, dtype=str or float)"
+        raise BadFile(f"{path} is not a whole plain array ({error}); {advice}") from error
+
+
+def open_strings(path: Path) -> np.ndarray:
+    array = open_plain(path)
     if array.dtype.kind != "U":
         raise BadFile(f"{path}: expected an array of strings, got {array.dtype}")
     return array
