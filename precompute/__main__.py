@@ -67,8 +67,8 @@ def prepare(
     export_to: Annotated[Path | None, typer.Option(help="Where to; by default OUT/brain-diffuser.")] = None,
 ):
     """Natural Scenes Dataset: raw betas, stimuli and captions become a subject."""
-    from precompute.prepare import choose_settings
     from precompute.prepare import prepare as run
+    from precompute.prepare_job import choose_settings
 
     out = out or Path(f"data/nsd-prepared/subj{subject:02d}")
     try:

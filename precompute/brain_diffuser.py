@@ -17,8 +17,9 @@ import numpy as np
 
 from precompute.blocks import Rows, fill, remove_leftovers, spans
 from precompute.standardise import rows_of_images
-from recon.files import BadFile, load_json, open_array, save_array, save_json
-from recon.nsd import N_CAPTIONS, SIDE, Images, open_plain, open_strings
+from recon.files import BadFile, load_json, open_array, open_plain, save_array, save_json
+from recon.nsd import N_CAPTIONS, SIDE, open_strings
+from recon.nsd_design import Images
 
 FMRI, STIM, CAP = "fmriavg_nsdgeneral", "stim", "cap"
 BLOCK = 128

@@ -20,7 +20,7 @@ A session's masked betas are in memory at a time, or a block of images. A rerun 
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,72 +29,18 @@ from PIL import Image
 from tqdm import tqdm
 
 from precompute.blocks import Rows, fill, remove_leftovers, spans
-from precompute.brain_diffuser import FMRI, Export, averaged, layout, open_split, write_export
-from precompute.standardise import Scale, fit_scale, fit_scale_in_blocks, session_z, standardise
+from precompute.brain_diffuser import Export, write_export
+from precompute.prepare_job import SPLITS, Job, Settings, check_inputs, finished_report, open_job
+from precompute.prepare_voxels import averaged_voxels, mask_sessions, session_voxels
 from recon import nsd
-from recon.files import BadFile, load_json, open_array, save_array, save_json
-from recon.subject import Subject, Trials, Volume, save_subject
+from recon.files import BadFile, load_json, save_array, save_json
+from recon.subject import Subject, Trials, save_subject
 
 SIDES = (64, 512)  # what the VDVAE and Stable Diffusion read
 SHOWN_SIDE = 256
 BLOCK = 64  # images
 Z_MAX = 109.0  # the subject's file keeps int16 = 300 × z
 LIBRARIES = ("h5py", "nibabel", "numpy", "Pillow", "scipy")
-SPLITS = ("train", "test")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the content of the output folder."""
-
-    subject: int
-    sessions: int
-    recipe: str  # "session" or "brain-diffuser"
-    source: str  # "raw" or "brain-diffuser"
-
-
-@dataclass(frozen=True)
-class Job:
-    """Settings, where things are, and what was shown."""
-
-    settings: Settings
-    tree: nsd.Tree
-    out: Path
-    brain_diffuser: Path | None
-    design: nsd.Design
-    images: dict[str, nsd.Images]
-    volume: Volume
-
-    @property
-    def parts(self) -> Path:
-        return self.out / ".unfinished"
-
-    @property
-    def trials(self) -> Path:
-        return self.out / "trials.npy"
-
-
-def choose_settings(subject: int, sessions: int | None, recipe: str | None, brain_diffuser: Path | None) -> Settings:
-    """Fills in defaults: all sessions, and the recipe that the source allows. Raises BadFile for what does not exist."""
-    there = nsd.SESSIONS[subject - 1]
-    sessions = there if sessions is None else sessions
-    if not 1 <= sessions <= there:
-        raise BadFile(f"subject {subject} has sessions 1 to {there}, but --sessions is {sessions}")
-    source = "brain-diffuser" if brain_diffuser else "raw"
-    recipe = recipe or ("brain-diffuser" if brain_diffuser else "session")
-    if brain_diffuser and recipe != "brain-diffuser":
-        raise BadFile("Brain-Diffuser's files hold averages over sessions: they allow only --recipe brain-diffuser")
-    return Settings(subject, sessions, recipe, source)
-
-
-def _finished(out: Path, parts: Path, settings: Settings) -> dict | None:
-    """The report of a finished folder, None for a new or unfinished one. Raises BadFile if it has other settings."""
-    finished, started = out / "prepare.json", parts / "settings.json"
-    report = load_json(finished) if finished.exists() else None
-    here = report["settings"] if report else load_json(started) if started.exists() else asdict(settings)
-    if here != asdict(settings):
-        raise BadFile(f"{out} was prepared with {here}, now asked for {asdict(settings)}: choose another --out")
-    return report
 
 
 def prepare(
@@ -105,17 +51,14 @@ def prepare(
     export: Path | None = None,
 ) -> dict:
     """Writes the files listed above and, if asked, Brain-Diffuser's; returns what prepare.json holds."""
-    tree, out = nsd.Tree(root, settings.subject), Path(out)
     if export and settings.source != "raw":
         raise BadFile("an export is made from raw betas: --export does not go with --brain-diffuser")
-    design = nsd.read_design(tree).first(settings.sessions)
-    images = {split: design.images(split == "test") for split in SPLITS}
-    job = Job(settings, tree, out, brain_diffuser, design, images, nsd.read_geometry(tree))
-    report = _finished(out, job.parts, settings)
-    remove_leftovers(out)
+    job = open_job(root, out, settings, brain_diffuser)
+    report = finished_report(job)
+    remove_leftovers(job.out)
     remove_leftovers(job.parts)
     if report is None:
-        _check_inputs(job)
+        check_inputs(job)
         save_json(job.parts / "settings.json", asdict(settings))
         report = _prepare(job)
     shutil.rmtree(job.parts, ignore_errors=True)
@@ -124,27 +67,9 @@ def prepare(
     return report
 
 
-def _check_inputs(job: Job) -> None:
-    """Raises BadFile for what is missing, before hours are spent on what is there."""
-    job.tree.file(nsd.DESIGN)
-    if job.settings.source == "brain-diffuser":
-        _splits(job)
-    else:
-        for name in (nsd.STIMULI, nsd.CAPTIONS):
-            job.tree.file(name)
-        for session in range(1, job.settings.sessions + 1):
-            job.tree.betas(session)
-
-
-def _splits(job: Job):
-    shape = job.volume.n_voxels, job.settings.sessions
-    folder, subject = job.brain_diffuser, job.settings.subject
-    return {split: open_split(folder, split, subject, len(im.ids), *shape) for split, im in job.images.items()}
-
-
 def _prepare(job: Job) -> dict:
-    clipped = _mask_sessions(job) if job.settings.source == "raw" else None
-    by_recipe = _session_voxels if job.settings.recipe == "session" else _averaged_voxels
+    clipped = mask_sessions(job) if job.settings.source == "raw" else None
+    by_recipe = session_voxels if job.settings.recipe == "session" else averaged_voxels
     test, constant = by_recipe(job)
     for split in SPLITS:
         _write_pictures(job, split)
@@ -153,73 +78,6 @@ def _prepare(job: Job) -> dict:
     report = _report(job, clipped, constant, saturated)
     save_json(job.out / "prepare.json", report)
     return report
-
-
-# --- voxels -----------------------------------------------------------------------------------------------------------
-
-
-def _mask_sessions(job: Job) -> list[int]:
-    """`trials.npy`, session by session; returns how many values of each sit at the ends of int16."""
-
-    def make(start: int, _stop: int):
-        path = job.tree.betas(start // n + 1)
-        betas = nsd.read_betas(path, job.volume, n)
-        return [betas], int(np.isin(betas, nsd.CLIPPED).sum())
-
-    n = job.design.trials_per_session
-    n_trials = len(job.design.image)
-    rows = Rows(job.trials, (n_trials, job.volume.n_voxels), "int16")
-    return fill([rows], spans(n_trials, n), make, job.parts, "sessions")
-
-
-def _session_scales(job: Job) -> list[Scale]:
-    training = np.flatnonzero(~job.design.is_test)
-    sessions = job.design.session[training]
-    return [fit_scale(open_array(job.trials)[training[sessions == s]]) for s in range(job.settings.sessions)]
-
-
-def _session_voxels(job: Job) -> tuple[np.ndarray, list[int]]:
-    """Writes `train_voxels.npy`; returns the test trials (n, n_repeats, n_voxels) float32 and each session's constant voxels."""
-
-    def z(split: str, start: int, stop: int) -> np.ndarray:
-        trials = job.images[split].trials[start:stop]
-        return session_z(open_array(job.trials), trials, scales, job.design.trials_per_session)
-
-    scales = _session_scales(job)
-    _write_train_voxels(job, lambda a, b: np.nanmean(z("train", a, b), axis=1))
-    test = [z("test", *span).astype(np.float32) for span in spans(len(job.images["test"].ids), BLOCK)]
-    return np.concatenate(test), [scale.n_constant for scale in scales]
-
-
-def _averaged_voxels(job: Job) -> tuple[np.ndarray, list[int]]:
-    """The same by Brain-Diffuser's recipe: one averaged "repeat", one scale."""
-
-    def z(split: str, start: int, stop: int) -> np.ndarray:
-        return standardise(open_array(fmri[split])[rows[split][start:stop]], scale)
-
-    fmri = {split: _averages(job, split) for split in SPLITS}
-    rows = {split: np.argsort(images.by_first_trial) for split, images in job.images.items()}
-    scale = fit_scale_in_blocks(open_array(fmri["train"]))
-    _write_train_voxels(job, lambda a, b: z("train", a, b))
-    test = z("test", 0, len(rows["test"])).astype(np.float32)
-    return test[:, None], [scale.n_constant]
-
-
-def _averages(job: Job, split: str) -> Path:
-    """Raw averages in the order of first trials, as Brain-Diffuser keeps them: read, or made of raw betas."""
-    if job.settings.source == "brain-diffuser":
-        return layout(job.brain_diffuser, split, FMRI, job.settings.subject)
-    images = job.images[split]
-    trials = images.trials[images.by_first_trial]
-    rows = Rows(job.parts / f"{split}_averages.npy", (len(trials), job.volume.n_voxels), "float32")
-    fill([rows], spans(len(trials), BLOCK), lambda a, b: ([averaged(job.trials, trials[a:b])], None), job.parts, split)
-    return rows.path
-
-
-def _write_train_voxels(job: Job, z) -> None:
-    n = len(job.images["train"].ids)
-    rows = Rows(job.out / "train_voxels.npy", (n, job.volume.n_voxels), "float32")
-    fill([rows], spans(n, BLOCK), lambda a, b: ([z(a, b)], None), job.parts, "training voxels")
 
 
 # --- pictures and captions --------------------------------------------------------------------------------------------
@@ -232,11 +90,10 @@ def resized(images: np.ndarray, side: int) -> np.ndarray:
 
 
 def _read_pictures(job: Job, split: str, start: int, stop: int) -> np.ndarray:
-    images = job.images[split]
     if job.settings.source == "raw":
-        return nsd.read_stimuli(job.tree, images.ids[start:stop])
-    rows = np.argsort(images.by_first_trial)[start:stop]
-    return np.asarray(_splits(job)[split].stim[rows]).astype(np.uint8)
+        return nsd.read_stimuli(job.tree, job.images[split].ids[start:stop])
+    stim = job.brain_diffuser_files(split).stim
+    return np.asarray(stim[job.file_rows(split)[start:stop]]).astype(np.uint8)
 
 
 def _write_pictures(job: Job, split: str) -> None:
@@ -250,10 +107,9 @@ def _write_pictures(job: Job, split: str) -> None:
 
 
 def _read_captions(job: Job, split: str) -> np.ndarray:
-    images = job.images[split]
     if job.settings.source == "raw":
-        return nsd.read_captions(job.tree, images.ids)
-    return _splits(job)[split].captions[np.argsort(images.by_first_trial)]
+        return nsd.read_captions(job.tree, job.images[split].ids)
+    return job.brain_diffuser_files(split).captions[job.file_rows(split)]
 
 
 def _labels(job: Job, split: str) -> list[dict]:

@@ -22,7 +22,8 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from scipy.io import loadmat
 
-from recon.files import BadFile
+from recon.files import BadFile, open_plain
+from recon.nsd_design import Design
 from recon.subject import Volume
 
 SESSIONS = (40, 40, 32, 30, 40, 32, 40, 30)  # that each subject completed
@@ -93,51 +94,6 @@ def _check(path: Path, what: str, expected, found) -> None:
 
 
 # --- design -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Images:
-    """The images of one split, in ascending order of their ids."""
-
-    ids: np.ndarray  # (n,) int32, 0-based among the 73,000
-    trials: np.ndarray  # (n, most repeats) int32: trials that showed it, in order of time; -1 where there are fewer
-
-    @property
-    def n_repeats(self) -> np.ndarray:
-        return (self.trials >= 0).sum(1)
-
-    @property
-    def by_first_trial(self) -> np.ndarray:
-        """(n,) rows in the order in which the images first appeared."""
-        return np.argsort(self.trials[:, 0])
-
-
-@dataclass(frozen=True)
-class Design:
-    """What one subject saw, trial by trial, from the first session on."""
-
-    image: np.ndarray  # (n_trials,) int32, 0-based among the 73,000
-    is_test: np.ndarray  # (n_trials,) bool
-    trials_per_session: int
-
-    @property
-    def session(self) -> np.ndarray:
-        """(n_trials,) 0-based session of each trial."""
-        return np.arange(len(self.image)) // self.trials_per_session
-
-    def first(self, sessions: int) -> Design:
-        n = sessions * self.trials_per_session
-        return Design(self.image[:n], self.is_test[:n], self.trials_per_session)
-
-    def images(self, test: bool) -> Images:
-        trials = np.flatnonzero(self.is_test == test)
-        order = np.argsort(self.image[trials], kind="stable")
-        ids, starts, counts = np.unique(self.image[trials[order]], return_index=True, return_counts=True)
-        table = np.full((len(ids), counts.max(initial=0)), -1, np.int32)
-        for repeat in range(table.shape[1]):
-            has = counts > repeat
-            table[has, repeat] = trials[order][starts[has] + repeat]
-        return Images(ids.astype(np.int32), table)
 
 
 def read_design(tree: Tree) -> Design:
@@ -288,15 +244,6 @@ def read_stimuli(tree: Tree, ids: np.ndarray) -> np.ndarray:
         for run in np.split(order, np.flatnonzero(np.diff(ids[order]) != 1) + 1):
             out[run] = brick[ids[run[0]] : ids[run[-1]] + 1]
     return out
-
-
-def open_plain(path: Path) -> np.ndarray:
-    """A `.npy` file as a memory map. Raises BadFile for damaged files and arrays of Python objects: unpickling runs code."""
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        advice = "if it holds Python objects and you trust its source, save it again as np.array(…, dtype=str or float)"
-        raise BadFile(f"{path} is not a whole plain array ({error}); {advice}") from error
 
 
 def open_strings(path: Path) -> np.ndarray:

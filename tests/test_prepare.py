@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from precompute.__main__ import app
 from precompute.brain_diffuser import layout
-from precompute.prepare import choose_settings, prepare
+from precompute.prepare import prepare
+from precompute.prepare_job import choose_settings
 from recon.files import load_json
 from recon.subject import load_subject
 
@@ -226,9 +227,9 @@ def test_a_test_value_too_large_for_the_file_is_brought_to_its_end_and_counted(t
 CHILD = """
 import sys
 from pathlib import Path
-from precompute import brain_diffuser, prepare
-prepare.BLOCK = brain_diffuser.BLOCK = 3  # many moments to be killed at
-settings = prepare.choose_settings(1, 3, sys.argv[3], None)
+from precompute import brain_diffuser, prepare, prepare_job, prepare_voxels
+prepare.BLOCK = prepare_voxels.BLOCK = brain_diffuser.BLOCK = 3  # many moments to be killed at
+settings = prepare_job.choose_settings(1, 3, sys.argv[3], None)
 print("start", flush=True)
 prepare.prepare(Path(sys.argv[1]), Path(sys.argv[2]), settings, export=Path(sys.argv[2]) / "export")
 """

@@ -83,7 +83,8 @@ def read_one(root: Path, suffix: str) -> dict:
 
 
 def run_all(root: Path, sessions: int) -> dict:
-    from precompute.prepare import choose_settings, prepare
+    from precompute.prepare import prepare
+    from precompute.prepare_job import choose_settings
 
     start = time.perf_counter()
     prepare(root, root / "prepared", choose_settings(1, sessions, None, None))
