@@ -50,10 +50,11 @@ def _ordering(n_trials: int, rng: np.random.Generator) -> np.ndarray:
     """(n_trials,) 1-based: every image three times, its repeats within about a third of the experiment."""
     n_images = -(-n_trials // REPEATS)
     n_test = max(2, round(TEST_SHARE * n_images))
-    test = rng.choice(np.arange(1, 1001), n_test, replace=False)
-    train = rng.choice(np.arange(1001, 10001), n_images - n_test, replace=False)
-    images = rng.permutation(np.concatenate([test, train]))
+    test = rng.choice(np.arange(1, 1000), n_test - 1, replace=False)
+    train = rng.choice(np.arange(1002, 10001), n_images - n_test - 1, replace=False)
+    images = np.concatenate([[1000, 1001], rng.permutation(np.concatenate([test, train]))])
     when = np.arange(n_images)[:, None] / n_images + rng.uniform(0, 0.3, (n_images, REPEATS))
+    when[:2, 0] = 0  # the last test and the first training image come first
     return np.repeat(images, REPEATS)[np.argsort(when.ravel())][:n_trials]
 
 
@@ -120,11 +121,12 @@ def _write_ctab(path: Path, names: tuple[str, ...]) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def _draw_stimuli(ids: np.ndarray, rng: np.random.Generator) -> dict[int, np.ndarray]:
-    """Gradients with a rectangle each: they compress well."""
+def _draw_stimuli(ids: np.ndarray, seed: int) -> dict[int, np.ndarray]:
+    """Gradients with a rectangle each: they compress well. An id has the same picture for every subject."""
     ramp = np.linspace(0, 1, 425)
     pictures = {}
     for image in ids:
+        rng = np.random.default_rng((seed, image))
         low, high = rng.integers(0, 256, (2, 3))
         picture = low + (high - low) * ramp[:, None, None] * np.ones((1, 425, 1))
         top, left = rng.integers(0, 300, 2)
@@ -186,7 +188,7 @@ def build_fake_nsd(
             ncsnr=rng.lognormal(-0.8, 0.5, shape).astype(np.float32),
             image=image,
             is_test=ordering[:n] <= 1000,
-            stimuli=_draw_stimuli(np.unique(image), rng),
+            stimuli=_draw_stimuli(np.unique(image), seed),
             captions=captions,
             trials_per_session=trials_per_session,
         )

@@ -2,6 +2,7 @@
 
 import shutil
 
+import h5py
 import nibabel as nib
 import numpy as np
 import pytest
@@ -105,6 +106,13 @@ def test_stimuli_come_in_the_order_asked_for(fake):
     black = np.zeros((425, 425, 3), np.uint8)
     everything = truths[4].stimuli | truths[1].stimuli
     assert all(np.array_equal(p, everything.get(int(i), black)) for i, p in zip(ids, pictures))
+
+
+def test_stimuli_are_read_in_ascending_runs_of_neighbours(fake, monkeypatch):
+    reads, read = [], h5py.Dataset.__getitem__
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", lambda self, key: reads.append(key) or read(self, key))
+    nsd.read_stimuli(Tree(fake[0], 1), np.array([9, 5, 70000, 4, 3]))
+    assert reads == [slice(3, 6), slice(9, 10), slice(70000, 70001)]
 
 
 def test_captions_come_by_id(fake):
