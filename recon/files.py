@@ -48,6 +48,15 @@ def open_array(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
+def open_plain(path: Path) -> np.ndarray:
+    """A `.npy` file as a memory map. Raises BadFile for damaged files and arrays of Python objects: unpickling runs code."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        advice = "if it holds Python objects and you trust its source, save it again as np.array(…, dtype=str or float)"
+        raise BadFile(f"{path} is not a whole plain array ({error}); {advice}") from error
+
+
 def read_tensors(path: Path, expected_format: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """All tensors and the metadata of a safetensors file of the given format. Raises BadFile otherwise."""
     try:

@@ -1,4 +1,4 @@
-"""What was shown, what the voxels did, where the voxels are; and its HDF5 file.
+"""What was shown, what the voxels did, where the voxels are (on a surface or in a volume); and its HDF5 file.
 
 Betas are kept as NSD keeps them, int16 = 300 × value, where the value here is a z-score: each voxel was standardised
 within each session by the mean and SD of that session's *training* trials. Repeats of an image stay apart.
@@ -31,6 +31,20 @@ class Geometry:
     @property
     def n_voxels(self) -> int:
         return len(self.vertex)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Where voxels are in a subject's own volume, and named masks."""
+
+    shape: tuple[int, int, int]  # (x, y, z)
+    indices: np.ndarray  # (n_voxels, 3) int16, 0-based, in C order of (x, y, z)
+    affine: np.ndarray  # (4, 4) float64: indices -> mm
+    rois: dict[str, np.ndarray]  # name -> (n_voxels,) bool
+
+    @property
+    def n_voxels(self) -> int:
+        return len(self.indices)
 
 
 @dataclass(frozen=True)
@@ -67,7 +81,7 @@ class Subject:
 
     name: str
     simulated: bool
-    geometry: Geometry
+    geometry: Geometry | Volume
     ncsnr: np.ndarray  # (n_voxels,) float32, estimated from training repeats
     test: Trials
 
@@ -82,16 +96,31 @@ def encode_betas(values: np.ndarray) -> np.ndarray:
 
 def save_subject(path: Path, subject: Subject) -> None:
     """Writes the whole subject; images are compressed losslessly."""
-    geometry = subject.geometry
     with whole_file(path) as part, h5py.File(part, "w") as f:
         f.attrs.update(format="recon-subject", version=VERSION, name=subject.name, simulated=subject.simulated)
-        g = f.create_group("geometry")
-        g.attrs["mesh"] = geometry.mesh
-        g["hemisphere"], g["vertex"] = geometry.hemisphere, geometry.vertex
-        for name, mask in geometry.rois.items():
-            g[f"rois/{name}"] = mask
+        _write_geometry(f.create_group("geometry"), subject.geometry)
         f["ncsnr"] = subject.ncsnr
         _write_trials(f.create_group("test"), subject.test)
+
+
+def _write_geometry(group: h5py.Group, geometry: Geometry | Volume) -> None:
+    if isinstance(geometry, Volume):
+        group.attrs["shape"] = geometry.shape
+        group["indices"], group["affine"] = geometry.indices, geometry.affine
+    else:
+        group.attrs["mesh"] = geometry.mesh
+        group["hemisphere"], group["vertex"] = geometry.hemisphere, geometry.vertex
+    rois = group.create_group("rois")
+    for name, mask in geometry.rois.items():
+        rois[name] = mask
+
+
+def _read_geometry(group: h5py.Group) -> Geometry | Volume:
+    """A group with "indices" is a volume, any other a surface."""
+    rois = {name: mask[:].astype(bool) for name, mask in group["rois"].items()}
+    if "indices" in group:
+        return Volume(tuple(group.attrs["shape"].tolist()), group["indices"][:], group["affine"][:], rois)
+    return Geometry(str(group.attrs["mesh"]), group["hemisphere"][:], group["vertex"][:], rois)
 
 
 def _write_trials(group: h5py.Group, trials: Trials) -> None:
@@ -131,15 +160,13 @@ def load_subject(path: Path) -> Subject:
     """Reads and checks a subject. Raises BadFile when the file is not whole or does not fit together."""
     with open_h5(path, "recon-subject", VERSION) as f:
         try:
-            g = f["geometry"]
-            rois = {name: mask[:].astype(bool) for name, mask in g["rois"].items()}
-            geometry = Geometry(str(g.attrs["mesh"]), g["hemisphere"][:], g["vertex"][:], rois)
+            geometry = _read_geometry(f["geometry"])
             test = _read_trials(f["test"])
             subject = Subject(str(f.attrs["name"]), bool(f.attrs["simulated"]), geometry, f["ncsnr"][:], test)
         except (KeyError, OSError) as error:
             raise BadFile(f"{path} is incomplete or damaged ({error}): fetch or make it again") from error
     counts = {"geometry": geometry.n_voxels, "ncsnr": len(subject.ncsnr), "betas": test.voxels.shape[2]}
-    counts |= {f"ROI {name}": len(mask) for name, mask in rois.items()}
+    counts |= {f"ROI {name}": len(mask) for name, mask in geometry.rois.items()}
     if len(set(counts.values())) != 1:
         raise BadFile(f"{path}: voxel counts disagree: {counts}")
     return subject
