@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recon.models import locate
 
 from precompute.encode import encode
 from precompute.features import extract_embeddings, extract_latents, extract_prompts
@@ -22,6 +21,7 @@ from recon.bundle import FILES, TARGETS, load_bundle, write_manifest
 from recon.clip import CaptionIndex
 from recon.files import BadFile, load_json, open_array
 from recon.mlp import Training
+from recon.models import locate
 from recon.subject import load_subject
 from recon.vdvae import VDVAE, VDVAEConfig, load_openai
 

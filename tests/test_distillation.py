@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from tiny_diffusion import SIDE, TOKENS, WIDTH, tiny_lora, tiny_pipeline
 
 from precompute.demo import train_lcm
+from precompute.demo.sharpen_lcm import relativistic, sharpen_lcm, slope
 from precompute.demo.train_lcm import Student, Walked, extract_walks
 from precompute.demo.train_unet import Examples
 from precompute.demo.training import Schedule
@@ -36,7 +37,7 @@ def walked(folder, request):
     """Walks of either round."""
     lora = folder / "lora.safetensors" if request.param else None
     extract_walks(folder, folder, folder, folder / "unet", folder / "walks.npz", N, GUIDANCE, 0, lora)
-    return Walked.load([folder / "walks.npz"]).arrays
+    return Walked.load(folder / "walks.npz").arrays
 
 
 def by_diffusers(unet: UNet2DConditionModel, config: dict, x, times: list[int], prompt):
@@ -75,13 +76,6 @@ def test_some_walks_have_the_empty_prompt(walked):
     assert 0 < empty < 0.5
 
 
-def test_two_files_of_walks_are_drawn_from_as_one(folder, walked):
-    both = Walked.load([folder / "walks.npz"] * 2).arrays
-    half = len(walked["times"])
-    assert len(both["ends"]) == 2 * N and (both["walks"][half:] == both["walks"][:half] + N).all()
-    np.testing.assert_array_equal(both["ends"][both["walks"][half:]], walked["ends"][walked["walks"]])
-
-
 def test_a_students_estimate_is_that_of_diffusers_lcm_scheduler(folder):
     student = Student.load(folder / "unet", folder / "lora.safetensors", 0)
     pipe, x, prompt = tiny_pipeline(), torch.randn(3, 4, SIDE, SIDE), torch.randn(3, TOKENS, WIDTH)
@@ -102,10 +96,44 @@ def test_a_student_samples_only_with_the_steps_above_the_time_it_is_asked_for(fo
     assert not clean[0].any() and clean[1:].flatten(1).any(1).all()
 
 
-def test_the_second_round_goes_on_from_the_first(folder, walked):
-    frozen, out = Schedule(2, 0.0, 4, weight_decay=0.0), folder / "again.safetensors"
-    train_lcm.train_lcm([folder / "walks.npz"], folder / "unet", out, frozen, 3, 0, folder / "lora.safetensors")
+def test_sharpening_begins_with_the_soft_lora(folder, walked):
+    walks, frozen, out = folder / "walks.npz", Schedule(2, 0.0, 4, weight_decay=0.0), folder / "again.safetensors"
+    sharpen_lcm(walks, walks, folder / "unet", folder / "lora.safetensors", out, frozen, 0)
     before, after = load_file(folder / "lora.safetensors"), load_file(out)
     assert before.keys() == after.keys()
     for key, value in before.items():
         torch.testing.assert_close(after[key].float(), value.float(), atol=1e-3, rtol=1e-3)
+
+
+def test_the_adversarial_loss_teaches_the_student_and_the_discriminator_opposite_things(folder, walked, monkeypatch):
+    """After steps of both, real latents score higher than before against the student's, which regression alone leaves as they are."""
+    scores = []
+
+    def steps(networks, loss, checkpoint, schedule, seed):
+        optimiser = torch.optim.Adam(networks["discriminator"].parameters(), 1e-2)
+        for step in range(30):
+            optimiser.zero_grad()
+            parts = loss(step)
+            parts["loss"].backward()
+            optimiser.step()
+            scores.append([float(parts[name].detach()) for name in ("adversarial", "discriminator")])
+        grads = [p.grad for p in networks["student"].parameters() if p.requires_grad]
+        assert all(g is not None and torch.isfinite(g).all() and g.any() for g in grads)
+        raise StopIteration
+
+    monkeypatch.setattr("precompute.demo.sharpen_lcm.train", steps)
+    arguments = (folder / "walks.npz", folder / "walks.npz", folder / "unet", folder / "lora.safetensors")
+    with pytest.raises(StopIteration):
+        sharpen_lcm(*arguments, folder / "out.safetensors", Schedule(1, 1e-3, 8), 0)
+    (before, _), (after, caught) = np.mean(scores[:3], 0), np.mean(scores[-3:], 0)
+    assert caught < before < after  # the frozen student is told apart ever better
+
+
+def test_the_relativistic_loss_is_small_only_if_the_winner_wins():
+    high, low = torch.full((2, 3), 5.0), torch.zeros(3)
+    assert relativistic(high, low) < 0.02 < 9 < relativistic(low, high)
+
+
+def test_a_slope_is_the_mean_squared_gradient():
+    x = torch.randn(4, 3, 2, 2, requires_grad=True)
+    torch.testing.assert_close(slope((3 * x).sum((1, 2, 3)), x), torch.tensor(9.0 * 12))

@@ -3,8 +3,9 @@
 `train_lcm` regresses; where a state leaves open what the picture is, the answer is a soft mean, and in several steps the student
 meets its own soft estimates, noised again, from which not even the teacher finds back to sharp pictures. A small discriminator of
 latents that knows the prompt sees the difference and teaches the student not to be caught (consistency models with an adversarial
-loss: Kim et al. 2024, CTM; Sauer et al. 2023, ADD), by the relativistic loss with zero-centred gradient penalties of R3GAN (Huang et
-al. 2024). Half of a batch lies on the teacher's walks, half on walks that begin where the student samples; regression goes on.
+loss: Kim et al. 2024, CTM; Sauer et al. 2023, ADD), by the relativistic loss with zero-centred gradient penalties of R3GAN
+(Huang et al. 2024). Half of a batch lies on the teacher's walks, half on walks that begin where the student samples; regression
+goes on.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def sharpen_lcm(walks: Path, own_walks: Path, unet: Path, lora: Path, out: Path,
         found, true = discriminator(fake, prompt), discriminator(real, prompt[:half])
         discerning = relativistic(true, halves(found))
         penalty = slope(true, real) + slope(found, fake)
-        total = regression + norms[0] / norms[1] * adversarial + discerning + PENALTY * penalty
+        total = regression + norms[0] / norms[1].clamp(min=1e-12) * adversarial + discerning + PENALTY * penalty
         return {"loss": total, "regression": regression, "adversarial": adversarial, "discriminator": discerning}
 
     checkpoint = out.with_suffix(".checkpoint.pt")
