@@ -106,7 +106,7 @@ def test_sharpening_begins_with_the_soft_lora(folder, walked):
 
 
 def test_the_adversarial_loss_teaches_the_student_and_the_discriminator_opposite_things(folder, walked, monkeypatch):
-    """After steps of both, real latents score higher than before against the student's; regression alone leaves them as they are."""
+    """After steps of both, real latents score higher against the student's than before; regression alone leaves these be."""
     scores = []
 
     def steps(networks, loss, checkpoint, schedule, seed):

@@ -28,7 +28,7 @@ def test_smoke_makes_a_bundle_that_reconstructs(smoke):
     bundle = load_bundle(smoke / "bundle")
     assert bundle.manifest["simulated"]
     test = bundle.subject.test
-    *_, layout = reconstruct_layout(test.response(0), area_average(test.images[:1], 64)[0], bundle)
+    *_, layout = reconstruct_layout(test.response(0), area_average(test.images[:1], 64)[0], bundle, "mlp")
     captions = test.labels[0]["captions"]
     *_, picture = reconstruct_picture(layout.images["ridge"], test.response(0), captions, bundle, Settings())
     assert layout.last and picture.last and picture.images["lcm"].shape == (128, 128, 3)

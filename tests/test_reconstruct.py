@@ -24,7 +24,7 @@ def bundle(tiny_bundle):
 
 
 def test_layouts_run_coarse_to_fine_with_a_picture_for_each_source(bundle):
-    frames = list(reconstruct_layout(bundle.subject.test.response(0), bundle.subject.test.images[0], bundle))
+    frames = list(reconstruct_layout(bundle.subject.test.response(0), bundle.subject.test.images[0], bundle, "mlp"))
     assert [f.step for f in frames] == [1, 4, 8]
     assert [f.last for f in frames] == [False, False, True]
     assert all(set(f.images) == set(SOURCES) for f in frames)
@@ -33,7 +33,7 @@ def test_layouts_run_coarse_to_fine_with_a_picture_for_each_source(bundle):
 
 def test_last_layout_is_the_decoded_prediction_of_these_voxels(bundle):
     voxels, image = bundle.subject.test.response(1), bundle.subject.test.images[1]
-    *_, last = reconstruct_layout(voxels, image, bundle)
+    *_, last = reconstruct_layout(voxels, image, bundle, "mlp")
     for source in ("ridge", "mlp"):
         expected = bundle.vdvae.decode(decoded("latents", voxels[None], bundle, source))[0]
         assert np.abs(last.images[source].astype(int) - expected).max() <= 1
@@ -43,8 +43,8 @@ def test_last_layout_is_the_decoded_prediction_of_these_voxels(bundle):
 
 def test_other_voxels_give_another_layout_but_the_same_ceiling(bundle):
     image = bundle.subject.test.images[0]
-    *_, a = reconstruct_layout(bundle.subject.test.response(1), image, bundle)
-    *_, b = reconstruct_layout(10 * bundle.subject.test.response(2), image, bundle)
+    *_, a = reconstruct_layout(bundle.subject.test.response(1), image, bundle, "mlp")
+    *_, b = reconstruct_layout(10 * bundle.subject.test.response(2), image, bundle, "mlp")
     assert (a.images["ridge"] != b.images["ridge"]).any()
     assert (a.images["ceiling"] == b.images["ceiling"]).all()
 
@@ -52,9 +52,9 @@ def test_other_voxels_give_another_layout_but_the_same_ceiling(bundle):
 def test_wrong_voxel_count_and_nan_are_told(bundle):
     image = bundle.subject.test.images[0]
     with pytest.raises(ValueError, match=r"\(n, 7\), got \(1, 6\)"):
-        next(reconstruct_layout(np.zeros(6), image, bundle))
+        next(reconstruct_layout(np.zeros(6), image, bundle, "mlp"))
     with pytest.raises(ValueError, match="NaN or infinity in 7"):
-        next(reconstruct_layout(np.full(7, np.nan), image, bundle))
+        next(reconstruct_layout(np.full(7, np.nan), image, bundle, "mlp"))
     with pytest.raises(ValueError, match="NaN or infinity in 7"):
         next(reconstruct_picture(image, np.full(7, np.nan), ["x"], bundle, Settings()))
 

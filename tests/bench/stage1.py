@@ -29,7 +29,7 @@ def main():
     first, total, alone = [], [], []
     for k in range(REPEATS):
         image = np.asarray(Image.fromarray(test.images[k]).resize((size, size), Image.Resampling.BOX))
-        frames = list(reconstruct_layout(test.response(k), image, bundle))
+        frames = list(reconstruct_layout(test.response(k), image, bundle, "mlp"))
         first.append(frames[0].seconds)
         total.append(frames[-1].seconds)
         start = time.perf_counter()
