@@ -111,11 +111,18 @@ def load_diffusion(
     if preview is None:
         return Diffusion(pipe, pipe.vae)
     try:
-        small = AutoencoderTiny.from_pretrained(preview, dtype=dtype, local_files_only=True).to(pipe.device)
+        small = AutoencoderTiny.from_pretrained(preview, dtype=dtype, local_files_only=True)
     except Exception as error:
         raise BadFile(f"{preview} is not a readable preview decoder: {error}") from error
+    return with_preview(pipe, small.to(pipe.device))
+
+
+def with_preview(pipe: StableDiffusionImg2ImgPipeline, small: AutoencoderTiny) -> Diffusion:
+    """On a CPU the small autoencoder does all the work: the whole one needs longer than all the rest."""
+    pipe.unet.to(memory_format=torch.channels_last)
+    small.to(memory_format=torch.channels_last)
     if pipe.device.type == "cpu":
-        pipe.vae = small  # the whole autoencoder needs longer than all the rest
+        pipe.vae = small
     return Diffusion(pipe, small)
 
 

@@ -12,196 +12,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
 from recon.device import choose_device
 from recon.dmol import dmol_mean
 from recon.files import BadFile, read_tensors, whole_file
+from recon.vdvae_layers import Decoder, Encoder, Layer, VDVAEConfig, gaussian_kl
 
 FORMAT = "recon-vdvae-1"
-
-
-@dataclass(frozen=True)
-class VDVAEConfig:
-    """Architecture and input scaling. `custom_widths` maps a resolution to its channels where it is not `width`.
-
-    `mean` and `std` scale uint8 pixels on the way in: (pixel - mean) / std. The defaults are ImageNet-64's.
-    """
-
-    enc_blocks: str = "64x11,64d2,32x20,32d2,16x9,16d2,8x8,8d2,4x7,4d4,1x5"
-    dec_blocks: str = "1x2,4m1,4x3,8m4,8x7,16m8,16x15,32m16,32x31,64m32,64x12"
-    width: int = 512
-    custom_widths: dict[int, int] = field(default_factory=dict)
-    zdim: int = 16
-    bottleneck: float = 0.25
-    n_mixtures: int = 10
-    image_size: int = 64
-    no_bias_above: int = 64
-    mean: float = 115.92961967
-    std: float = 69.37404
-
-    def width_at(self, resolution: int) -> int:
-        return self.custom_widths.get(resolution, self.width)
-
-
-def parse_blocks(text: str) -> list[tuple[int, int | None, int | None]]:
-    """'64x2,64d2,4m1' -> one (resolution, down_rate, mixin) per block.
-
-    `RxN` is N blocks at resolution R, `RdK` one block that halves (K = 2) or divides by K, `RmS` one block that first
-    mixes in the features of resolution S, upsampled. Raises ValueError on anything else.
-    """
-    blocks = []
-    for token in text.split(","):
-        for sign in "xdm":
-            resolution, found, number = token.partition(sign)
-            if found and resolution.isdigit() and number.isdigit():
-                break
-        else:
-            raise ValueError(f"VDVAE block strings hold tokens such as '64x11', '64d2' or '4m1'; got {token!r}")
-        r, k = int(resolution), int(number)
-        blocks += {"x": [(r, None, None)] * k, "d": [(r, k, None)], "m": [(r, None, k)]}[sign]
-    return blocks
-
-
-class Block(nn.Module):
-    """GELU-conv ×4 bottleneck: 1×1, 3×3, 3×3, 1×1 (all 1×1 at resolutions 1 and 2)."""
-
-    def __init__(self, n_in, n_middle, n_out, resolution, down_rate=None, residual=False):
-        super().__init__()
-        self.down_rate, self.residual = down_rate, residual
-        k, p = (3, 1) if resolution > 2 else (1, 0)
-        self.c1 = nn.Conv2d(n_in, n_middle, 1)
-        self.c2 = nn.Conv2d(n_middle, n_middle, k, padding=p)
-        self.c3 = nn.Conv2d(n_middle, n_middle, k, padding=p)
-        self.c4 = nn.Conv2d(n_middle, n_out, 1)
-
-    def forward(self, x):
-        h = self.c1(F.gelu(x))
-        h = self.c2(F.gelu(h))
-        h = self.c3(F.gelu(h))
-        h = self.c4(F.gelu(h))
-        h = x + h if self.residual else h
-        return F.avg_pool2d(h, self.down_rate) if self.down_rate else h
-
-
-def _fit_channels(x, n):
-    """Zero-pads or cuts the channel axis of (B, C, H, W) to n."""
-    return x[:, :n] if x.shape[1] >= n else F.pad(x, (0, 0, 0, 0, 0, n - x.shape[1]))
-
-
-class Encoder(nn.Module):
-    def __init__(self, cfg: VDVAEConfig):
-        super().__init__()
-        self.cfg = cfg
-        self.in_conv = nn.Conv2d(3, cfg.width_at(cfg.image_size), 3, padding=1)
-        blocks = []
-        for resolution, down_rate, _ in parse_blocks(cfg.enc_blocks):
-            width = cfg.width_at(resolution)
-            blocks.append(Block(width, int(width * cfg.bottleneck), width, resolution, down_rate, residual=True))
-        for block in blocks:
-            block.c4.weight.data *= len(blocks) ** -0.5
-        self.enc_blocks = nn.ModuleList(blocks)
-
-    def forward(self, x):
-        """(B, 3, S, S) scaled pixels -> {resolution: features of the last block at that resolution}."""
-        x = self.in_conv(x)
-        features = {x.shape[2]: x}
-        for block in self.enc_blocks:
-            x = block(x)
-            x = _fit_channels(x, self.cfg.width_at(x.shape[2]))
-            features[x.shape[2]] = x
-        return features
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One stochastic layer of some pictures: posterior means (B, zdim, h, w) and KL(posterior ‖ prior) (B,), nats."""
-
-    mean: torch.Tensor
-    kl: torch.Tensor
-
-
-class DecBlock(nn.Module):
-    def __init__(self, cfg: VDVAEConfig, resolution: int, mixin: int | None, n_blocks: int):
-        super().__init__()
-        self.resolution, self.mixin, self.zdim = resolution, mixin, cfg.zdim
-        self.width = cfg.width_at(resolution)
-        middle = int(self.width * cfg.bottleneck)
-        self.enc = Block(2 * self.width, middle, 2 * cfg.zdim, resolution)
-        self.prior = Block(self.width, middle, 2 * cfg.zdim + self.width, resolution)
-        self.z_proj = nn.Conv2d(cfg.zdim, self.width, 1)
-        self.resnet = Block(self.width, middle, self.width, resolution, residual=True)
-        nn.init.zeros_(self.prior.c4.weight)
-        nn.init.zeros_(self.prior.c4.bias)
-        for conv in (self.z_proj, self.resnet.c4):
-            conv.weight.data *= n_blocks**-0.5
-
-    def enter(self, state):
-        """The features this block starts from: those of its resolution plus the upsampled mixin."""
-        x = state[self.resolution]
-        if self.mixin is not None:
-            coarse = _fit_channels(state[self.mixin], self.width)
-            x = x + F.interpolate(coarse, scale_factor=self.resolution // self.mixin)
-        return x
-
-    def prior_of(self, x):
-        mean, logsd, residual = self.prior(x).split([self.zdim, self.zdim, self.width], dim=1)
-        return mean, logsd, x + residual
-
-    def posterior_of(self, x, features):
-        return self.enc(torch.cat([x, features], dim=1)).chunk(2, dim=1)
-
-    def leave(self, x, z, state):
-        """Adds the latent, runs the residual block; returns a new state (the old one stays valid)."""
-        return state | {self.resolution: self.resnet(x + self.z_proj(z))}
-
-
-def gaussian_kl(mean_q, logsd_q, mean_p, logsd_p):
-    """KL(q ‖ p) of diagonal Gaussians, element-wise, nats."""
-    return logsd_p - logsd_q - 0.5 + 0.5 * (logsd_q.exp() ** 2 + (mean_q - mean_p) ** 2) / logsd_p.exp() ** 2
-
-
-class OutNet(nn.Module):
-    def __init__(self, cfg: VDVAEConfig):
-        super().__init__()
-        self.out_conv = nn.Conv2d(cfg.width_at(cfg.image_size), cfg.n_mixtures * 10, 1)
-
-    def forward(self, x):
-        return self.out_conv(x)
-
-
-class Decoder(nn.Module):
-    def __init__(self, cfg: VDVAEConfig):
-        super().__init__()
-        blocks = parse_blocks(cfg.dec_blocks)
-        self.dec_blocks = nn.ModuleList([DecBlock(cfg, r, mixin, len(blocks)) for r, _, mixin in blocks])
-        self.resolutions = sorted({r for r, _, _ in blocks})
-        self.widths = {r: cfg.width_at(r) for r in self.resolutions}
-        with_bias = [r for r in self.resolutions if r <= cfg.no_bias_above]
-        self.bias_xs = nn.ParameterList([nn.Parameter(torch.zeros(1, self.widths[r], r, r)) for r in with_bias])
-        self.out_net = OutNet(cfg)
-        width = cfg.width_at(cfg.image_size)
-        self.gain = nn.Parameter(torch.ones(1, width, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(1, width, 1, 1))
-
-    def start(self, batch: int):
-        """Initial features: the learnt bias of each resolution, zeros above `no_bias_above`."""
-        state = {b.shape[2]: b.expand(batch, -1, -1, -1) for b in self.bias_xs}
-        for r in self.resolutions:
-            if r not in state:
-                state[r] = self.gain.new_zeros(batch, self.widths[r], r, r)
-        return state
-
-    def finish(self, state):
-        """Features of the finest resolution -> mixture parameters (B, 10 n_mixtures, S, S)."""
-        return self.out_net(state[self.resolutions[-1]] * self.gain + self.bias)
+LARGE = 16 << 20  # bytes; blocks of twice that the C library asks of the system anew each time, page by page
 
 
 class VDVAE(nn.Module):
@@ -277,26 +102,37 @@ class VDVAE(nn.Module):
         return [p.reshape(-1, *s) for p, s in zip(parts, shapes)]
 
     def _run(self, state, first: int, stop: int | None, given: list[torch.Tensor], temperature: float, generators):
-        """Runs blocks first…stop-1 of the decoder: given latents where there are any, then the prior."""
+        """Runs blocks first…stop-1 of the decoder on a copy of `state`: given latents where there are any, then the prior."""
+
+        def draw(mean, logsd):
+            if temperature == 0:
+                return mean
+            noise = torch.stack([torch.randn(mean.shape[1:], generator=g) for g in generators])
+            return mean + temperature * logsd.exp() * noise.to(mean)
+
+        state = {resolution: x.clone(memory_format=torch.channels_last) for resolution, x in state.items()}
         for k, block in enumerate(self.decoder.dec_blocks[first:stop], start=first):
-            mean, logsd, h = block.prior_of(block.enter(state))
-            if k < len(given):
-                z = given[k]
-            elif temperature == 0:
-                z = mean
-            else:
-                noise = torch.stack([torch.randn(mean.shape[1:], generator=g) for g in generators])
-                z = mean + temperature * logsd.exp() * noise.to(mean)
-            state = block.leave(h, z, state)
+            block.run(state, (lambda mean, logsd, z=given[k]: z) if k < len(given) else draw)
         return state
 
     @torch.inference_mode()
     def output_params(self, latents, temperature: float = 0.0, seeds=None) -> torch.Tensor:
         """Mixture parameters (n, S, S, 10 n_mixtures) of the decoded latents; see `decode`."""
         given = self.unflatten(latents)
-        n = given[0].shape[0]
-        state = self._run(self.decoder.start(n), 0, None, given, temperature, _generators(seeds, n))
-        return self.decoder.finish(state).permute(0, 2, 3, 1).float()
+        n = len(given[0])
+        generators, size = _generators(seeds, n), self._batch(n)
+        parts = []
+        for k in range(0, n, size):
+            some = [z[k : k + size] for z in given]
+            state = self._run(self.decoder.start(len(some[0])), 0, None, some, temperature, generators[k : k + size])
+            parts.append(self.decoder.finish(state))
+        return torch.cat(parts).permute(0, 2, 3, 1).float()
+
+    def _batch(self, n: int) -> int:
+        """How many of n pictures to decode together: on a CPU few enough that their features stay small blocks of memory."""
+        side, gain = self.cfg.image_size, self.decoder.gain
+        one = self.cfg.width_at(side) * side**2 * gain.element_size()
+        return max(1, n if self.device.type == "cuda" else min(n, LARGE // one))
 
     def decode(self, latents, temperature: float = 0.0, seeds=None) -> np.ndarray:
         """(n, k) flat latents of the first layers -> (n, S, S, 3) uint8, the expectation of the output mixture.

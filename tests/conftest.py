@@ -17,7 +17,8 @@ from recon.mlp import MLP, Network, Training
 from recon.regression import Rescaler, Standardiser
 from recon.ridge import LowRank
 from recon.subject import Geometry, Subject, Trials, save_subject
-from recon.vdvae import VDVAE, VDVAEConfig
+from recon.vdvae import VDVAE
+from recon.vdvae_layers import VDVAEConfig
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / "data"

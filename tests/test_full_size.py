@@ -3,42 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, LCMScheduler, StableDiffusionImg2ImgPipeline, UNet2DConditionModel
+from diffusers import LCMScheduler, UNet2DConditionModel
+from full_size import random_stable_diffusion
 from safetensors.torch import save_file
-from tiny_diffusion import tiny_tokenizer
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from precompute.demo.train_lcm import MODULES
 from recon.lcm import Diffusion, LCMSettings, fuse_lora, refine
 
 RANK, ALPHA = 64, 32.0
-
-
-def stable_diffusion() -> StableDiffusionImg2ImgPipeline:
-    """The configuration of Stable Diffusion 1.5; its tokenizer knows letters only."""
-    tokenizer = tiny_tokenizer()
-    tokenizer.model_max_length = 77
-    text = CLIPTextConfig(
-        vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
-    )
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        sample_size=512,
-    )
-    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-    return StableDiffusionImg2ImgPipeline(
-        vae=vae,
-        text_encoder=CLIPTextModel(text),
-        tokenizer=tokenizer,
-        unet=UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8),
-        scheduler=DDPMScheduler(**schedule, steps_offset=1, clip_sample=False),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
 
 
 def lora_with_published_keys(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
@@ -56,7 +28,7 @@ def lora_with_published_keys(unet: UNet2DConditionModel) -> dict[str, torch.Tens
 @pytest.mark.slow
 def test_stable_diffusion_1_5_with_an_lcm_lora_takes_the_same_path(tmp_path):
     torch.manual_seed(0)
-    pipe = stable_diffusion()
+    pipe = random_stable_diffusion()
     assert sum(p.numel() for p in pipe.unet.parameters()) == 859_520_964  # as published
     lora = lora_with_published_keys(pipe.unet)
     save_file(lora, tmp_path / "lora.safetensors")

@@ -9,13 +9,8 @@ from conftest import DATA
 from safetensors.torch import load_file
 
 from recon.dmol import dmol_log_likelihood, dmol_mean, dmol_sample
-from recon.vdvae import (
-    VDVAE,
-    VDVAEConfig,
-    gaussian_kl,
-    load_openai,
-    parse_blocks,
-)
+from recon.vdvae import VDVAE, load_openai
+from recon.vdvae_layers import VDVAEConfig, gaussian_kl, parse_blocks
 
 
 @pytest.fixture(scope="module")

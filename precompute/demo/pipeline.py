@@ -34,7 +34,8 @@ from recon.clip import CaptionIndex
 from recon.files import BadFile, load_json, open_array, save_array, save_json
 from recon.mlp import Training
 from recon.pictures import area_average
-from recon.vdvae import VDVAE, VDVAEConfig
+from recon.vdvae import VDVAE
+from recon.vdvae_layers import VDVAEConfig
 
 N_LAYERS = 11  # of the demo VDVAE's 15 layers: all up to 16 × 16
 VISION = ("vision/config.json", "vision/model.safetensors")  # for evaluation; the app does not need it
