@@ -15,7 +15,7 @@ from diffusers import (
 )
 from tiny_diffusion import tiny_tokenizer
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from recon.vdvae import VDVAE
 from recon.vdvae_layers import VDVAEConfig
@@ -43,10 +43,15 @@ def random_vdvae(seed: int = 0) -> VDVAE:
     return model
 
 
-def random_stable_diffusion(dtype: torch.dtype = torch.float32) -> StableDiffusionImg2ImgPipeline:
-    """The configuration of Stable Diffusion 1.5; its tokenizer knows letters only."""
+def long_tokenizer() -> CLIPTokenizer:
+    """Of 77 tokens; it knows letters only."""
     tokenizer = tiny_tokenizer()
     tokenizer.model_max_length = 77
+    return tokenizer
+
+
+def random_stable_diffusion(dtype: torch.dtype = torch.float32) -> StableDiffusionImg2ImgPipeline:
+    """The configuration of Stable Diffusion 1.5."""
     text = CLIPTextConfig(
         vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
     )
@@ -64,7 +69,7 @@ def random_stable_diffusion(dtype: torch.dtype = torch.float32) -> StableDiffusi
     return StableDiffusionImg2ImgPipeline(
         vae=vae,
         text_encoder=encoder,
-        tokenizer=tokenizer,
+        tokenizer=long_tokenizer(),
         unet=unet,
         scheduler=DDPMScheduler(**schedule, steps_offset=1, clip_sample=False),
         safety_checker=None,
