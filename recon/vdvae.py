@@ -110,7 +110,8 @@ class VDVAE(nn.Module):
             noise = torch.stack([torch.randn(mean.shape[1:], generator=g) for g in generators])
             return mean + temperature * logsd.exp() * noise.to(mean)
 
-        state = {resolution: x.clone(memory_format=torch.channels_last) for resolution, x in state.items()}
+        copied = {"dtype": torch.float32, "memory_format": torch.channels_last, "copy": True}
+        state = {resolution: x.to(**copied) for resolution, x in state.items()}
         for k, block in enumerate(self.decoder.dec_blocks[first:stop], start=first):
             block.run(state, (lambda mean, logsd, z=given[k]: z) if k < len(given) else draw)
         return state
@@ -130,8 +131,8 @@ class VDVAE(nn.Module):
 
     def _batch(self, n: int) -> int:
         """How many of n pictures to decode together: on a CPU few enough that their features stay small blocks of memory."""
-        side, gain = self.cfg.image_size, self.decoder.gain
-        one = self.cfg.width_at(side) * side**2 * gain.element_size()
+        side = self.cfg.image_size
+        one = self.cfg.width_at(side) * side**2 * 4
         return max(1, n if self.device.type == "cuda" else min(n, LARGE // one))
 
     def decode(self, latents, temperature: float = 0.0, seeds=None) -> np.ndarray:
