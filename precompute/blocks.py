@@ -28,18 +28,22 @@ def spans(n_rows: int, size: int) -> list[Span]:
     return [(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Temporary files of whole_file that a killed run left."""
-    for part in Path(folder).glob(".*.part.*"):
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Temporary files of whole_file, for files of that name, that a killed run left."""
+    for part in Path(folder).glob(f".*.part.{name}"):
         part.unlink()
 
 
-def _create(part: Path, rows: Rows) -> None:
+def create(part: Path, rows: Rows) -> None:
+    """An empty `.npy` file of the whole size."""
     np.lib.format.open_memmap(part, "w+", np.dtype(rows.dtype), rows.shape)
 
 
-def _write(part: Path, start: int, values: np.ndarray) -> None:
-    """Plain writes: on a full disk they raise OSError where a memory map would kill the process, and they need no memory."""
+def write(part: Path, start: int, values: np.ndarray) -> None:
+    """Puts rows into a `.npy` file, from row `start` on.
+
+    Plain writes: on a full disk they raise OSError where a memory map would kill the process, and they need no memory.
+    """
     layout = np.load(part, mmap_mode="r", allow_pickle=False)
     if values.shape[1:] != layout.shape[1:]:
         raise ValueError(f"{part}: expected rows of shape {layout.shape[1:]}, got {values.shape[1:]}")
@@ -69,11 +73,11 @@ def fill(
     if not notes:
         parts.mkdir(parents=True, exist_ok=True)
         for part, rows in zip(unfinished, files):
-            _create(part, rows)
+            create(part, rows)
     for start, stop in tqdm(blocks[len(notes) :], title, total=len(blocks), initial=len(notes)):
         arrays, note = make(start, stop)
         for part, values in zip(unfinished, arrays):
-            _write(part, start, values)
+            write(part, start, values)
         notes.append(note)
         save_json(log, notes)
     for part, rows in zip(unfinished, files):
