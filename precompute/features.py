@@ -5,51 +5,17 @@ python -m precompute features --subject 1 --target vdvae|clip-text|clip-image
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from precompute.blocks import Rows, create, remove_leftovers, write
+from precompute.blocks import write_rows
 from recon.clip import image_embeddings, tokens
 from recon.device import choose_device
-from recon.files import BadFile, load_json, open_array, save_json
+from recon.files import open_array
 from recon.vdvae import VDVAE
-
-
-def write_rows(
-    out: Path, shape: tuple[int, int], dtype: str, batch: int, source: dict, rows: Callable[[slice], np.ndarray]
-) -> None:
-    """Fills `out` (.npy) of this shape and dtype with rows(slice), `batch` at a time; goes on after a kill at any moment.
-
-    What has been written lies in a hidden file beside `out` until it is whole; a second one says how many rows of it count,
-    and `source` (JSON) what they come from, and stays. Raises BadFile if rows of another source are there.
-    """
-    part, mark = (out.with_name(f".{out.name}.{kind}") for kind in ("unfinished", "progress.json"))
-    wanted = json.loads(json.dumps({"shape": shape, "dtype": dtype, "source": source}))
-    found = load_json(mark) if mark.exists() else wanted | {"rows": 0}
-    done = found.pop("rows")
-    if found != wanted:
-        raise BadFile(f"{out} was begun as {found}, now {wanted} is asked for: remove it and {mark} to begin anew")
-    if out.exists():
-        return
-    remove_leftovers(out.parent, mark.name)
-    if not (mark.exists() and part.exists()):
-        done = 0
-        mark.unlink(missing_ok=True)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        create(part, Rows(out, shape, dtype))
-    with tqdm(total=shape[0], initial=done, desc=out.stem, unit="image", mininterval=2) as bar:
-        for k in range(done, shape[0], batch):
-            span = slice(k, min(k + batch, shape[0]))
-            write(part, k, rows(span))
-            save_json(mark, wanted | {"rows": span.stop})
-            bar.update(span.stop - span.start)
-    part.replace(out)
 
 
 def extract_latents(
