@@ -34,6 +34,7 @@ NEEDED = dict(zip(FEATURES, ("vdvae", "diffusion", "clip")))  # -> the model tha
 RANKS = {"latents": 512, "prompt": 256, "image": 256}
 TRAINING = Training(hidden=1024)
 SPLITS = ("train", "test")
+CAPTIONS = "captions.h5"  # made for the bundle; its other files are copies
 
 
 def _need(path: Path, command: str) -> Path:
@@ -127,34 +128,31 @@ def make_bundle(folder: Path, out: Path) -> dict:
 
     Training captions and test pictures come with it: it is for those who have access to NSD.
     """
-    _write_captions(folder)
+    labels = _need(folder / "train.json", "prepare")
+    embeddings = _need(folder / "image_train.npy", "features --target clip-image")
     makers = {"subject.h5": "prepare", "voxel_scores.h5": "encode"}
-    parts = [_need(folder / name, makers.get(name, "fit")) for name in FILES]
+    parts = [_need(folder / name, makers.get(name, "fit")) for name in FILES if name != CAPTIONS]
     finished = _is_bundle_of(parts, out)
     subject = load_subject(folder / "subject.h5")
     if not finished:
         for part in parts:
             with whole_file(out / part.name) as copy:
                 shutil.copyfile(part, copy)
+        captions = [e["captions"][0] for e in load_json(labels)]
+        CaptionIndex(captions, np.asarray(open_array(embeddings), np.float32)).save(out / CAPTIONS)
         content = {"name": subject.name, "simulated": subject.simulated, "n_layers": N_LAYERS}
         write_manifest(out, content | {"decoders": "published", "evaluation": None})
-    size = sum(part.stat().st_size for part in parts)
+    size = sum((out / name).stat().st_size for name in FILES)
     show = f"RECON_BUNDLE={out} python app.py"
     return {"already finished": finished, "name": subject.name, "bytes": size, "show": show, "absent": _absent()}
 
 
-def _write_captions(folder: Path) -> None:
-    labels = load_json(_need(folder / "train.json", "prepare"))
-    embeddings = open_array(_need(folder / "image_train.npy", "features --target clip-image"))
-    CaptionIndex([e["captions"][0] for e in labels], np.asarray(embeddings, np.float32)).save(folder / "captions.h5")
-
-
 def _is_bundle_of(parts: list[Path], out: Path) -> bool:
-    """Whether `out` holds just these files."""
+    """Whether `out` is a whole bundle of just these files, and captions."""
     manifest = out / "manifest.json"
-    listed = load_json(manifest)["files"] if manifest.exists() else {}
-    same = (listed.get(p.name, {}).get("sha256") == file_digest(p) == file_digest(out / p.name) for p in parts)
-    return all((out / part.name).exists() for part in parts) and all(same)
+    listed = {k: v["sha256"] for k, v in load_json(manifest)["files"].items()} if manifest.exists() else {}
+    there = {name: file_digest(out / name) for name in FILES if (out / name).exists()}
+    return there == listed and all(listed.get(part.name) == file_digest(part) for part in parts)
 
 
 def _absent() -> list[str]:

@@ -55,6 +55,7 @@ def write_clip(folder: Path) -> None:
     vision = SIZE | {"num_hidden_layers": 24, "patch_size": 14, "image_size": 224, "projection_dim": WIDTH}
     text = text_config(tokenizer).to_dict()
     CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     CLIPImageProcessor().save_pretrained(folder)
 
 
@@ -73,7 +74,9 @@ def write_stable_diffusion(folder: Path) -> UNet2DConditionModel:
         text_encoder=CLIPTextModel(text_config(tokenizer)),
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1),
+        scheduler=DDPMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, clip_sample=False
+        ),
         safety_checker=None,
         feature_extractor=CLIPImageProcessor(),
         requires_safety_checker=False,
