@@ -27,24 +27,32 @@ def free_port() -> int:
 
 
 @contextmanager
-def serve_app(**env: str) -> Iterator[str]:
-    """Starts the app and waits until it answers; yields its address."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/"
+def serve_apps(*environments: dict[str, str]) -> Iterator[list[str]]:
+    """Starts an app with each of the environments and waits until all answer; yields their addresses."""
+    ports = [free_port() for _ in environments]
     start = time.perf_counter()
-    env = os.environ | env | {"GRADIO_SERVER_PORT": str(port)}
-    app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env)
+    apps = [
+        subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=os.environ | env | {"GRADIO_SERVER_PORT": str(port)})
+        for env, port in zip(environments, ports)
+    ]
+    urls = [f"http://127.0.0.1:{port}/" for port in ports]
     try:
-        while True:
-            assert app.poll() is None, f"app.py ended with exit code {app.returncode}"
-            assert time.perf_counter() - start < 90, "app.py does not answer after 90 s"
-            try:
-                urllib.request.urlopen(url, timeout=2).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+        for app, url in zip(apps, urls):
+            wait_for(app, url, start + 90)
         print(f"\nserver answers after {time.perf_counter() - start:.1f} s")
-        yield url
+        yield urls
     finally:
-        app.terminate()
-        app.wait(20)
+        for app in apps:
+            app.terminate()
+        for app in apps:
+            app.wait(20)
+
+
+def wait_for(app: subprocess.Popen, url: str, deadline: float) -> None:
+    while True:
+        assert app.poll() is None, f"app.py ended with exit code {app.returncode}"
+        assert time.perf_counter() < deadline, "app.py does not answer after 90 s"
+        try:
+            return urllib.request.urlopen(url, timeout=2).close()
+        except OSError:
+            time.sleep(0.1)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fake_nsd import build_fake_nsd
 from published import TOKENS, WIDTH, serve_models, serve_nsd, write_published
-from served import CHROMIUM, FLAGS, serve_app
+from served import CHROMIUM, FLAGS, serve_apps
 from stand_ins import Shelf, put_repository
 from typer.testing import CliRunner
 
@@ -133,22 +133,31 @@ def test_the_bundle_opens_with_the_published_decoders_and_both_stages_stream(cha
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
-def open_page(place: Path, fetched: Path):
-    """The page of the bundle, in Chromium, with the models, cache and lock of the folder `fetched`."""
+@pytest.fixture(scope="module")
+def pages(chain, tmp_path_factory):
+    """The bundle's page, opened in Chromium, with the fetched models and without any."""
     sync_api = pytest.importorskip("playwright.sync_api")
-    env = {"RECON_MODELS": fetched / "models", "RECON_LOCK": fetched / "lock.json", "HF_HOME": fetched / "hf"}
-    env |= {"RECON_BUNDLE": place / "bundle", "HF_HUB_OFFLINE": "1"}
-    with serve_app(**{k: str(v) for k, v in env.items()}) as url, sync_api.sync_playwright() as playwright:
+    folders = chain, tmp_path_factory.mktemp("empty")
+    environments = [
+        {"RECON_MODELS": f"{at}/models", "RECON_LOCK": f"{at}/lock.json", "HF_HOME": f"{at}/hf", "HF_HUB_OFFLINE": "1"}
+        | {"RECON_BUNDLE": f"{chain}/bundle"}
+        for at in folders
+    ]
+    with serve_apps(*environments) as urls, sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1366, "height": 768})
-        page.errors = []
-        page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.goto(url)
-        page.wait_for_selector('[data-last="true"]', timeout=60 * SECONDS)
-        page.wait_for_selector('.brain[data-ready="true"]', timeout=60 * SECONDS)
-        yield page
+        yield [open_page(browser, url) for url in urls]
         browser.close()
+
+
+def open_page(browser, url: str):
+    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page.errors = []
+    page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.goto(url)
+    page.wait_for_selector('[data-last="true"]', timeout=60 * SECONDS)
+    page.wait_for_selector('.brain[data-ready="true"]', timeout=60 * SECONDS)
+    return page
 
 
 def check_what_needs_no_decoder(page, place: Path) -> None:
@@ -183,21 +192,24 @@ def side(page, card: str) -> int:
 
 
 @needs_chromium
-def test_the_page_shows_both_stages_and_the_voxels_of_the_volume(chain, tmp_path):
-    for page in open_page(chain, chain):
-        assert {card: side(page, card) for card in CARDS} == {"ridge": 64, "mlp": 64, "ceiling": 64, "lcm": 512}
-        assert page.locator(".banner").count() == 0
-        check_what_needs_no_decoder(page, chain)
-        assert "UNet steps run: 4" in page.inner_text(".card.lcm .note")
-        page.screenshot(path=os.environ.get("SCREENSHOT_NSD", tmp_path / "page.png"))
-        assert page.errors == []
+def test_the_page_shows_both_stages_and_the_voxels_of_the_volume(chain, pages, tmp_path):
+    page, _ = pages
+    assert {card: side(page, card) for card in CARDS} == {"ridge": 64, "mlp": 64, "ceiling": 64, "lcm": 512}
+    assert page.locator(".banner").count() == 0
+    check_what_needs_no_decoder(page, chain)
+    assert "UNet steps run: 4" in page.inner_text(".card.lcm .note")
+    page.screenshot(path=os.environ.get("SCREENSHOT_NSD", tmp_path / "page.png"))
+    assert page.errors == []
 
 
 @needs_chromium
-def test_without_models_the_page_says_how_to_fetch_them_and_shows_the_rest(chain, tmp_path):
-    for page in open_page(chain, tmp_path):
-        assert "python -m precompute fetch models" in page.inner_text(".banner")
-        assert {card: side(page, card) for card in CARDS} == dict.fromkeys(CARDS, 0)
-        check_what_needs_no_decoder(page, chain)
-        page.screenshot(path=os.environ.get("SCREENSHOT_NO_MODELS", tmp_path / "page.png"))
-        assert page.errors == []
+def test_without_models_the_page_says_how_to_fetch_them_and_shows_the_rest(chain, pages, tmp_path):
+    _, page = pages
+    assert "No decoder for stage 1 and stage 2: run python -m precompute fetch models" in page.inner_text(".banner")
+    assert {card: side(page, card) for card in CARDS} == dict.fromkeys(CARDS, 0)
+    check_what_needs_no_decoder(page, chain)
+    assert page.inner_text(".progress").count("no decoder") == 2
+    page.screenshot(path=os.environ.get("SCREENSHOT_NO_MODELS", tmp_path / "page.png"))
+    page.click(".banner summary")
+    assert "Lykon/dreamshaper-7" in page.inner_text(".banner")
+    assert page.errors == []

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from served import CHROMIUM, FLAGS, serve_app
+from served import CHROMIUM, FLAGS, serve_apps
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -69,7 +69,7 @@ BRAIN = "document.querySelector('.brain-plot').data.map(trace => trace.vertexcol
 @pytest.fixture(scope="module")
 def address():
     """Starts the app and waits until it answers."""
-    with serve_app() as url:
+    with serve_apps({}) as (url,):
         yield url
 
 
