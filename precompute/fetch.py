@@ -38,7 +38,10 @@ def nsd(
 
 @app.command()
 def models(
-    lock: Annotated[Path | None, typer.Option(help="Where the revisions are written down.")] = None,
+    lock: Annotated[
+        Path | None,
+        typer.Option(help="Where the revisions are written down, or RECON_LOCK; by default assets/models.lock.json."),
+    ] = None,
     update: Annotated[bool, typer.Option("--update", help="The newest revisions instead of the locked ones.")] = False,
 ):
     """Published models: VDVAE, Stable Diffusion 1.5, LCM-LoRA, TAESD, CLIP. A rerun resumes."""

@@ -176,7 +176,6 @@ def check_what_needs_no_decoder(page, place: Path) -> None:
     page.wait_for_selector('[data-last="true"][data-index="1"]', timeout=60 * SECONDS)
     page.wait_for_function(f"before => {BRAIN} !== before", arg=before)
     check_words(page, place, 1)
-    page.click(".brain-maps [data-name=r2]")
 
 
 def check_words(page, place: Path, index: int) -> None:
