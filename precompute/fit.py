@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.files import open_array, save_array, save_json
+from recon.files import open_plain, save_array, save_json
 from recon.mlp import Training, fit_mlp, validation_r2
+from recon.regression import split_rows
 from recon.ridge import fit_ridge
 from recon.vdvae import VDVAE
 
@@ -31,10 +32,13 @@ def fit(
 
     `targets` (n, n_targets); the columns of one of `groups` share ridge's alpha. Returns what the JSON file holds.
     """
-    X, Y = open_array(voxels), open_array(targets)
-    ridge, report = fit_ridge(X, Y, groups, ALPHAS, rank)
+    X, Y = open_plain(voxels), open_plain(targets)
+    held, _ = split_rows(
+        len(X), training.validation_share, training.seed
+    )  # the MLP's: both are scored on the same images
+    ridge, report = fit_ridge(X, Y, groups, ALPHAS, rank, held)
     ridge.save(out / f"{target}_ridge.safetensors")
-    save_array(out / f"{target}_ridge_cv_r2.npy", report.loo_r2)
+    save_array(out / f"{target}_ridge_cv_r2.npy", report.r2)
 
     basis = ridge.up / np.linalg.norm(ridge.up, axis=1, keepdims=True)
     work = out / f"{target}_mlp"  # of the projected targets and the checkpoint
@@ -44,7 +48,7 @@ def fit(
     mlp_r2 = validation_r2(Y, mlp, mlp_report)
     save_array(out / f"{target}_mlp_cv_r2.npy", mlp_r2)
 
-    per_group = {name: float(np.nanmean(report.loo_r2[columns])) for name, columns in groups.items()}
+    per_group = {name: float(np.nanmean(report.r2[columns])) for name, columns in groups.items()}
     summary = {
         "n_images": len(X),
         "n_voxels": X.shape[1],
@@ -53,10 +57,10 @@ def fit(
         "ridge": {
             "alphas": report.alphas.tolist(),
             "chosen_alpha": report.chosen,
-            "loo_r2_curve": report.curve,
-            "loo_r2_mean": float(np.nanmean(report.loo_r2)),
-            "loo_r2_per_group": per_group,
-            "variance_kept_by_rank": report.variance_kept,
+            "validation_r2_curve": report.curve,
+            "validation_r2_mean": float(np.nanmean(report.r2)),
+            "validation_r2_per_group": per_group,
+            "validation_r2_by_rank": report.rank_curve,
         },
         "mlp": {
             "training": training.__dict__,

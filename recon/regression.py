@@ -22,7 +22,8 @@ class Standardiser:
 
     @classmethod
     def fit(cls, X: np.ndarray) -> Standardiser:
-        sd = X.std(0, ddof=1, dtype=np.float64)
+        columns = np.array_split(X, max(1, X.shape[1] // 512), axis=1)  # float64 of one part at a time
+        sd = np.concatenate([c.std(0, ddof=1, dtype=np.float64) for c in columns])
         return cls(X.mean(0, dtype=np.float64).astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32))
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
@@ -75,6 +76,13 @@ def statistics_from_tensors(tensors: dict[str, np.ndarray]) -> tuple[Standardise
     """The reverse of `statistics_to_tensors`; other tensors are ignored."""
     standardise = Standardiser(tensors["voxel_mean"], tensors["voxel_sd"])
     return standardise, Rescaler(tensors["gain"], tensors["offset"])
+
+
+def split_rows(n: int, share: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of n training images that are held out to choose and to score by, at least two, and the others; sorted."""
+    order = np.random.default_rng((seed, 40)).permutation(n)
+    n_held = max(2, round(n * share))
+    return np.sort(order[:n_held]), np.sort(order[n_held:])
 
 
 def r2_per_target(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
