@@ -5,57 +5,17 @@ python -m precompute features --subject 1 --target vdvae|clip-text|clip-image
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from precompute.blocks import write_rows
 from recon.clip import image_embeddings, tokens
 from recon.device import choose_device
-from recon.files import BadFile, load_json, open_array, save_json
+from recon.files import open_array
 from recon.vdvae import VDVAE
-
-
-def write_rows(
-    out: Path, shape: tuple[int, int], dtype: str, batch: int, source: dict, rows: Callable[[slice], np.ndarray]
-) -> None:
-    """Fills `out` (.npy) of this shape and dtype with rows(slice), `batch` at a time; goes on after a kill at any moment.
-
-    What has been written lies in a hidden file beside `out` until it is whole; a second one says how many rows of it count,
-    and `source` (JSON) what they come from. Raises BadFile if rows of another source are there.
-    """
-    part, mark = (out.with_name(f".{out.name}.{kind}") for kind in ("unfinished", "progress.json"))
-    if out.exists():
-        mark.unlink(missing_ok=True)
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    wanted = json.loads(json.dumps({"shape": shape, "dtype": dtype, "source": source}))
-    done = 0
-    if mark.exists() and part.exists():
-        found = load_json(mark)
-        done = found.pop("rows")
-        if found != wanted:
-            raise BadFile(f"{part} was begun as {found}, now {wanted} is asked for: remove {mark} to begin anew")
-    else:
-        np.lib.format.open_memmap(part, "w+", dtype, shape)
-        save_json(mark, wanted | {"rows": 0})
-    array = np.lib.format.open_memmap(part, "r+")
-    with tqdm(total=shape[0], initial=done, desc=out.stem, unit="image", mininterval=2) as bar:
-        for k in range(done, shape[0], batch):
-            span = slice(k, min(k + batch, shape[0]))
-            array[span] = rows(span)
-            array.flush()
-            save_json(mark, wanted | {"rows": span.stop})
-            bar.update(span.stop - span.start)
-    with open(part, "rb") as f:
-        os.fsync(f.fileno())
-    part.replace(out)
-    mark.unlink()
 
 
 def extract_latents(

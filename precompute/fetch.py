@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from recon.files import BadFile
-from recon.models import LOCK
+from precompute.terminal import failing_in_one_sentence
 
 app = typer.Typer(no_args_is_help=True, help="Downloads the data of a subject, or the published models.")
 
@@ -20,15 +16,6 @@ app = typer.Typer(no_args_is_help=True, help="Downloads the data of a subject, o
 class Betas(str, Enum):
     hdf5 = "hdf5"
     nifti = "nii.gz"
-
-
-@contextmanager
-def _failing_in_one_sentence() -> Iterator[None]:
-    try:
-        yield
-    except BadFile as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -42,7 +29,7 @@ def nsd(
     """Natural Scenes Dataset: just the files that a subject needs. A rerun resumes."""
     from precompute.fetch_nsd import fetch_nsd
 
-    with _failing_in_one_sentence():
+    with failing_in_one_sentence():
         unverified = fetch_nsd(root, subject, sessions, betas.value, accept_terms)
     print(f"All of it is in {root}.")
     for name in unverified:
@@ -51,11 +38,14 @@ def nsd(
 
 @app.command()
 def models(
-    lock: Annotated[Path, typer.Option(help="Where the revisions are written down.")] = LOCK,
+    lock: Annotated[
+        Path | None,
+        typer.Option(help="Where the revisions are written down, or RECON_LOCK; by default assets/models.lock.json."),
+    ] = None,
     update: Annotated[bool, typer.Option("--update", help="The newest revisions instead of the locked ones.")] = False,
 ):
     """Published models: VDVAE, Stable Diffusion 1.5, LCM-LoRA, TAESD, CLIP. A rerun resumes."""
     from precompute.fetch_models import fetch_models
 
-    with _failing_in_one_sentence():
+    with failing_in_one_sentence():
         fetch_models(lock, update)

@@ -18,12 +18,12 @@ from precompute.download import (
     readable,
 )
 from recon.files import BadFile
-from recon.models import LOCK, MODELS, Model, locate, locked, models_folder, write_lock
+from recon.models import MODELS, Model, locate, lock_file, locked, models_folder, write_lock
 
 HUB_FAILURES = (Exception,)  # the Hub's client raises those of several libraries, which have no common type
 
 
-def fetch_models(lock: Path = LOCK, update: bool = False) -> None:
+def fetch_models(lock: Path | None = None, update: bool = False) -> None:
     """Fetches every model that `locate` does not find, at the locked revision, or with `update` all at the newest.
 
     Prints the total first. Raises BadFile when the network or the disk fails, or something does not exist.
@@ -34,10 +34,12 @@ def fetch_models(lock: Path = LOCK, update: bool = False) -> None:
         entry = None if update else locked(model.name, lock)
         fetch = fetch_file if model.is_single_file else fetch_repository
         write_lock(model.name, fetch(model, entry), lock)
-    print(f"{len(wanted)} of {len(MODELS)} models fetched, the others were there; revisions are in {lock}")
+    print(
+        f"{len(wanted)} of {len(MODELS)} models fetched, the others were there; revisions are in {lock or lock_file()}"
+    )
 
 
-def is_complete(model: Model, lock: Path) -> bool:
+def is_complete(model: Model, lock: Path | None) -> bool:
     """Whether all of the model is on disk as locked; a single file is read for its checksum."""
     try:
         path = locate(model.name, lock)

@@ -4,6 +4,8 @@ python -m precompute features --subject 1 --target vdvae|clip-text|clip-image
 python -m precompute fit --subject 1
 python -m precompute encode --subject 1
 python -m precompute bundle --subject 1
+
+`folder` is everywhere the one that `prepare` filled; all that is made of it lies there too.
 """
 
 from __future__ import annotations
@@ -17,45 +19,67 @@ import torch
 from precompute.encode import encode
 from precompute.features import extract_embeddings, extract_latents, extract_prompts
 from precompute.fit import fit, layer_groups
-from recon.bundle import FILES, TARGETS, load_bundle, write_manifest
+from recon.bundle import FILES, TARGETS, file_digest, write_manifest
 from recon.clip import CaptionIndex
-from recon.files import BadFile, load_json, open_array
+from recon.files import BadFile, load_json, open_array, whole_file
 from recon.mlp import Training
-from recon.models import locate
+from recon.models import MODELS, locate, locked
 from recon.subject import load_subject
-from recon.vdvae import VDVAE, VDVAEConfig, load_openai
+from recon.vdvae import VDVAE, load_openai
+from recon.vdvae_layers import VDVAEConfig
 
 N_TOKENS = 77  # of a prompt embedding
 N_LAYERS = 31  # of the VDVAE's 75: those that Brain-Diffuser regresses
-FEATURES = dict(
-    zip(("vdvae", "clip-text", "clip-image"), TARGETS)
-)  # what `--target` names -> what its files are called
+FEATURES = dict(zip(("vdvae", "clip-text", "clip-image"), TARGETS))  # `--target` -> what its files are called
+NEEDED = dict(zip(FEATURES, ("vdvae", "diffusion", "clip")))  # -> the model that makes them
 RANKS = {"latents": 512, "prompt": 256, "image": 256}
 TRAINING = Training(hidden=1024)
 SPLITS = ("train", "test")
+CAPTIONS = "captions.h5"  # made for the bundle; its other files are copies
 
 
 def _need(path: Path, command: str) -> Path:
     if not path.exists():
-        raise BadFile(f"{path} is missing: make it with `python -m precompute {command}`")
+        raise BadFile(f"{path} is missing: make it with `python -m precompute {command} --subject N`")
     return path
 
 
-def features(folder: Path, target: str, dtype: str, batch: int) -> None:
-    """`folder` as `prepare` left it; writes TARGET_train.npy and TARGET_test.npy there."""
-    model = locate({"vdvae": "vdvae", "clip-text": "diffusion", "clip-image": "clip"}[target])
+# --- features ---------------------------------------------------------------------------------------------------------
+
+
+def features(folder: Path, target: str, dtype: str, batch: int) -> dict:
+    """Writes TARGET_train.npy and TARGET_test.npy, (n, n_targets) of `dtype`; returns their shapes.
+
+    Raises BadFile if pictures or the model are missing, or files of another dtype or model are there.
+    """
     out = {split: folder / f"{FEATURES[target]}_{split}.npy" for split in SPLITS}
-    how = {"batch": batch, "dtype": dtype, "name": model.name}
+    finished = all(path.exists() for path in out.values())
+    if not finished:
+        _extract(folder, target, out, dtype, batch)
+    arrays = {path.name: open_array(path) for path in out.values()}
+    for name, array in arrays.items():
+        if array.dtype != dtype:
+            raise BadFile(f"{folder / name} holds {array.dtype}, {dtype} is asked for: remove it to make it anew")
+    return {"already finished": finished, "dtype": dtype, "shapes": {name: a.shape for name, a in arrays.items()}}
+
+
+def _extract(folder: Path, target: str, out: dict[str, Path], dtype: str, batch: int) -> None:
+    side = 64 if target == "vdvae" else 512
+    images = {split: _need(folder / f"{split}_{side}.npy", "prepare") for split in SPLITS}
+    model, entry = locate(NEEDED[target]), locked(NEEDED[target])
+    how = {"batch": batch, "dtype": dtype, "name": entry.get("revision") or entry["sha256"]}
     vdvae = load_openai(model) if target == "vdvae" else None
     for split in SPLITS:
         if target == "vdvae":
-            images = _need(folder / f"{split}_64.npy", "prepare")
-            extract_latents(images, vdvae, out[split], N_LAYERS, **how)
+            extract_latents(images[split], vdvae, out[split], N_LAYERS, **how)
         elif target == "clip-text":
-            labels = load_json(_need(folder / f"{split}.json", "prepare"))
+            labels = load_json(folder / f"{split}.json")
             extract_prompts([e["captions"] for e in labels], model, out[split], **how)
         else:
-            extract_embeddings(_need(folder / f"{split}_512.npy", "prepare"), model, out[split], **how)
+            extract_embeddings(images[split], model, out[split], **how)
+
+
+# --- regressors and the encoding model --------------------------------------------------------------------------------
 
 
 def _groups(target: str, n_targets: int) -> dict[str, slice]:
@@ -69,35 +93,72 @@ def _groups(target: str, n_targets: int) -> dict[str, slice]:
     return {"embedding": slice(0, n_targets)}
 
 
-def fit_targets(folder: Path, training: Training = TRAINING, ranks: dict[str, int] = RANKS) -> None:
-    """Ridge and MLP to every target that has not been fitted yet."""
+def fit_targets(folder: Path, training: Training = TRAINING, ranks: dict[str, int] = RANKS) -> dict:
+    """Ridge and MLP to every target that has not been fitted yet; returns R² of training images by target."""
     voxels = _need(folder / "train_voxels.npy", "prepare")
-    for name, target in FEATURES.items():
-        Y = _need(folder / f"{target}_train.npy", f"features --target {name}")
-        if not (folder / f"{target}_fit.json").exists():
-            fit(target, voxels, Y, _groups(target, open_array(Y).shape[1]), folder, ranks[target], training)
+    Y = {t: _need(folder / f"{t}_train.npy", f"features --target {name}") for name, t in FEATURES.items()}
+    there = [t for t in TARGETS if (folder / f"{t}_fit.json").exists()]
+    for target in TARGETS:
+        if target not in there:
+            groups = _groups(target, open_array(Y[target]).shape[1])
+            fit(target, voxels, Y[target], groups, folder, ranks[target], training)
+    reports = {t: load_json(folder / f"{t}_fit.json") for t in TARGETS}
+    r2 = {t: {name: r[name]["validation_r2_mean"] for name in ("ridge", "mlp")} for t, r in reports.items()}
+    return {"already finished": there, "r2": r2}
 
 
 def encode_voxels(folder: Path) -> dict:
-    """The encoding model and the scores of every voxel."""
-    images = {split: _need(folder / f"{split}_64.npy", "prepare") for split in SPLITS}
-    latents = {split: _need(folder / f"latents_{split}.npy", "features --target vdvae") for split in SPLITS}
-    return encode(images, latents, folder / "train_voxels.npy", folder / "subject.h5", folder)
+    """The encoding model and the scores of every voxel; returns what `encode.json` holds."""
+    report = folder / "encode.json"
+    finished = report.exists()
+    if not finished:
+        images = {split: _need(folder / f"{split}_64.npy", "prepare") for split in SPLITS}
+        latents = {split: _need(folder / f"latents_{split}.npy", "features --target vdvae") for split in SPLITS}
+        encode(images, latents, folder / "train_voxels.npy", folder / "subject.h5", folder)
+    return {"already finished": finished} | load_json(report)
+
+
+# --- bundle -----------------------------------------------------------------------------------------------------------
 
 
 def make_bundle(folder: Path, out: Path) -> dict:
-    """What the app needs, in the folder `out`; the manifest names the published decoders. Returns the manifest.
+    """What the app needs, in the folder `out`; the manifest names the published decoders. Returns name, place and size.
 
     Training captions and test pictures come with it: it is for those who have access to NSD.
     """
-    _need(folder / "voxel_scores.h5", "encode")
-    labels = load_json(_need(folder / "train.json", "prepare"))
-    embeddings = open_array(_need(folder / "image_train.npy", "features --target clip-image"))
-    CaptionIndex([e["captions"][0] for e in labels], np.asarray(embeddings, np.float32)).save(folder / "captions.h5")
-    out.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        shutil.copyfile(_need(folder / name, "fit"), out / name)
-    subject = load_subject(out / "subject.h5")
-    content = {"name": subject.name, "simulated": subject.simulated, "n_layers": N_LAYERS, "decoders": "published"}
-    write_manifest(out, content | {"evaluation": None})
-    return load_bundle(out).manifest
+    labels = _need(folder / "train.json", "prepare")
+    embeddings = _need(folder / "image_train.npy", "features --target clip-image")
+    makers = {"subject.h5": "prepare", "voxel_scores.h5": "encode"}
+    parts = [_need(folder / name, makers.get(name, "fit")) for name in FILES if name != CAPTIONS]
+    finished = _is_bundle_of(parts, out)
+    subject = load_subject(folder / "subject.h5")
+    if not finished:
+        for part in parts:
+            with whole_file(out / part.name) as copy:
+                shutil.copyfile(part, copy)
+        captions = [e["captions"][0] for e in load_json(labels)]
+        CaptionIndex(captions, np.asarray(open_array(embeddings), np.float32)).save(out / CAPTIONS)
+        content = {"name": subject.name, "simulated": subject.simulated, "n_layers": N_LAYERS}
+        write_manifest(out, content | {"decoders": "published", "evaluation": None})
+    size = sum((out / name).stat().st_size for name in FILES)
+    show = f"RECON_BUNDLE={out} python app.py"
+    return {"already finished": finished, "name": subject.name, "bytes": size, "show": show, "absent": _absent()}
+
+
+def _is_bundle_of(parts: list[Path], out: Path) -> bool:
+    """Whether `out` is a whole bundle of just these files, and captions."""
+    manifest = out / "manifest.json"
+    listed = {k: v["sha256"] for k, v in load_json(manifest)["files"].items()} if manifest.exists() else {}
+    there = {name: file_digest(out / name) for name in FILES if (out / name).exists()}
+    return there == listed and all(listed.get(part.name) == file_digest(part) for part in parts)
+
+
+def _absent() -> list[str]:
+    """Why the models that the page needs are not there."""
+    reasons = []
+    for name in MODELS:
+        try:
+            locate(name)
+        except BadFile as error:
+            reasons.append(str(error))
+    return reasons

@@ -73,7 +73,8 @@ class Bundle:
         return self.manifest["n_layers"]
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256, hexadecimal."""
     digest = hashlib.sha256()  # hashlib.file_digest needs Python 3.11
     with open(path, "rb") as f:
         while chunk := f.read(1 << 20):
@@ -84,7 +85,7 @@ def _digest(path: Path) -> str:
 def write_manifest(folder: Path, content: dict) -> None:
     """Completes `content` with format, version and the files' digests, and saves it; call it last."""
     names = (*FILES, *DECODERS[content["decoders"]])
-    files = {n: {"bytes": (folder / n).stat().st_size, "sha256": _digest(folder / n)} for n in names}
+    files = {n: {"bytes": (folder / n).stat().st_size, "sha256": file_digest(folder / n)} for n in names}
     save_json(folder / "manifest.json", {"format": FORMAT, "version": VERSION, **content, "files": files})
 
 
@@ -98,7 +99,7 @@ def _check_files(folder: Path, manifest: dict) -> None:
                 f"bundle {folder}: {name} should have {expected['bytes']} bytes, it has {path.stat().st_size} "
                 "(truncated?): fetch or make it again"
             )
-        if _digest(path) != expected["sha256"]:
+        if file_digest(path) != expected["sha256"]:
             raise BadFile(
                 f"bundle {folder}: the content of {name} is not what the manifest lists: fetch or make it again"
             )

@@ -6,7 +6,7 @@
      "vdvae": {"source": <URL>, "etag": ..., "sha256": ..., "files": {<file name>: <bytes>}}}
 
 `locate` finds exactly those files again, without a network. Hub models lie in the Hugging Face cache, single files in the
-models folder (`RECON_MODELS`, by default `data/models`).
+models folder (`RECON_MODELS`, by default `data/models`); the lock is `RECON_LOCK`, by default `assets/models.lock.json`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 from recon.files import BadFile, load_json, save_json
 
 ROOT = Path(__file__).parents[1]
-LOCK = ROOT / "assets" / "models.lock.json"
 COMMAND = "python -m precompute fetch models"
 
 
@@ -98,9 +97,15 @@ def models_folder() -> Path:
     return Path(os.environ.get("RECON_MODELS") or ROOT / "data" / "models")
 
 
-def read_lock(lock: Path = LOCK) -> dict[str, dict]:
+def lock_file() -> Path:
+    """Where the revisions are written down, unless told otherwise."""
+    return Path(os.environ.get("RECON_LOCK") or ROOT / "assets" / "models.lock.json")
+
+
+def read_lock(lock: Path | None = None) -> dict[str, dict]:
     """What was fetched, by name of the model; empty where nothing was. Raises BadFile for a damaged lock."""
-    if not Path(lock).exists():
+    lock = Path(lock or lock_file())
+    if not lock.exists():
         return {}
     try:
         return load_json(lock)
@@ -108,19 +113,19 @@ def read_lock(lock: Path = LOCK) -> dict[str, dict]:
         raise BadFile(f"{lock} is not JSON ({error}): restore it, or delete it and run `{COMMAND}`") from None
 
 
-def write_lock(name: str, entry: dict, lock: Path = LOCK) -> None:
+def write_lock(name: str, entry: dict, lock: Path | None = None) -> None:
     """Replaces what the lock says of one model."""
     entries = read_lock(lock) | {name: entry}
-    save_json(lock, {known: entries[known] for known in MODELS if known in entries})
+    save_json(lock or lock_file(), {known: entries[known] for known in MODELS if known in entries})
 
 
-def locked(name: str, lock: Path = LOCK) -> dict | None:
+def locked(name: str, lock: Path | None = None) -> dict | None:
     """The lock's entry of a model; None where it has none, or one of another source."""
     entry = read_lock(lock).get(name)
     return entry if entry and entry["source"] == MODELS[name].source else None
 
 
-def locate(name: str, lock: Path = LOCK) -> Path:
+def locate(name: str, lock: Path | None = None) -> Path:
     """The folder of a Hub model, or the file of a single-file one; asks no network.
 
     Raises BadFile, naming the command that fetches it, where the lock does not know the model, or where one of the
@@ -128,7 +133,7 @@ def locate(name: str, lock: Path = LOCK) -> Path:
     """
     model, entry = MODELS[name], locked(name, lock)
     if entry is None:
-        raise BadFile(f"The model {name!r} ({model.source}) is not in {lock}: fetch it with `{COMMAND}`")
+        raise BadFile(f"The model {name!r} ({model.source}) is not in {lock or lock_file()}: fetch it with `{COMMAND}`")
     folder = models_folder() if model.is_single_file else _snapshot(model, entry["revision"])
     for file, size in entry["files"].items():
         _check(model, folder / file, size)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from recon.bundle import Bundle
 from recon.metrics import pixel_correlation
+from recon.models import COMMAND
 from recon.pictures import area_average
 from recon.reconstruct import PROMPTS, Frame, Settings
 
@@ -25,6 +26,8 @@ NOTES = {
 REGRESSOR_NAMES = {"ridge": "Ridge", "mlp": "MLP"}
 ROWS = REGRESSOR_NAMES | {"ceiling": "Ceiling", "shuffled": "Shuffled responses", "truth": "True pictures"}
 STAGES = {"vdvae": "Stage 1", "lcm": "Stage 2"}
+NEEDED_BY = {"vdvae": "Stage 1", "diffusion": "Stage 2"}  # of the bundle's decoders
+ABSENT = "no decoder"
 ORACLE = '<span class="badge warning">⚠ knows the answer</span>'
 
 
@@ -44,14 +47,14 @@ def thumbnail_sheet(pictures: np.ndarray) -> str:
     return data_uri(grid.reshape(rows * THUMBNAIL, COLUMNS * THUMBNAIL, 3), "webp")
 
 
-def milliseconds(seconds: float) -> str:
-    return f"{1000 * seconds:.0f} ms"
+def duration(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def score(picture: np.ndarray, truth: np.ndarray, seconds: float) -> str:
     """Pixel correlation at the truth's size, and a time."""
     r = pixel_correlation(area_average(picture[None], len(truth)), truth[None])[0]
-    return f"<b>r = {r:.2f}</b><span>{milliseconds(seconds)}</span>".replace("-", "−")
+    return f"<b>r = {r:.2f}</b><span>{duration(seconds)}</span>".replace("-", "−")
 
 
 def card(kind: str, title: str, picture: np.ndarray | str, value: str, note: str) -> str:
@@ -98,14 +101,14 @@ def pills(names: list[str], n_done: int) -> str:
     return "".join(f'<i class="{"on" if k < n_done else ""}">{name}</i>' for k, name in enumerate(names))
 
 
-def progress(layout: Frame | None, frame: Frame | None, resolutions: list[int], n_steps: int) -> str:
-    """Both stages: which steps are done, and how long they took."""
+def progress(layout: Frame | None, frame: Frame | None, resolutions: list[int], n_steps: int, waits: str) -> str:
+    """Both stages: which steps are done, and how long they took; the words `waits` before stage 2 begins."""
     first = pills([f"{s}×{s}" for s in resolutions], sum(s <= layout.step for s in resolutions) if layout else 0)
     run = frame.step if frame else 0
     second = pills([str(k + 1) for k in range(n_steps)], run)
-    took = f"{milliseconds(frame.seconds)}, {run} UNet step{'s' * (run != 1)}" if frame else "waits"
+    took = f"{duration(frame.seconds)}, {run} UNet step{'s' * (run != 1)}" if frame else waits
     return (
-        f'<div class="progress"><p><span>Stage 1</span>{first}<b>{milliseconds(layout.seconds) if layout else "–"}</b></p>'
+        f'<div class="progress"><p><span>Stage 1</span>{first}<b>{duration(layout.seconds) if layout else ABSENT}</b></p>'
         f"<p><span>Stage 2</span>{second}<b>{took}</b></p></div>"
     )
 
@@ -131,16 +134,17 @@ def panel(
     for source, title in TITLES.items():
         picture = layout.images.get(source) if layout else None
         value = "" if picture is None else score(picture, truth, layout.seconds)
-        blank = "to come" if layout else "no decoder"
+        blank = "to come" if layout else ABSENT
         cards[source] = card(source, title, blank if picture is None else picture, value, NOTES[source])
-    cards["lcm"] = stage_2_card(frame, truth, settings, "no decoder" if bundle.absent else "follows stage 1")
+    follows, waits = (ABSENT, ABSENT) if bundle.absent else ("follows stage 1", "waits")
+    cards["lcm"] = stage_2_card(frame, truth, settings, follows)
     last = layout is None or layout.last and (bundle.diffusion is None or bool(frame and frame.last))
     return (
         f'<section class="panel view" data-index="{index}" data-serial="{wish["serial"]}" '
         f'data-step="{frame.step if frame else 0}" data-last="{str(last).lower()}">'
         f'<div class="cards">{"".join(cards[name] for name in ORDER)}</div>'
         f'<div class="under">{captions(trials.labels[index], *decoded, settings)}'
-        f"{progress(layout, frame, resolutions, settings.lcm.steps)}</div></section>"
+        f"{progress(layout, frame, resolutions, settings.lcm.steps, waits)}</div></section>"
     )
 
 
@@ -181,9 +185,19 @@ def score_table(evaluation: dict) -> str:
     )
 
 
+def absent_banner(absent: dict[str, str]) -> str:
+    """Which stage lacks its decoder, the command that fetches it, and, when unfolded, every reason."""
+    stages = " and ".join(NEEDED_BY[name].lower() for name in absent)
+    reasons = "".join(f"<p>{escape(why)}</p>" for why in absent.values())
+    return (
+        f'<details class="banner absent"><summary><b>No decoder for {stages}:</b> run <code>{COMMAND}</code></summary>'
+        f"{reasons}</details>"
+    )
+
+
 def header(bundle: Bundle) -> str:
     """Title, and in plain words what is simulated and what is absent."""
-    banners = [f'<p class="banner absent">{escape(why)}</p>' for why in bundle.absent.values()]
+    banners = [absent_banner(bundle.absent)] if bundle.absent else []
     if bundle.manifest["simulated"]:
         banners.append(
             '<p class="banner"><b>Simulated subject:</b> the responses come from a model of visual cortex, '

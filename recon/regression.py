@@ -22,9 +22,11 @@ class Standardiser:
 
     @classmethod
     def fit(cls, X: np.ndarray) -> Standardiser:
-        columns = np.array_split(X, max(1, X.shape[1] // 512), axis=1)  # float64 of one part at a time
-        sd = np.concatenate([c.std(0, ddof=1, dtype=np.float64) for c in columns])
-        return cls(X.mean(0, dtype=np.float64).astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32))
+        """X (n, n_voxels), some columns at a time: their float64 copies are small."""
+        columns = [X[:, k : k + 1024] for k in range(0, X.shape[1], 1024)]
+        mean = np.concatenate([part.mean(0, dtype=np.float64) for part in columns])
+        sd = np.concatenate([part.std(0, ddof=1, dtype=np.float64) for part in columns])
+        return cls(mean.astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32))
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         """(n, n_voxels) -> (n, n_voxels) float32. Raises ValueError on a wrong voxel count, NaN or infinity."""

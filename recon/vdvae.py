@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from statistics import mode
 
 import numpy as np
 import torch
@@ -185,18 +186,25 @@ class VDVAE(nn.Module):
 def load_openai(path: Path, dtype: torch.dtype = torch.float32) -> VDVAE:
     """OpenAI's ImageNet-64 EMA checkpoint (`.th`, a plain state dict) -> VDVAE in evaluation mode.
 
-    Raises BadFile if it cannot be read or holds another model: the tensors that are missing, unknown or misshapen are named.
+    One of the same architecture and another width is read too. Raises BadFile if it cannot be read or holds another model:
+    the tensors that are missing, unknown or misshapen are named.
     """
-    with torch.device("meta"):
-        model = VDVAE(VDVAEConfig())
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         state = {k.removeprefix("module."): v for k, v in state.items()}
     except Exception as error:  # pickle, zip and torch each raise their own
         raise BadFile(f"{path} is not a readable PyTorch checkpoint (truncated or damaged?): {error}") from error
+    with torch.device("meta"):
+        model = VDVAE(VDVAEConfig(width=_width_of(state)))
     _check_tensors(path, model.state_dict(), state)
     model.load_state_dict(state, assign=True)
     return model.eval().to(choose_device(), dtype, memory_format=torch.channels_last)
+
+
+def _width_of(state: dict[str, torch.Tensor]) -> int:
+    """What most of the decoder's biases (1, width, h, w) agree on; the published width if there are none."""
+    widths = [v.shape[1] for k, v in state.items() if k.startswith("decoder.bias_xs.") and v.ndim == 4]
+    return mode(widths) if widths else VDVAEConfig.width
 
 
 def _check_tensors(path: Path, wanted: dict[str, torch.Tensor], got: dict[str, torch.Tensor]) -> None:

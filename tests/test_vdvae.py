@@ -9,6 +9,7 @@ from conftest import DATA
 from safetensors.torch import load_file
 
 from recon.dmol import dmol_log_likelihood, dmol_mean, dmol_sample
+from recon.files import BadFile
 from recon.vdvae import VDVAE, load_openai
 from recon.vdvae_layers import VDVAEConfig, gaussian_kl, parse_blocks
 
@@ -62,9 +63,20 @@ def test_published_checkpoint_has_exactly_our_parameters():
 
 
 def test_openai_loader_reads_a_plain_state_dict_and_refuses_a_wrong_one(tmp_path):
-    torch.save({"encoder.in_conv.weight": torch.zeros(1)}, tmp_path / "wrong.th")
-    with pytest.raises(RuntimeError, match="Missing key"):
-        load_openai(tmp_path / "wrong.th")
+    state, path = load_file(DATA / "vdvae_width32.safetensors"), tmp_path / "model.th"
+    torch.save(state, path)
+    ours = load_openai(path).state_dict()
+    assert ours.keys() == state.keys() and all(torch.equal(ours[k], v) for k, v in state.items())
+    for name in ("encoder.in_conv.weight", "decoder.bias_xs.2", "decoder.out_net.out_conv.weight", "decoder.gain"):
+        torch.save({k: v for k, v in state.items() if k != name}, path)
+        with pytest.raises(BadFile, match=f"not OpenAI's ImageNet-64 VDVAE: {name} is missing: fetch it again"):
+            load_openai(path)
+        torch.save(state | {name: state[name][:, :-1]}, path)
+        with pytest.raises(BadFile, match=f"VDVAE: {name} should be .*, is .*: fetch it again"):
+            load_openai(path)
+    torch.save(state | {"extra": torch.zeros(1)}, path)
+    with pytest.raises(BadFile, match="extra is unknown"):
+        load_openai(path)
 
 
 def test_block_strings_expand_as_in_the_paper():

@@ -9,6 +9,8 @@ const AREA_COLOURS = ["#4e9bf0", "#35c2b0", "#8fd14f", "#f2c14e", "#f0883e", "#e
   "#7fd6f2", "#f5a3c7", "#b9c46a"];
 const UNLABELLED = [92, 98, 114];
 const MM = 1 / 200; // scene units a millimetre
+const VOXEL = 4; // pixels a voxel of a volume that fills the views
+const REACH = 75; // mm from its middle to the farthest voxel of such a volume
 const HALF = 260; // mm from the middle to each side of the scene
 const VIEWS = { // eye: direction of the camera; width, height, depth: mm of what it sees
   left: { label: "Left", eye: [-1, 0, 0], up: [0, 0, 1], width: 216, height: 147, depth: 90 },
@@ -90,17 +92,23 @@ function camera(name) {
   const view = VIEWS[name];
   const { clientWidth, clientHeight } = $(".brain-plot");
   const visible = 2 * Math.tan(Math.PI / 8); // height at distance 1: the field of view is 45°
-  const distance = 1.06 * Math.max((view.width * clientHeight) / clientWidth, view.height) / visible + view.depth;
+  const whole = 1.06 * Math.max((view.width * clientHeight) / clientWidth, view.height) / visible + view.depth;
+  const distance = whole * (view.open ? 1 : state.share);
   const length = Math.hypot(...view.eye);
   const [x, y, z] = view.eye.map((v) => (v / length) * distance * MM);
   const [ux, uy, uz] = view.up;
   return { eye: { x, y, z }, up: { x: ux, y: uy, z: uz }, center: { x: 0, y: 0, z: 0 } };
 }
 
+// Along one axis, in mm from the middle to the farthest voxel of a volume.
+function reach() {
+  return state.hemispheres.flatMap((h) => h.xyz.flat()).reduce((far, v) => Math.max(far, Math.abs(v)), 0);
+}
+
 function trace(hemisphere) {
   const [x, y, z] = placed(hemisphere, VIEWS[state.view].open);
   if (!hemisphere.faces) {
-    const marker = { size: 4, symbol: "square", color: vertexColours(hemisphere), line: { width: 0 } };
+    const marker = { size: VOXEL / state.share, symbol: "square", color: vertexColours(hemisphere), line: { width: 0 } };
     return { type: "scatter3d", mode: "markers", x, y, z, name: hemisphere.name, hoverinfo: "none", marker };
   }
   const [i, j, k] = hemisphere.faces;
@@ -242,6 +250,7 @@ async function start() {
   state.areasOf = (voxel) => names.map((_, k) => k).filter((k) => inside[k * nVoxels + voxel]);
   state.maps = Object.fromEntries(Object.entries(maps).map(([name, payload]) => [name, readMap(payload)]));
   state.hemispheres = Object.entries(geometry.hemispheres).map(([name, raw]) => readHemisphere(name, raw));
+  state.share = state.hemispheres[0].faces ? 1 : Math.min(1, reach() / REACH);
   buttons("brain-maps", CHOICES, state.show, (name) => { state.show = name; press("brain-maps", name); paint(); });
   buttons("brain-views", Object.fromEntries(Object.entries(VIEWS).map(([k, v]) => [k, v.label])), state.view, look);
   receive();

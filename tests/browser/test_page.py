@@ -2,24 +2,14 @@
 
 import os
 import re
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
+from served import CHROMIUM, FLAGS, serve_apps
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
-ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--no-first-run",
-]  # fmt: skip
 SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
 PICKS = (5, 17, 41)
 
@@ -76,33 +66,11 @@ STAGE_2 = "document.querySelector('.card.lcm img').src"
 BRAIN = "document.querySelector('.brain-plot').data.map(trace => trace.vertexcolor.join(';')).join('|')"
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def address():
     """Starts the app and waits until it answers."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/"
-    start = time.perf_counter()
-    app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=os.environ | {"GRADIO_SERVER_PORT": str(port)})
-    try:
-        while True:
-            assert app.poll() is None, f"app.py ended with exit code {app.returncode}"
-            assert time.perf_counter() - start < 90, "app.py does not answer after 90 s"
-            try:
-                urllib.request.urlopen(url, timeout=2).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        print(f"\nserver answers after {time.perf_counter() - start:.1f} s")
+    with serve_apps({}) as (url,):
         yield url
-    finally:
-        app.terminate()
-        app.wait(20)
 
 
 @pytest.fixture(scope="module")

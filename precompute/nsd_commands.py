@@ -1,0 +1,111 @@
+"""`python -m precompute prepare | features | fit | encode | bundle --subject N`: an NSD subject, from raw files to a bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from precompute.terminal import failing_in_one_sentence
+
+Subject = Annotated[int, typer.Option(min=1, max=8, help="NSD subject.")]
+Folder = Annotated[Path | None, typer.Option(help="Of the prepared subject; by default where `prepare` puts it.")]
+
+
+def prepared(subject: int) -> Path:
+    """Where a subject's files lie unless told otherwise."""
+    return Path(f"data/nsd-prepared/subj{subject:02d}")
+
+
+class Recipe(str, Enum):
+    session = "session"
+    brain_diffuser = "brain-diffuser"
+
+
+class Export(str, Enum):
+    brain_diffuser = "brain-diffuser"
+
+
+def prepare(
+    subject: Subject,
+    sessions: Annotated[
+        int | None, typer.Option(help="Use the first N sessions; all of the subject's if absent.")
+    ] = None,
+    recipe: Annotated[Recipe | None, typer.Option(help="How voxels are standardised.")] = None,
+    nsd: Annotated[Path, typer.Option(help="Folder of the raw files.")] = Path("data/nsd"),
+    out: Annotated[Path | None, typer.Option(help="Folder of the prepared subject; a rerun resumes there.")] = None,
+    brain_diffuser: Annotated[
+        Path | None, typer.Option(help="Read this folder of Brain-Diffuser's, not betas.")
+    ] = None,
+    export: Annotated[Export | None, typer.Option(help="Write Brain-Diffuser's files as well.")] = None,
+    export_to: Annotated[Path | None, typer.Option(help="Where to; by default OUT/brain-diffuser.")] = None,
+):
+    """Natural Scenes Dataset: raw betas, stimuli and captions become a subject."""
+    from precompute.prepare import prepare as run
+    from precompute.prepare_job import choose_settings
+
+    out = out or prepared(subject)
+    with failing_in_one_sentence():
+        settings = choose_settings(subject, sessions, recipe and recipe.value, brain_diffuser)
+        report = run(nsd, out, settings, brain_diffuser, (export_to or out / "brain-diffuser") if export else None)
+    print(json.dumps(report, indent=1))
+
+
+class Target(str, Enum):
+    vdvae = "vdvae"
+    clip_text = "clip-text"
+    clip_image = "clip-image"
+
+
+class Dtype(str, Enum):
+    float32 = "float32"
+    float16 = "float16"
+
+
+def features(
+    subject: Subject,
+    target: Annotated[Target, typer.Option(help="What the regressors are to predict.")],
+    dtype: Annotated[Dtype, typer.Option(help="float16 takes half of the disk.")] = Dtype.float32,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures that go through the model together.")] = 8,
+    folder: Folder = None,
+):
+    """What a published model says of every picture or caption. A rerun resumes."""
+    from precompute import nsd
+
+    _run(lambda: nsd.features(folder or prepared(subject), target.value, dtype.value, batch))
+
+
+def fit(subject: Subject, folder: Folder = None):
+    """Ridge and MLP from voxels to the three features."""
+    from precompute import nsd
+
+    _run(lambda: nsd.fit_targets(folder or prepared(subject)))
+
+
+def encode(subject: Subject, folder: Folder = None):
+    """From pictures to voxels: how well each voxel is explained."""
+    from precompute import nsd
+
+    _run(lambda: nsd.encode_voxels(folder or prepared(subject)))
+
+
+def bundle(
+    subject: Subject,
+    folder: Folder = None,
+    out: Annotated[Path | None, typer.Option(help="By default data/bundles/subjXX.")] = None,
+):
+    """Everything that the page needs of the subject, in one folder."""
+    from precompute import nsd
+
+    _run(lambda: nsd.make_bundle(folder or prepared(subject), out or Path(f"data/bundles/subj{subject:02d}")))
+
+
+def _run(stage: Callable[[], dict]) -> None:
+    """Prints what the stage returns."""
+    with failing_in_one_sentence():
+        report = stage()
+    print(json.dumps(report, indent=1, ensure_ascii=False))
