@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from recon.ridge import fit_ridge
 from recon.vdvae import VDVAE
 
 ALPHAS = np.logspace(1, 7, 13)
+BRAIN_DIFFUSER = {"latents": (5e4,), "prompt": (1e5,), "image": (6e4,)}  # Ozcelik & VanRullen's alphas, fixed by hand
 
 
 def layer_groups(vdvae: VDVAE, n_layers: int) -> dict[str, slice]:
@@ -26,17 +28,25 @@ def layer_groups(vdvae: VDVAE, n_layers: int) -> dict[str, slice]:
 
 
 def fit(
-    target: str, voxels: Path, targets: Path, groups: dict[str, slice], out: Path, rank: int, training: Training
+    target: str,
+    voxels: Path,
+    targets: Path,
+    groups: dict[str, slice],
+    out: Path,
+    rank: int,
+    training: Training,
+    alphas: Sequence[float] = ALPHAS,
 ) -> dict:
     """Writes `TARGET_ridge.safetensors`, `TARGET_mlp.safetensors`, R² of training images per column, and `TARGET_fit.json`.
 
-    `targets` (n, n_targets); the columns of one of `groups` share ridge's alpha. Returns what the JSON file holds.
+    `targets` (n, n_targets); the columns of one of `groups` share one of the `alphas`. Returns what the JSON file holds.
+    Raises BadFile for a truncated file, ValueError for NaN, infinity or numbers of rows that differ.
     """
     X, Y = open_plain(voxels), open_plain(targets)
     held, _ = split_rows(
         len(X), training.validation_share, training.seed
     )  # the MLP's: both are scored on the same images
-    ridge, report = fit_ridge(X, Y, groups, ALPHAS, rank, held)
+    ridge, report = fit_ridge(X, Y, groups, alphas, rank, held)
     ridge.save(out / f"{target}_ridge.safetensors")
     save_array(out / f"{target}_ridge_cv_r2.npy", report.r2)
 
