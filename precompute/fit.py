@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from recon.files import open_array, save_array, save_json
+from recon.files import open_plain, save_array, save_json
 from recon.mlp import Training, fit_mlp, validation_r2
+from recon.regression import split_rows
 from recon.ridge import fit_ridge
 from recon.vdvae import VDVAE
 
 ALPHAS = np.logspace(1, 7, 13)
+BRAIN_DIFFUSER = {"latents": (5e4,), "prompt": (1e5,), "image": (6e4,)}  # Ozcelik & VanRullen's alphas, fixed by hand
 
 
 def layer_groups(vdvae: VDVAE, n_layers: int) -> dict[str, slice]:
@@ -25,16 +28,27 @@ def layer_groups(vdvae: VDVAE, n_layers: int) -> dict[str, slice]:
 
 
 def fit(
-    target: str, voxels: Path, targets: Path, groups: dict[str, slice], out: Path, rank: int, training: Training
+    target: str,
+    voxels: Path,
+    targets: Path,
+    groups: dict[str, slice],
+    out: Path,
+    rank: int,
+    training: Training,
+    alphas: Sequence[float] = ALPHAS,
 ) -> dict:
     """Writes `TARGET_ridge.safetensors`, `TARGET_mlp.safetensors`, R² of training images per column, and `TARGET_fit.json`.
 
-    `targets` (n, n_targets); the columns of one of `groups` share ridge's alpha. Returns what the JSON file holds.
+    `targets` (n, n_targets); the columns of one of `groups` share one of the `alphas`. Returns what the JSON file holds.
+    Raises BadFile for a truncated file, ValueError for NaN, infinity or numbers of rows that differ.
     """
-    X, Y = open_array(voxels), open_array(targets)
-    ridge, report = fit_ridge(X, Y, groups, ALPHAS, rank)
+    X, Y = open_plain(voxels), open_plain(targets)
+    held, _ = split_rows(
+        len(X), training.validation_share, training.seed
+    )  # the MLP's: both are scored on the same images
+    ridge, report = fit_ridge(X, Y, groups, alphas, rank, held)
     ridge.save(out / f"{target}_ridge.safetensors")
-    save_array(out / f"{target}_ridge_cv_r2.npy", report.loo_r2)
+    save_array(out / f"{target}_ridge_cv_r2.npy", report.r2)
 
     basis = ridge.up / np.linalg.norm(ridge.up, axis=1, keepdims=True)
     work = out / f"{target}_mlp"  # of the projected targets and the checkpoint
@@ -44,7 +58,7 @@ def fit(
     mlp_r2 = validation_r2(Y, mlp, mlp_report)
     save_array(out / f"{target}_mlp_cv_r2.npy", mlp_r2)
 
-    per_group = {name: float(np.nanmean(report.loo_r2[columns])) for name, columns in groups.items()}
+    per_group = {name: float(np.nanmean(report.r2[columns])) for name, columns in groups.items()}
     summary = {
         "n_images": len(X),
         "n_voxels": X.shape[1],
@@ -53,10 +67,10 @@ def fit(
         "ridge": {
             "alphas": report.alphas.tolist(),
             "chosen_alpha": report.chosen,
-            "loo_r2_curve": report.curve,
-            "loo_r2_mean": float(np.nanmean(report.loo_r2)),
-            "loo_r2_per_group": per_group,
-            "variance_kept_by_rank": report.variance_kept,
+            "validation_r2_curve": report.curve,
+            "validation_r2_mean": float(np.nanmean(report.r2)),
+            "validation_r2_per_group": per_group,
+            "validation_r2_by_rank": report.rank_curve,
         },
         "mlp": {
             "training": training.__dict__,

@@ -18,7 +18,7 @@ import torch
 
 from precompute.encode import encode
 from precompute.features import extract_embeddings, extract_latents, extract_prompts
-from precompute.fit import fit, layer_groups
+from precompute.fit import ALPHAS, BRAIN_DIFFUSER, fit, layer_groups
 from recon.bundle import FILES, TARGETS, file_digest, write_manifest
 from recon.clip import CaptionIndex
 from recon.files import BadFile, load_json, open_array, whole_file
@@ -93,20 +93,21 @@ def _groups(target: str, n_targets: int) -> dict[str, slice]:
     return {"embedding": slice(0, n_targets)}
 
 
-def fit_targets(folder: Path, training: Training = TRAINING, ranks: dict[str, int] = RANKS) -> dict:
-    """Ridge and MLP to every target that has not been fitted yet; returns R² of training images by target."""
+def fit_targets(folder: Path, alpha: str, training: Training = TRAINING, ranks: dict[str, int] = RANKS) -> dict:
+    """Ridge and MLP to every target that has not been fitted yet; returns R² of held-out training images by target.
+
+    `alpha`: "held-out", chosen by those, or "brain-diffuser", the published constants.
+    """
     voxels = _need(folder / "train_voxels.npy", "prepare")
     Y = {t: _need(folder / f"{t}_train.npy", f"features --target {name}") for name, t in FEATURES.items()}
     there = [t for t in TARGETS if (folder / f"{t}_fit.json").exists()]
     for target in TARGETS:
         if target not in there:
             groups = _groups(target, open_array(Y[target]).shape[1])
-            fit(target, voxels, Y[target], groups, folder, ranks[target], training)
+            alphas = BRAIN_DIFFUSER[target] if alpha == "brain-diffuser" else ALPHAS
+            fit(target, voxels, Y[target], groups, folder, ranks[target], training, alphas)
     reports = {t: load_json(folder / f"{t}_fit.json") for t in TARGETS}
-    r2 = {
-        t: {"ridge, leave one out": r["ridge"]["loo_r2_mean"], "MLP, held out": r["mlp"]["validation_r2_mean"]}
-        for t, r in reports.items()
-    }
+    r2 = {t: {name: r[name]["validation_r2_mean"] for name in ("ridge", "mlp")} for t, r in reports.items()}
     return {"already finished": there, "r2": r2}
 
 

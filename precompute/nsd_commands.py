@@ -79,11 +79,22 @@ def features(
     _run(lambda: nsd.features(folder or prepared(subject), target.value, dtype.value, batch))
 
 
-def fit(subject: Subject, folder: Folder = None):
+class Alpha(str, Enum):
+    held_out = "held-out"
+    brain_diffuser = "brain-diffuser"
+
+
+def fit(
+    subject: Subject,
+    alpha: Annotated[
+        Alpha, typer.Option(help="Of ridge: by held-out training images, or the papers'.")
+    ] = Alpha.held_out,
+    folder: Folder = None,
+):
     """Ridge and MLP from voxels to the three features."""
     from precompute import nsd
 
-    _run(lambda: nsd.fit_targets(folder or prepared(subject)))
+    _run(lambda: nsd.fit_targets(folder or prepared(subject), alpha.value))
 
 
 def encode(subject: Subject, folder: Folder = None):

@@ -14,7 +14,7 @@ import torch
 
 from recon.files import BadFile, whole_file
 from recon.regression import Standardiser, r2_per_target
-from recon.ridge import column_blocks, decompose, loo_r2, shrinkage
+from recon.spectrum import column_blocks, decompose, loo_r2, shrinkage
 from recon.subject import open_h5
 
 VERSION = 1

@@ -22,6 +22,7 @@ from recon.regression import (
     Rescaler,
     Standardiser,
     r2_per_target,
+    split_rows,
     statistics_from_tensors,
     statistics_to_tensors,
 )
@@ -119,13 +120,6 @@ class MLPReport:
     validation_coefficients: np.ndarray  # (n_validation, r) predictions for them
 
 
-def split_rows(n: int, training: Training) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of n training images held out from the gradient, and the others."""
-    order = np.random.default_rng((training.seed, 40)).permutation(n)
-    n_validation = max(2, round(n * training.validation_share))
-    return np.sort(order[:n_validation]), np.sort(order[n_validation:])
-
-
 def fit_network(X, Z, standardise: Standardiser, training: Training, checkpoint: Path) -> tuple[Network, MLPReport]:
     """Fits voxels X (n, n_voxels) to coefficients Z (n, r), both possibly memory-mapped; the best epoch's weights win.
 
@@ -133,7 +127,7 @@ def fit_network(X, Z, standardise: Standardiser, training: Training, checkpoint:
     """
     if len(X) != len(Z):
         raise ValueError(f"expected as many rows of coefficients as of voxels, got {len(Z)} and {len(X)}")
-    validation, rows = split_rows(len(X), training)
+    validation, rows = split_rows(len(X), training.validation_share, training.seed)
     X_validation, Z_validation = standardise(X[validation]), np.asarray(Z[validation], np.float32)
     unit = float(np.sqrt(np.mean(Z_validation.var(0))))  # one scale for all: keeps their relative weight
 

@@ -80,6 +80,13 @@ def statistics_from_tensors(tensors: dict[str, np.ndarray]) -> tuple[Standardise
     return standardise, Rescaler(tensors["gain"], tensors["offset"])
 
 
+def split_rows(n: int, share: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of n training images that are held out to choose and to score by, at least two, and the others; sorted."""
+    order = np.random.default_rng((seed, 40)).permutation(n)
+    n_held = max(2, round(n * share))
+    return np.sort(order[:n_held]), np.sort(order[n_held:])
+
+
 def r2_per_target(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """1 - SS_residual / SS_total per column, against the mean of `truth`; (-inf, 1], NaN where `truth` is constant."""
     truth, predicted = (np.asarray(a, np.float64) for a in (truth, predicted))

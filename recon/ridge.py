@@ -1,66 +1,29 @@
-"""Kernel ridge from voxels to targets that stay on disk, and the low-rank weights that a live page can hold.
+"""Ridge from voxels to targets that stay on disk (`recon.dual`), and the low-rank weights that a live page can hold.
 
-With standardised voxels X = U S Vᵀ and centred targets Y, ridge predicts X W = U diag(s²/(s² + α)) Uᵀ Y (Hoerl & Kennard 1970).
-U comes from the eigenvectors of the smaller of XXᵀ (dual, n × n) and XᵀX, so neither more voxels than images nor the
-reverse costs more than the smaller side cubed. Targets stream in column blocks.
+Alphas and R² come from held-out training images: the Gram matrix of the rest is a part of that of all. Then all training images
+are used. The best rank-r approximation of the predictions Ŷ = K (K + α I)⁻¹ Y is found without forming Ŷ, by a randomised range
+finder (Halko et al. 2011, algorithm 4.4).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.numpy import save_file
+from torch import Tensor
 
+from recon.dual import centred, dual_weights, factor, gram, multiply, standardised, stream
 from recon.files import read_tensors, whole_file
-from recon.regression import Rescaler, Standardiser, statistics_from_tensors, statistics_to_tensors
+from recon.regression import Rescaler, Standardiser, r2_per_target, statistics_from_tensors, statistics_to_tensors
 
-BLOCK = 2048  # targets at a time
-ALPHA_TARGETS = 256  # targets of each group that vote on its alpha
+VOTES = 256  # targets of each group that vote on its alpha
+OVERSAMPLE, ITERATIONS = 32, 1  # of the range finder
 FORMAT = "recon-lowrank-1"
 
-
-@dataclass(frozen=True)
-class Spectrum:
-    """X = U diag(s) Vᵀ, singular values below 1e-5 of the largest left out."""
-
-    U: torch.Tensor  # (n, k) float32
-    s: torch.Tensor  # (k,) float32
-    V: torch.Tensor  # (p, k) float32
-
-
-def decompose(X: np.ndarray) -> Spectrum:
-    """Singular vectors of X (n, p) by the eigenvectors of its smaller Gram matrix (float64 for the eigenproblem)."""
-    X = torch.as_tensor(np.ascontiguousarray(X, np.float32))
-    wide = X.shape[1] > X.shape[0]
-    gram = (X @ X.T if wide else X.T @ X).double()
-    values, vectors = torch.linalg.eigh(gram)
-    keep = values > values[-1] * 1e-10
-    s = values[keep].sqrt().flip(0).float()
-    near = vectors[:, keep].flip(1).float()
-    far = (X.T @ near if wide else X @ near) / s
-    return Spectrum(near, s, far) if wide else Spectrum(far, s, near)
-
-
-def shrinkage(s: torch.Tensor, alphas) -> torch.Tensor:
-    """s (k,), alphas (t,) -> s²/(s² + α), (k, t)."""
-    return s[:, None] ** 2 / (s[:, None] ** 2 + torch.as_tensor(alphas, dtype=s.dtype)[None])
-
-
-def loo_predictions(spectrum: Spectrum, Y: torch.Tensor, alpha: float) -> torch.Tensor:
-    """Leave-one-out predictions of centred Y (n, t), closed form: y - (y - ŷ)/(1 - h), h the hat matrix's diagonal."""
-    U, d = spectrum.U, shrinkage(spectrum.s, [alpha])[:, 0]
-    hat = (U**2) @ d + 1 / len(U)  # 1/n: the intercept
-    return Y - (Y - U @ (d[:, None] * (U.T @ Y))) / (1 - hat)[:, None]
-
-
-def loo_r2(spectrum: Spectrum, Y: torch.Tensor, alphas: np.ndarray) -> np.ndarray:
-    """R² of leave-one-out predictions of centred Y (n, t) for every alpha: (n_alphas, t)."""
-    total = (Y**2).sum(0).clamp(min=1e-12)
-    return np.stack([(1 - ((Y - loo_predictions(spectrum, Y, a)) ** 2).sum(0) / total).numpy() for a in alphas])
+Columns = dict[float, np.ndarray | slice]  # alpha -> the targets that it is for
 
 
 @dataclass(frozen=True)
@@ -104,75 +67,148 @@ class LowRank:
 
 @dataclass(frozen=True)
 class RidgeReport:
-    """What the training images said: per group the alpha and its curve, per target the leave-one-out R²."""
+    """What held-out training images said, by a fit to the others."""
 
     alphas: np.ndarray  # the grid
-    curve: dict[str, list[float]]  # group -> mean leave-one-out R² at each alpha
+    curve: dict[str, list[float]]  # group -> mean R² of its voters at each alpha
     chosen: dict[str, float]
-    loo_r2: np.ndarray  # (n_targets,) at the chosen alpha, full rank
-    variance_kept: float  # share of the predictions' variance that the low-rank weights keep
+    r2: np.ndarray  # (n_targets,) at the chosen alpha, full rank
+    rank_curve: dict[str, float]  # components kept -> R² (variance-weighted); "all": of the full ridge
 
 
-def column_blocks(stop: int, block: int = BLOCK, start: int = 0) -> Iterator[slice]:
-    """Columns start…stop-1 as slices of at most `block`."""
-    return (slice(k, min(k + block, stop)) for k in range(start, stop, block))
+def _gather(Y: np.ndarray, columns: np.ndarray) -> Tensor:
+    return torch.cat([block[:, columns] for _, block in stream(Y)])
 
 
-def _centred(Y, columns) -> tuple[torch.Tensor, np.ndarray]:
-    block = np.asarray(Y[:, columns], np.float32)
-    mean = block.mean(0, dtype=np.float64).astype(np.float32)
-    return torch.as_tensor(block - mean), mean
-
-
-def _choose_alphas(spectrum, Y, groups: dict[str, slice], alphas, seed: int):
+def choose_alphas(
+    inner: Tensor,
+    cross: Tensor,
+    Y: np.ndarray,
+    rows: np.ndarray,
+    held: np.ndarray,
+    groups: dict[str, slice],
+    alphas,
+    seed: int,
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Fits `rows` and scores `held` for every alpha: group -> mean R² at each, and -> the best."""
     rng = np.random.default_rng(seed)
-    curve, chosen = {}, {}
-    for name, columns in groups.items():
-        targets = np.arange(columns.start, columns.stop)
-        if len(targets) > ALPHA_TARGETS:
-            targets = np.sort(rng.choice(targets, ALPHA_TARGETS, replace=False))
-        scores = loo_r2(spectrum, _centred(Y, targets)[0], alphas).mean(1)
-        curve[name], chosen[name] = scores.tolist(), float(alphas[scores.argmax()])
-    return curve, chosen
+    voters = {
+        name: np.sort(rng.choice(np.arange(g.start, g.stop), min(VOTES, g.stop - g.start), replace=False))
+        for name, g in groups.items()
+    }
+    ends = np.cumsum([len(v) for v in voters.values()])[:-1]
+    some = _gather(Y, np.concatenate(list(voters.values())))
+    mean = some[rows].mean(0)
+    known, truth = some[rows] - mean, some[held] - mean
+    total = (truth - truth.mean(0)).square().sum(0).clamp(min=1e-12)
+    scores = [1 - (truth - dual_weights(inner, cross, a) @ known).square().sum(0) / total for a in alphas]
+    by_group = [[float(part.mean()) for part in torch.tensor_split(s, ends.tolist())] for s in scores]
+    curve = {name: [row[k] for row in by_group] for k, name in enumerate(groups)}
+    return curve, {name: float(alphas[int(np.argmax(values))]) for name, values in curve.items()}
 
 
-def fit_ridge(X, Y, groups: dict[str, slice], alphas, rank: int, seed: int = 0) -> tuple[LowRank, RidgeReport]:
+def columns_of(chosen: dict[str, float], groups: dict[str, slice]) -> Columns:
+    """alpha -> all targets of the groups that chose it."""
+    found = {}
+    for name, g in groups.items():
+        found.setdefault(chosen[name], []).append(np.arange(g.start, g.stop))
+    return {alpha: np.concatenate(parts) for alpha, parts in found.items()}
+
+
+def predict_held_out(
+    inner: Tensor, cross: Tensor, Y, rows: np.ndarray, held: np.ndarray, columns: Columns
+) -> np.ndarray:
+    """(n_held, q) predictions for `held` by a fit to `rows`, intercept included."""
+    weights = {}
+    for alpha in columns:
+        weights[alpha] = cross.new_zeros(len(held), len(Y))
+        weights[alpha][:, rows] = dual_weights(inner, cross, alpha)
+    predicted, total = multiply(weights, Y, columns)
+    mean = ((total - torch.as_tensor(np.asarray(Y[held], np.float32)).sum(0, dtype=torch.float64)) / len(rows)).float()
+    for alpha, chosen in columns.items():
+        predicted[:, chosen] -= weights[alpha].sum(1).cpu()[:, None] * mean[chosen]
+    return (predicted + mean).numpy()
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Ŷ ≈ coordinates · up: of training rows, and Zᵀ · dual of any."""
+
+    dual: Tensor  # (n, l): coordinates = Z Zᵀ dual, orthonormal columns over training rows
+    up: Tensor  # (l, q)
+    mean: Tensor  # (q,) of the targets
+
+
+def _sketch(Y: np.ndarray, directions: Tensor, columns: Columns) -> dict[float, Tensor]:
+    """Centred Y[:, columns[α]] @ directions[columns[α]], (n, l) for each alpha."""
+    parts = {alpha: [] for alpha in columns}
+    for _, block in stream(Y):
+        for alpha, chosen in columns.items():
+            parts[alpha].append(block[:, chosen] @ directions[chosen])
+    return {alpha: (T := torch.cat(p)) - T.mean(0) for alpha, p in parts.items()}
+
+
+def find_range(K: Tensor, Y: np.ndarray, columns: Columns, size: int, seed: int) -> Factors:
+    """The leading `size` or so directions of the predictions, each group with its alpha."""
+    size = min(size, *Y.shape)
+    directions = torch.randn(Y.shape[1], size, generator=torch.Generator().manual_seed(seed)).to(K.device)
+    for _ in range(1 + ITERATIONS):
+        sketches = _sketch(Y, directions, columns)
+        dual = sum(torch.cholesky_solve(T, factor(K, alpha)) for alpha, T in sketches.items())
+        S = K @ dual
+        values, vectors = torch.linalg.eigh((S.T @ S).double())
+        keep = values > values[-1] * 1e-9
+        turn = (vectors[:, keep] / values[keep].sqrt()).float()
+        Q, dual = S @ turn, dual @ turn
+        weights = {alpha: (Q - alpha * torch.cholesky_solve(Q, factor(K, alpha))).T for alpha in columns}
+        up, total = multiply(weights, Y, columns)
+        mean = (total / len(Y)).float()
+        for alpha, chosen in columns.items():
+            up[:, chosen] -= weights[alpha].sum(1).cpu()[:, None] * mean[chosen]
+        directions = up.T.to(K.device)
+    return Factors(dual, up, mean)
+
+
+def _rank_curve(up: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Variance-weighted R² of held-out predictions of which the first 8, 16, … components are kept."""
+    basis = up / np.linalg.norm(up, axis=1, keepdims=True)
+    mean = truth.mean(0)
+    p, t = (predicted - mean) @ basis.T, (truth - mean) @ basis.T
+    total, gain = float(((truth - mean) ** 2).sum()), (2 * p * t - p**2).sum(0).cumsum()
+    ranks = [r for r in 2 ** np.arange(3, 20) if r < len(basis)] + [len(basis)]
+    full = float(1 - ((truth - predicted) ** 2).sum() / total)
+    return {str(r): float(gain[r - 1] / total) for r in ranks} | {"all": full}
+
+
+def fit_ridge(
+    X, Y, groups: dict[str, slice], alphas, rank: int, held: np.ndarray, seed: int = 0
+) -> tuple[LowRank, RidgeReport]:
     """Ridge from X (n, n_voxels) to Y (n, n_targets), which may be a memory map far larger than memory.
 
-    groups: contiguous columns of Y that share one alpha, covering all of them; each alpha maximises the mean
-    leave-one-out R² of (at most 256 targets of) its group over `alphas`. Two passes over Y, BLOCK columns at a time: the
-    first gathers M Mᵀ with M = diag(s²/(s² + α)) Uᵀ Y, whose leading eigenvectors are the best low-rank basis of
-    the predictions U M (Eckart-Young); the second projects. Raises ValueError if X and Y differ in length.
+    groups: contiguous columns of Y that share one alpha, covering all of them; each alpha maximises the mean R² of (at most
+    256 targets of) its group over the images of rows `held`, fitted to the others. R² of every target and the statistics of
+    rescaling are of the same images and fit. Memory: X, two Gram matrices, and held-out predictions and truth.
+    Raises ValueError if X and Y differ in length, or hold NaN or infinity.
     """
     if len(X) != len(Y):
         raise ValueError(f"expected as many rows of targets as of voxels, got {len(Y)} and {len(X)}")
-    standardise = Standardiser.fit(X)
-    spectrum = decompose(standardise(X))
-    U, s, V = spectrum.U, spectrum.s, spectrum.V
-    n, n_targets = Y.shape
-    alphas = np.asarray(alphas, np.float64)
-    curve, chosen = _choose_alphas(spectrum, Y, groups, alphas, seed)
+    alphas, rows = np.asarray(alphas, np.float64), np.setdiff1d(np.arange(len(X)), held)
+    standardise, Z = standardised(X)
+    K = gram(Z)
+    inner, cross = centred(K, rows, held)
+    curve, chosen = choose_alphas(inner, cross, Y, rows, held, groups, alphas, seed)
+    columns = columns_of(chosen, groups)
+    predicted, truth = predict_held_out(inner, cross, Y, rows, held, columns), np.asarray(Y[held], np.float32)
+    del inner, cross
 
-    blocks = [(name, part) for name, g in groups.items() for part in column_blocks(g.stop, start=g.start)]
-    second_moment = torch.zeros(len(s), len(s), dtype=torch.float64)
-    mean_to, sd_to, mean_from, sd_from, r2 = (np.zeros(n_targets, np.float32) for _ in range(5))
-    for name, part in blocks:
-        block, mean_to[part] = _centred(Y, part)
-        M = shrinkage(s, [chosen[name]]) * (U.T @ block)
-        second_moment += (M @ M.T).double()
-        held_out = loo_predictions(spectrum, block, chosen[name])
-        r2[part] = 1 - ((block - held_out) ** 2).sum(0) / (block**2).sum(0).clamp(min=1e-12)
-        sd_to[part] = block.std(0)
-        mean_from[part], sd_from[part] = mean_to[part] + held_out.mean(0).numpy(), held_out.std(0)
-    values, vectors = torch.linalg.eigh(second_moment)
+    found = find_range(K, Y, columns, rank + OVERSAMPLE, seed)
+    values, vectors = torch.linalg.eigh((found.up @ found.up.T).double())
     rank = min(rank, len(values))
-    A = vectors[:, -rank:].flip(1).float()
-    kept = float(values[-rank:].sum() / values.sum())
-
-    up = np.empty((rank, n_targets), np.float32)
-    for name, part in blocks:
-        up[:, part] = (A.T @ (shrinkage(s, [chosen[name]]) * (U.T @ _centred(Y, part)[0]))).numpy()
-    unit = np.float32(np.sqrt(n))
-    down = ((V / s) @ A).numpy() * unit
-    weights = LowRank(standardise, down, up / unit, mean_to, Rescaler.fit(mean_from, sd_from, mean_to, sd_to))
-    return weights, RidgeReport(alphas, curve, chosen, r2, kept)
+    turn = vectors[:, -rank:].flip(1).float()
+    unit = np.float32(np.sqrt(len(X)))  # coordinates of unit variance
+    down = (Z.T @ (found.dual @ turn.to(Z.device))).cpu().numpy() * unit
+    up = (turn.T @ found.up).numpy() / unit
+    mean = found.mean.numpy()  # of predictions too: the held-out images' own would only be less certain
+    rescale = Rescaler.fit(mean, predicted.std(0), mean, truth.std(0))
+    report = RidgeReport(alphas, curve, chosen, r2_per_target(truth, predicted), _rank_curve(up, predicted, truth))
+    return LowRank(standardise, down, up, mean, rescale), report

@@ -14,8 +14,9 @@ from precompute.evaluate import Judge, decode_layouts
 from recon.bundle import open_parts
 from recon.files import load_json, open_array, save_json
 from recon.lcm import LCMSettings, refine_all
-from recon.mlp import Training, split_rows
+from recon.mlp import Training
 from recon.reconstruct import decoded
+from recon.regression import split_rows
 
 STRENGTHS, N = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 200
 
@@ -28,7 +29,7 @@ def try_strengths(
     `voxels` (n, n_voxels): responses to the training pictures; `training`: the MLP's, which says what was held out.
     """
     bundle = open_parts(folder, {"n_layers": n_layers, "decoders": "own"})
-    rows = split_rows(len(open_array(voxels)), training)[0][:N]
+    rows = split_rows(len(open_array(voxels)), training.validation_share, training.seed)[0][:N]
     X, images = open_array(voxels)[rows], open_array(scenes / "train.npy")[rows]
     everything = load_json(scenes / "train.json")
     labels = [everything[k] for k in rows]

@@ -1,36 +1,171 @@
-"""Our ridge against scikit-learn's on one problem, one alpha: `python tests/bench/ridge.py`. Prints one JSON object last."""
+"""Ridge at NSD's shape against what arithmetic alone would take, and against scikit-learn or himalaya.
 
+    python tests/bench/ridge.py [--samples 8859] [--voxels 15724] [--targets 91168] [--test 982] [--peer sklearn|himalaya|none]
+
+Prints one JSON object last. Synthetic data lie on disk as memory-mapped `.npy`; each contestant runs in a process of its own.
+`seconds`: fit and prediction of the test images by phase; `floor_ratio`: their total over the time that the necessary products
+(Gram n²p, test Gram 2·t·n·p, Cholesky n³/3, apply 2·t·n·q) take at the rate of a plain product timed in the same run;
+`alpha_selection_seconds`: twelve alphas on held-out images, on top. The peer gets X in memory, one alpha, and at most
+`--peer-targets` of the targets; `speed_up` compares with ours on just those.
+"""
+
+import argparse
 import json
+import resource
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from sklearn.linear_model import Ridge
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from recon.ridge import fit_ridge
+from recon.dual import dual_weights, gram, multiply, standardised
+from recon.regression import split_rows
+from recon.ridge import centred, choose_alphas, columns_of, find_range
 
-N, P, T, ALPHA = 3000, 4500, 6000, 5000.0
+ALPHA, N_GROUPS, N_ALPHAS = 50_000.0, 31, 12
+
+
+def write_data(folder: Path, n: int, p: int, q: int, t: int, seed: int = 0) -> None:
+    """Voxels that share 300 dimensions, of falling strength, with the targets; noise in both."""
+    rng = np.random.default_rng(seed)
+    strength = np.arange(1, 301, dtype=np.float32)[:, None] ** -0.7
+    into, out = (
+        rng.standard_normal((300, p), np.float32) * strength,
+        rng.standard_normal((300, q), np.float32) * strength,
+    )
+    for name, rows in (("train", n), ("test", t)):
+        hidden = rng.standard_normal((rows, 300), np.float32)
+        np.save(folder / f"X_{name}.npy", hidden @ into + rng.standard_normal((rows, p), np.float32))
+        Y = np.lib.format.open_memmap(folder / f"Y_{name}.npy", "w+", np.float32, (rows, q))
+        for k in range(0, rows, 256):
+            part = hidden[k : k + 256]
+            Y[k : k + 256] = part @ out + rng.standard_normal((len(part), q), np.float32)
+
+
+def matmul_gflops(side: int = 3072) -> float:
+    a = torch.randn(side, side)
+    a @ a
+    start = time.perf_counter()
+    for _ in range(3):
+        a @ a
+    return 3 * 2 * side**3 / (time.perf_counter() - start) / 1e9
+
+
+def ours(folder: Path, q: int, extras: bool) -> dict:
+    X, Y, new = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("X_train", "Y_train", "X_test"))
+    Y = Y if q == Y.shape[1] else Y[:, :q]
+    seconds, start = {}, time.perf_counter()
+
+    def lap(name: str) -> None:
+        nonlocal start
+        seconds[name] = round(time.perf_counter() - start, 2)
+        start = time.perf_counter()
+
+    standardise, Z = standardised(X)
+    lap("load")
+    K = gram(Z)
+    lap("gram")
+    cross = torch.as_tensor(standardise(new)) @ Z.T
+    if not extras:
+        del Z
+    lap("test_gram")
+    weights = {ALPHA: dual_weights(K, cross, ALPHA)}
+    lap("solve")
+    predicted, total = multiply(weights, Y, {ALPHA: slice(None)})
+    mean = (total / len(Y)).float()
+    predicted += mean - weights[ALPHA].sum(1)[:, None] * mean
+    lap("apply")
+    seconds["total"] = round(sum(seconds.values()), 2)
+    np.save(folder / "ours.npy", predicted[:, : min(q, 2000)].numpy())
+    report = {"seconds": seconds, "peak_rss_gb": peak_gb(), "matmul_gflops": round(matmul_gflops(), 1)}
+    if extras:
+        start = time.perf_counter()
+        edges = np.linspace(0, q, N_GROUPS + 1).astype(int)
+        groups = {str(k): slice(int(a), int(b)) for k, (a, b) in enumerate(zip(edges, edges[1:]))}
+        held, rows = split_rows(len(X))
+        _, chosen = choose_alphas(*centred(K, rows, held), Y, rows, held, groups, np.logspace(2, 7, N_ALPHAS), 0)
+        report["alpha_selection_seconds"] = round(time.perf_counter() - start, 2)
+        start = time.perf_counter()
+        find_range(K, Y, columns_of(chosen, groups), 256 + 32, 0)
+        report["low_rank_256_seconds"] = round(time.perf_counter() - start, 2)
+        report["peak_rss_gb_with_alphas_and_low_rank"] = peak_gb()
+    return report
+
+
+def peer(folder: Path, q: int, name: str) -> dict:
+    X, Y, new = (np.load(folder / f"{part}.npy", mmap_mode="r") for part in ("X_train", "Y_train", "X_test"))
+    X, Y, new = np.array(X), np.array(Y[:, :q]), np.array(new)
+    start = time.perf_counter()
+    mean, sd = X.mean(0), X.std(0, ddof=1)
+    if name == "sklearn":
+        from sklearn.linear_model import Ridge as Model
+    else:
+        from himalaya.ridge import Ridge as Model
+    predicted = Model(alpha=ALPHA).fit((X - mean) / sd, Y).predict((new - mean) / sd)
+    seconds = time.perf_counter() - start
+    np.save(folder / "peer.npy", predicted[:, :2000])
+    return {"seconds": round(seconds, 2), "peak_rss_gb": peak_gb()}
+
+
+def peak_gb() -> float:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
+
+
+def in_a_process(*arguments) -> dict:
+    command = [sys.executable, __file__, "--contestant", *map(str, arguments)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def floor_seconds(n: int, p: int, q: int, t: int, gflops: float) -> float:
+    return (n * n * p + 2 * t * n * p + n**3 / 3 + 2 * t * n * q) / gflops / 1e9
+
+
+def compare(folder: Path, options: argparse.Namespace) -> dict:
+    n, p, q, t = options.samples, options.voxels, options.targets, options.test
+    write_data(folder, n, p, q, t)
+    report = {"samples": n, "voxels": p, "targets": q, "test": t, "threads": torch.get_num_threads()}
+    report |= in_a_process("ours", folder, q, 1)
+    report["floor_ratio"] = round(report["seconds"]["total"] / floor_seconds(n, p, q, t, report["matmul_gflops"]), 2)
+    if options.peer != "none":
+        some = min(q, options.peer_targets)
+        theirs, same = in_a_process(options.peer, folder, some), in_a_process("ours", folder, some, 0)
+        a, b = (np.load(folder / f"{name}.npy") for name in ("ours", "peer"))
+        report |= {
+            "peer": options.peer,
+            "peer_targets": some,
+            "peer_seconds": theirs["seconds"],
+            "peer_peak_rss_gb": theirs["peak_rss_gb"],
+            "seconds_for_peer_targets": same["seconds"]["total"],
+            "speed_up": round(theirs["seconds"] / same["seconds"]["total"], 2),
+            "max_relative_difference": float(np.abs(a - b).max() / np.abs(b).max()),
+        }
+    return report
 
 
 def main():
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((N, P), np.float32)
-    Y = X @ rng.standard_normal((P, T), np.float32) / P**0.5 + rng.standard_normal((N, T), np.float32)
-    new = rng.standard_normal((100, P), np.float32)
-    start = time.perf_counter()
-    # alpha given; the fit also does leave-one-out R², rescaling statistics and a low-rank factorisation
-    ours, _ = fit_ridge(X, Y, {"all": slice(0, T)}, [ALPHA], rank=N)
-    ours_s = time.perf_counter() - start
-    start = time.perf_counter()
-    z = (X - X.mean(0)) / X.std(0, ddof=1)
-    peer = Ridge(ALPHA).fit(z, Y)
-    peer_s = time.perf_counter() - start
-    expected = peer.predict((new - X.mean(0)) / X.std(0, ddof=1))
-    error = float(np.abs(ours.predict(new) - expected).max() / np.abs(expected).max())
-    result = {"n": N, "voxels": P, "targets": T, "ours_s": round(ours_s, 2), "sklearn_s": round(peer_s, 2)}
-    print(json.dumps(result | {"ours_over_sklearn": round(ours_s / peer_s, 2), "largest_relative_difference": error}))
+    parser = argparse.ArgumentParser()
+    for name, default in (
+        ("samples", 8859),
+        ("voxels", 15724),
+        ("targets", 91168),
+        ("test", 982),
+        ("peer-targets", 9000),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--peer", choices=("sklearn", "himalaya", "none"), default="sklearn")
+    parser.add_argument("--contestant", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.contestant:
+        name, folder, q, *extras = options.contestant
+        result = ours(Path(folder), int(q), extras == ["1"]) if name == "ours" else peer(Path(folder), int(q), name)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            result = compare(Path(folder), options)
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,113 @@
+"""Ridge in its dual form, for inputs with more voxels than images and targets that stay on disk.
+
+With standardised inputs Z (n × p) and centred targets Y (n × q), ridge predicts k(z) (Z Zᵀ + α I)⁻¹ Y with k(z) = z Zᵀ (Saunders et
+al. 1998). One Gram matrix and one Cholesky factor an α serve every target, so that what is left is one product with Y, read
+once, block of rows after block of rows, as it lies on disk.
+
+Everything is float32 but sums of means. Against float64, predictions differ by about √p · 6e-8 · λ/α of their size, λ the Gram
+matrix's largest eigenvalue: 1e-5 at NSD's shapes and alphas (measured in tests and by tests/bench/ridge.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from mmap import mmap
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recon.device import choose_device
+from recon.regression import Standardiser
+
+ROWS = 256  # of the targets read at a time
+SIDE = 1024  # rows of the Gram matrix made at a time
+
+
+def read_rows(array: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Rows start…stop-1 as float32; those of a whole memory-mapped file are read, not mapped: mapped pages count as memory used."""
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap) and array.flags.c_contiguous:
+        row = int(np.prod(array.shape[1:]))
+        offset = array.offset + start * array.strides[0]
+        block = np.fromfile(array.filename, array.dtype, (stop - start) * row, offset=offset)
+        return block.reshape(stop - start, *array.shape[1:]).astype(np.float32, copy=False)
+    return np.array(array[start:stop], np.float32)
+
+
+def stream(array: np.ndarray, size: int = ROWS) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of rows, in order, on the device; the next one is read while the caller computes."""
+    spans = [slice(k, min(k + size, len(array))) for k in range(0, len(array), size)]
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(read_rows, array, spans[0].start, spans[0].stop)
+        for k, span in enumerate(spans):
+            block = torch.from_numpy(coming.result())
+            if k + 1 < len(spans):
+                coming = reader.submit(read_rows, array, spans[k + 1].start, spans[k + 1].stop)
+            yield span, block.to(choose_device())
+
+
+def standardised(X: np.ndarray) -> tuple[Standardiser, Tensor]:
+    """X (n, p) -> training statistics, and z-scores (n, p) float32 in memory, once. Raises ValueError on NaN or infinity."""
+    Z = torch.empty(X.shape, dtype=torch.float32)
+    for span, block in stream(X):
+        Z[span] = block.cpu()
+    values = Z.numpy()
+    standardise = Standardiser.fit(values)
+    for k in range(0, len(Z), ROWS):
+        values[k : k + ROWS] = standardise(values[k : k + ROWS])
+    return standardise, Z.to(choose_device())
+
+
+def gram(Z: Tensor) -> Tensor:
+    """Z Zᵀ (n, n): products of blocks of rows on and below the diagonal, mirrored."""
+    n = len(Z)
+    K = Z.new_empty(n, n)
+    for i in range(0, n, SIDE):
+        j = min(i + SIDE, n)
+        K[i:j, :j] = Z[i:j] @ Z[:j].T
+        K[:i, i:j] = K[i:j, :i].T
+    return K
+
+
+def factor(K: Tensor, alpha: float) -> Tensor:
+    """Cholesky factor of K + α I. Raises ValueError when that is not positive definite in float32: α is too small."""
+    A = K.clone()
+    A.diagonal().add_(alpha)
+    L, info = torch.linalg.cholesky_ex(A)
+    if info.item():
+        raise ValueError(f"expected an alpha large enough for float32, got {alpha:g}: K + αI is not positive definite")
+    return L
+
+
+def centred(K: Tensor, rows: np.ndarray, new: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Gram matrices of `rows` with themselves, and of `new` rows with them, as if inputs were centred on the former."""
+    rows, new = torch.as_tensor(rows, device=K.device), torch.as_tensor(new, device=K.device)
+    inner, cross = K[rows][:, rows], K[new][:, rows]
+    mean = inner.mean(1)
+    return inner - mean[:, None] - mean + mean.mean(), cross - cross.mean(1, keepdim=True) - mean + mean.mean()
+
+
+def dual_weights(inner: Tensor, cross: Tensor, alpha: float) -> Tensor:
+    """(n_new, n): what multiplies centred targets to give predictions for the new rows."""
+    return torch.cholesky_solve(cross.T, factor(inner, alpha)).T
+
+
+def multiply(
+    weights: dict[float, Tensor], Y: np.ndarray, columns: dict[float, np.ndarray | slice]
+) -> tuple[Tensor, Tensor]:
+    """weights[α] (m, n) @ Y[:, columns[α]] (n, q_α) side by side, in one pass -> (m, q) on the CPU, and the sums of Y's columns.
+
+    The columns of all alphas make up those of Y.
+    """
+    m, device = len(next(iter(weights.values()))), choose_device()
+    out, total = torch.zeros(m, Y.shape[1], device=device), torch.zeros(Y.shape[1], dtype=torch.float64, device=device)
+    only = next(iter(columns)) if len(columns) == 1 else None
+    for span, block in stream(Y):
+        total += block.sum(0, dtype=torch.float64)
+        if only is not None:
+            out.addmm_(weights[only][:, span], block)
+            continue
+        for alpha, chosen in columns.items():
+            out[:, chosen] += weights[alpha][:, span] @ block[:, chosen]
+    return out.cpu(), total.cpu()
