@@ -87,9 +87,16 @@ def split_rows(n: int, share: float = 0.1, seed: int = 0) -> tuple[np.ndarray, n
     return np.sort(order[:n_held]), np.sort(order[n_held:])
 
 
-def r2_per_target(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """1 - SS_residual / SS_total per column, against the mean of `truth`; (-inf, 1], NaN where `truth` is constant."""
-    truth, predicted = (np.asarray(a, np.float64) for a in (truth, predicted))
+def r2_per_target(truth: np.ndarray, predicted: np.ndarray, width: int = 4096) -> np.ndarray:
+    """1 - SS_residual / SS_total per column, against the mean of `truth`; (-inf, 1], NaN where `truth` is constant.
+
+    (n, n_targets) both; `width` columns at a time become float64.
+    """
+    blocks = [slice(k, k + width) for k in range(0, truth.shape[1], width)]
+    return np.concatenate([_r2(truth[:, b].astype(np.float64), predicted[:, b]) for b in blocks])
+
+
+def _r2(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     residual = ((truth - predicted) ** 2).sum(0)
     total = ((truth - truth.mean(0)) ** 2).sum(0)
     return np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), np.nan)
