@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from tiny_diffusion import SIDE, TOKENS, WIDTH, tiny_lora, tiny_pipeline
 
 from precompute.demo import train_lcm
-from precompute.demo.sharpen_lcm import relativistic, sharpen_lcm, slope
+from precompute.demo.sharpen_lcm import ALONE, features, relativistic, sharpen_lcm
 from precompute.demo.train_lcm import Student, Walked, extract_walks
 from precompute.demo.train_unet import Examples
 from precompute.demo.training import Schedule
@@ -130,7 +130,7 @@ def reached(part: torch.Tensor, network: torch.nn.Module) -> bool:
 
 def test_each_of_the_two_networks_learns_from_its_own_loss_alone(sharpening):
     networks, loss = sharpening
-    parts = loss(0)
+    parts = loss(ALONE)
     assert reached(parts["adversarial"], networks["student"]) and reached(parts["regression"], networks["student"])
     assert not reached(parts["adversarial"], networks["discriminator"])
     assert reached(parts["discriminator"], networks["discriminator"])
@@ -155,6 +155,19 @@ def test_the_relativistic_loss_is_small_only_if_the_winner_wins():
     assert relativistic(high, low) < 0.02 < 9 < relativistic(low, high)
 
 
-def test_a_slope_is_the_mean_squared_gradient():
-    x = torch.randn(4, 3, 2, 2, requires_grad=True)
-    torch.testing.assert_close(slope((3 * x).sum((1, 2, 3)), x), torch.tensor(9.0 * 12))
+def test_features_are_those_of_the_unets_own_forward_pass(folder):
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+    seen = []
+    parts = [
+        *(block.resnets[-1] for block in unet.down_blocks[:-1]),
+        unet.down_blocks[-1].attentions[-1],
+        unet.mid_block,
+    ]
+    for part in parts:
+        part.register_forward_hook(lambda module, inputs, out: seen.append(out if torch.is_tensor(out) else out[0]))
+    x, t, prompt = torch.randn(3, 4, SIDE, SIDE), torch.tensor([19, 259, 799]), torch.randn(3, TOKENS, WIDTH)
+    with torch.no_grad():
+        unet(x, t, prompt)
+        expected, seen[:] = list(seen), []
+        for ours, theirs in zip(features(unet, x, t, prompt), expected, strict=True):
+            torch.testing.assert_close(ours, theirs)

@@ -71,7 +71,7 @@ class Settings:
     )
     unet: UNetSize = UNetSize()
     lcm_schedule: Schedule = Schedule(2900, 1e-3, 32, weight_decay=0.0, average=0.99)
-    sharpen_schedule: Schedule = Schedule(700, 5e-4, 32, weight_decay=0.0, average=0.99, clip_norm=10.0, save_every=100)
+    sharpen_schedule: Schedule = Schedule(900, 1e-3, 32, weight_decay=0.0, average=0.99, save_every=100)
     lcm: Distillation = Distillation()
     checker_schedule: Schedule = Schedule(900, 2e-3, 64, weight_decay=0.02, clip_norm=5.0, average=0.99)
     ranks: tuple[int, int, int] = (192, 96, 96)  # of latents, prompt and image embedding
