@@ -67,7 +67,7 @@ def random_bundle() -> Bundle:
 
 
 @torch.inference_mode()
-def bare_unet_seconds(model: Diffusion, repeats: int = 3) -> float:
+def bare_unet_seconds(model: Diffusion, repeats: int) -> list[float]:
     unet = model.pipe.unet
     like = {"device": model.pipe.device, "dtype": unet.dtype}
     latents, prompt = torch.randn(1, 4, 64, 64, **like), torch.randn(1, TOKENS, WIDTH, **like)
@@ -76,7 +76,7 @@ def bare_unet_seconds(model: Diffusion, repeats: int = 3) -> float:
         start = time.perf_counter()
         unet(latents, torch.tensor(499), prompt, return_dict=False)[0].float().sum().item()
         times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+    return times[1:]
 
 
 def main():
@@ -87,9 +87,10 @@ def main():
     voxels = np.random.default_rng(1).standard_normal(N_VOXELS, np.float32)
     picture = np.zeros((64, 64, 3), np.uint8)
     next(reconstruct_layout(voxels, picture, bundle, settings.regressor))  # warms up
-    unet_seconds = bare_unet_seconds(bundle.diffusion)
+    bare = bare_unet_seconds(bundle.diffusion, 2)
     layout = next(reconstruct_layout(voxels, picture, bundle, settings.regressor))
     frames = list(reconstruct_picture(layout.images[settings.regressor], voxels, [], bundle, settings))
+    unet_seconds = statistics.median(bare + bare_unet_seconds(bundle.diffusion, 2))  # before and after: machines drift
     ends = [frame.seconds for frame in frames]
     steps = np.diff([0.0, *ends])
     report = {
