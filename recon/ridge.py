@@ -170,7 +170,10 @@ def find_range(K: Tensor, Y: np.ndarray, columns: Columns, size: int, seed: int)
 
 
 def _rank_curve(up: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Variance-weighted R² of held-out predictions of which the first 8, 16, … components are kept."""
+    """Variance-weighted R² of held-out predictions of which the first 8, 16, … components are kept.
+
+    The predictions have not seen the held-out images; the components, `up`, are those of the fit to all, which has.
+    """
     basis = up / np.linalg.norm(up, axis=1, keepdims=True)
     mean = truth.mean(0)
     p, t = (predicted - mean) @ basis.T, (truth - mean) @ basis.T
