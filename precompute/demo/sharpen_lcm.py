@@ -22,7 +22,10 @@ from torch.func import functional_call
 from precompute.demo.train_lcm import Student, Walked, huber, save_lora
 from precompute.demo.training import Schedule, step_rng, train
 
-ADVERSARIAL, OWN = 0.1, 0.25  # weights of the adversarial loss, and of regression to the ends of the student's own walks
+ADVERSARIAL, OWN = (
+    0.1,
+    0.25,
+)  # weights of the adversarial loss, and of regression to the ends of the student's own walks
 ALONE = 100  # steps that the discriminator learns alone
 NOISED = (0, 260)  # from and below which timestep what it sees is noised, by the same noise for real and found
 HIDDEN = 64  # channels of its heads
