@@ -25,7 +25,7 @@ from recon.files import BadFile
 from recon.pictures import to_images, to_pixels
 
 MAX_STEPS, MAX_GUIDANCE, MAX_PROMPT = 8, 2.0, 300  # denoising steps, guidance scale, characters
-PREVIEW = 256  # pixels
+PREVIEW = 192  # pixels
 MIN_STRENGTH = 0.2  # 10 of the 50 timesteps an LCM is distilled on: eight steps need at least eight
 
 
@@ -176,8 +176,9 @@ def _decode(vae: AutoencoderKL | AutoencoderTiny, latents: torch.Tensor) -> np.n
 
 def _preview(model: Diffusion, latents: torch.Tensor) -> np.ndarray:
     """Decoded at no more than PREVIEW pixels on a CPU, where decoding all of them would slow every step by a fifth."""
-    excess = model.size // PREVIEW if latents.device.type == "cpu" else 1
-    return _decode(model.preview, F.avg_pool2d(latents, excess) if excess > 1 else latents)
+    if latents.device.type == "cpu" and model.size > PREVIEW:
+        latents = F.adaptive_avg_pool2d(latents, latents.shape[-1] * PREVIEW // model.size)
+    return _decode(model.preview, latents)
 
 
 def refine(

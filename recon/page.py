@@ -177,7 +177,7 @@ def score_table(evaluation: dict) -> str:
         '<section class="panel scores"><table><thead><tr>'
         f"<th>All {evaluation['n_images']} test pictures</th><th>Pixel correlation</th>"
         "<th>Identification <small>by pixels, chance 50 %</small></th>"
-        "<th>Identification <small>by CLIP, chance 50 %</small></th><th>Latent R² <small>cross-validated</small></th>"
+        "<th>Identification <small>by CLIP, chance 50 %</small></th><th>Latent R² <small>held-out training</small></th>"
         f"<th>Latent R² <small>test</small></th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
         + share_table("Decoded caption is right about", evaluation["captions"])
         + share_table("Stage 2 shows the right, as a classifier sees it", evaluation["drawn"])

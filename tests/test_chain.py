@@ -126,7 +126,7 @@ def test_the_bundle_opens_with_the_published_decoders_and_both_stages_stream(cha
     assert set(layouts[-1].images) == {"ridge", "mlp", "ceiling"}
     settings = Settings(lcm=LCMSettings(steps=2))
     frames = list(reconstruct_picture(layouts[-1].images["mlp"], response, ["a"], bundle, settings))
-    assert [frame.images["lcm"].shape for frame in frames] == [(256, 256, 3), (512, 512, 3)]
+    assert [frame.images["lcm"].shape for frame in frames] == [(192, 192, 3), (512, 512, 3)]
     assert all(frame.images["lcm"].std() > 0 for frame in frames)
 
 
