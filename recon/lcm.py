@@ -119,7 +119,6 @@ def load_diffusion(
 
 def with_preview(pipe: StableDiffusionImg2ImgPipeline, small: AutoencoderTiny) -> Diffusion:
     """On a CPU the small autoencoder does all the work: the whole one needs longer than all the rest."""
-    pipe.unet.to(memory_format=torch.channels_last)
     small.to(memory_format=torch.channels_last)
     if pipe.device.type == "cpu":
         pipe.vae = small

@@ -52,6 +52,7 @@ def random_bundle() -> Bundle:
     rng, device, dtype = np.random.default_rng(0), choose_device(), choose_dtype()
     vdvae = random_vdvae().to(device, dtype, memory_format=torch.channels_last)
     pipe = random_stable_diffusion(dtype).to(device)
+    pipe.unet.to(memory_format=torch.channels_last)
     pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
     n_targets = {"latents": vdvae.n_latents(N_LAYERS), "prompt": TOKENS * WIDTH}
     return Bundle(
