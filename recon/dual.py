@@ -85,7 +85,9 @@ def centred(K: Tensor, rows: np.ndarray, new: np.ndarray) -> tuple[Tensor, Tenso
     rows, new = torch.as_tensor(rows, device=K.device), torch.as_tensor(new, device=K.device)
     inner, cross = K[rows][:, rows], K[new][:, rows]
     mean = inner.mean(1)
-    return inner - mean[:, None] - mean + mean.mean(), cross - cross.mean(1, keepdim=True) - mean + mean.mean()
+    inner.sub_(mean[:, None]).sub_(mean - mean.mean())  # in place: these are the largest arrays there are
+    cross.sub_(cross.mean(1, keepdim=True)).sub_(mean - mean.mean())
+    return inner, cross
 
 
 def dual_weights(inner: Tensor, cross: Tensor, alpha: float) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from recon.device import choose_device
 from recon.dual import centred, dual_weights, factor, gram, multiply, standardised, stream
 from recon.files import read_tensors, whole_file
 from recon.regression import Rescaler, Standardiser, r2_per_target, statistics_from_tensors, statistics_to_tensors
@@ -77,7 +78,10 @@ class RidgeReport:
 
 
 def _gather(Y: np.ndarray, columns: np.ndarray) -> Tensor:
-    return torch.cat([block[:, columns] for _, block in stream(Y)])
+    out = torch.empty(len(Y), len(columns), device=choose_device())
+    for span, block in stream(Y):
+        out[span] = block[:, columns]
+    return out
 
 
 def choose_alphas(
@@ -99,7 +103,8 @@ def choose_alphas(
     ends = np.cumsum([len(v) for v in voters.values()])[:-1]
     some = _gather(Y, np.concatenate(list(voters.values())))
     mean = some[rows].mean(0)
-    known, truth = some[rows] - mean, some[held] - mean
+    some -= mean
+    known, truth = some[rows], some[held]
     total = (truth - truth.mean(0)).square().sum(0).clamp(min=1e-12)
     scores = [1 - (truth - dual_weights(inner, cross, a) @ known).square().sum(0) / total for a in alphas]
     by_group = [[float(part.mean()) for part in torch.tensor_split(s, ends.tolist())] for s in scores]
@@ -125,9 +130,11 @@ def predict_held_out(
         weights[alpha][:, rows] = dual_weights(inner, cross, alpha)
     predicted, total = multiply(weights, Y, columns)
     mean = ((total - torch.as_tensor(np.asarray(Y[held], np.float32)).sum(0, dtype=torch.float64)) / len(rows)).float()
-    for alpha, chosen in columns.items():
-        predicted[:, chosen] -= weights[alpha].sum(1).cpu()[:, None] * mean[chosen]
-    return (predicted + mean).numpy()
+    for row, *sums in zip(predicted, *(w.sum(1).tolist() for w in weights.values())):  # row by row: they are long
+        for chosen, weight in zip(columns.values(), sums):
+            row[chosen] -= weight * mean[chosen]
+        row += mean
+    return predicted.numpy()
 
 
 @dataclass(frozen=True)
