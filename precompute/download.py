@@ -18,7 +18,7 @@ import requests
 from botocore.exceptions import BotoCoreError, ClientError
 from tqdm import tqdm
 
-from recon.files import BadFile
+from recon.files import BadFile, file_digest
 
 CHUNK = 1 << 18  # bytes read at once
 TIMEOUT = 60  # seconds without a byte
@@ -106,17 +106,12 @@ def md5_digest(path: Path, part_size: int | None = None) -> str:
     digests = []
     with open(path, "rb") as f:
         while f.tell() < size_of(path):
-            digests.append(_digest_of(f, "md5", part_size).digest())
+            digests.append(_md5_of(f, part_size).digest())
     return f"{hashlib.md5(b''.join(digests)).hexdigest()}-{len(digests)}"
 
 
-def file_digest(path: Path, algorithm: str) -> str:
-    with open(path, "rb") as f:
-        return _digest_of(f, algorithm, size_of(path)).hexdigest()
-
-
-def _digest_of(f, algorithm: str, n_bytes: int):
-    digest = hashlib.new(algorithm)
+def _md5_of(f, n_bytes: int):
+    digest = hashlib.md5()
     while n_bytes and (chunk := f.read(min(CHUNK, n_bytes))):
         digest.update(chunk)
         n_bytes -= len(chunk)
@@ -129,7 +124,7 @@ def agrees(remote: Remote, path: Path) -> bool | None:
     if remote.md5:
         verdicts.append(md5_digest(path, remote.part_size) == remote.md5)
     if remote.sha256:
-        verdicts.append(file_digest(path, "sha256") == remote.sha256)
+        verdicts.append(file_digest(path) == remote.sha256)
     return all(verdicts) if verdicts else None
 
 

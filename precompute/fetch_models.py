@@ -9,7 +9,6 @@ from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_fro
 
 from precompute.download import (
     check_space,
-    file_digest,
     http_remote,
     obtain,
     one_sentence,
@@ -17,7 +16,7 @@ from precompute.download import (
     progress_bar,
     readable,
 )
-from recon.files import BadFile
+from recon.files import BadFile, file_digest
 from recon.models import MODELS, Model, locate, lock_file, locked, models_folder, write_lock
 
 HUB_FAILURES = (Exception,)  # the Hub's client raises those of several libraries, which have no common type
@@ -45,7 +44,7 @@ def is_complete(model: Model, lock: Path | None) -> bool:
         path = locate(model.name, lock)
     except BadFile:
         return False
-    return not model.is_single_file or file_digest(path, "sha256") == locked(model.name, lock)["sha256"]
+    return not model.is_single_file or file_digest(path) == locked(model.name, lock)["sha256"]
 
 
 def fetch_file(model: Model, entry: dict | None) -> dict:
@@ -62,7 +61,7 @@ def fetch_file(model: Model, entry: dict | None) -> dict:
     return {
         "source": model.source,
         "etag": remote.etag,
-        "sha256": file_digest(path, "sha256"),
+        "sha256": file_digest(path),
         "files": {remote.name: remote.size},
     }
 
@@ -97,7 +96,7 @@ def is_cached(repo: str, file, revision: str) -> bool:
 
 def check_content(path: Path, file, repo: str) -> None:
     """Compares a large file with the SHA-256 that the Hub tells; deletes it and raises BadFile where it differs."""
-    if file.lfs and file_digest(path, "sha256") != file.lfs.sha256:
+    if file.lfs and file_digest(path) != file.lfs.sha256:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
         raise BadFile(

@@ -40,12 +40,11 @@ def fit(
     """Writes `TARGET_ridge.safetensors`, `TARGET_mlp.safetensors`, R² of training images per column, and `TARGET_fit.json`.
 
     `targets` (n, n_targets); the columns of one of `groups` share one of the `alphas`. Returns what the JSON file holds.
-    Raises BadFile for a truncated file, ValueError for NaN, infinity or numbers of rows that differ.
+    Raises BadFile for a truncated file, ValueError for voxels that are NaN or infinite, or numbers of rows that differ.
     """
     X, Y = open_plain(voxels), open_plain(targets)
-    held, _ = split_rows(
-        len(X), training.validation_share, training.seed
-    )  # the MLP's: both are scored on the same images
+    # the MLP's split: both are scored on the same images
+    held, _ = split_rows(len(X), training.validation_share, training.seed)
     ridge, report = fit_ridge(X, Y, groups, alphas, rank, held)
     ridge.save(out / f"{target}_ridge.safetensors")
     save_array(out / f"{target}_ridge_cv_r2.npy", report.r2)

@@ -15,7 +15,6 @@ If they are the published ones (`recon.models`), the bundle opens without those 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ import numpy as np
 from recon.clip import CaptionIndex
 from recon.device import choose_dtype
 from recon.encoding import VoxelScores, load_scores
-from recon.files import BadFile, load_json, save_json
+from recon.files import BadFile, file_digest, load_json, save_json
 from recon.lcm import Diffusion, load_diffusion
 from recon.mlp import MLP
 from recon.models import locate
@@ -71,15 +70,6 @@ class Bundle:
     def n_layers(self) -> int:
         """How many leading VDVAE layers the regressors predict."""
         return self.manifest["n_layers"]
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256, hexadecimal."""
-    digest = hashlib.sha256()  # hashlib.file_digest needs Python 3.11
-    with open(path, "rb") as f:
-        while chunk := f.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def write_manifest(folder: Path, content: dict) -> None:

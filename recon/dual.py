@@ -113,3 +113,12 @@ def multiply(
         for alpha, chosen in columns.items():
             out[:, chosen] += weights[alpha][:, span] @ block[:, chosen]
     return out.cpu(), total.cpu()
+
+
+def subtract_means(
+    out: Tensor, weights: dict[float, Tensor], columns: dict[float, np.ndarray | slice], mean: Tensor
+) -> None:
+    """Makes `multiply`'s products those of targets less `mean` (q,), in place, row by row: rows are long."""
+    for row, *sums in zip(out, *(w.sum(1).tolist() for w in weights.values())):
+        for chosen, weight in zip(columns.values(), sums):
+            row[chosen] -= weight * mean[chosen]

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from recon.device import choose_device
-from recon.dual import centred, dual_weights, factor, gram, multiply, standardised, stream
+from recon.dual import centred, dual_weights, factor, gram, multiply, standardised, stream, subtract_means
 from recon.files import read_tensors, whole_file
 from recon.regression import Rescaler, Standardiser, r2_per_target, statistics_from_tensors, statistics_to_tensors
 
@@ -130,11 +130,8 @@ def predict_held_out(
         weights[alpha][:, rows] = dual_weights(inner, cross, alpha)
     predicted, total = multiply(weights, Y, columns)
     mean = ((total - torch.as_tensor(np.asarray(Y[held], np.float32)).sum(0, dtype=torch.float64)) / len(rows)).float()
-    for row, *sums in zip(predicted, *(w.sum(1).tolist() for w in weights.values())):  # row by row: they are long
-        for chosen, weight in zip(columns.values(), sums):
-            row[chosen] -= weight * mean[chosen]
-        row += mean
-    return predicted.numpy()
+    subtract_means(predicted, weights, columns, mean)
+    return predicted.add_(mean).numpy()
 
 
 @dataclass(frozen=True)
@@ -170,8 +167,7 @@ def find_range(K: Tensor, Y: np.ndarray, columns: Columns, size: int, seed: int)
         weights = {alpha: (Q - alpha * torch.cholesky_solve(Q, factor(K, alpha))).T for alpha in columns}
         up, total = multiply(weights, Y, columns)
         mean = (total / len(Y)).float()
-        for alpha, chosen in columns.items():
-            up[:, chosen] -= weights[alpha].sum(1).cpu()[:, None] * mean[chosen]
+        subtract_means(up, weights, columns, mean)
         directions = up.T.to(K.device)
     return Factors(dual, up, mean)
 
@@ -198,7 +194,7 @@ def fit_ridge(
     groups: contiguous columns of Y that share one alpha, covering all of them; each alpha maximises the mean R² of (at most
     256 targets of) its group over the images of rows `held`, fitted to the others. R² of every target and the statistics of
     rescaling are of the same images and fit. Memory: X, two Gram matrices, and held-out predictions and truth.
-    Raises ValueError if X and Y differ in length, or hold NaN or infinity.
+    Raises ValueError if X and Y differ in length, or X holds NaN or infinity.
     """
     if len(X) != len(Y):
         raise ValueError(f"expected as many rows of targets as of voxels, got {len(Y)} and {len(X)}")
