@@ -12,11 +12,12 @@ from transformers import CLIPVisionModelWithProjection
 from recon.bundle import REGRESSORS, Bundle, open_parts
 from recon.clip import image_embeddings
 from recon.files import load_json, open_array, save_json, whole_file
-from recon.lcm import LCMSettings, refine_all
+from recon.lcm import refine_all
 from recon.metrics import pixel_correlation, two_way_identification
 from recon.pictures import area_average, to_images, to_pixels
-from recon.reconstruct import Settings, decode_caption, decoded, prompt_embeddings
+from recon.reconstruct import decode_caption, decoded, prompt_embeddings
 from recon.regression import r2_per_target
+from recon.settings import LCMSettings, Settings
 
 N_SHUFFLES, N_SHEET = 20, 24
 SHEET_STEPS = (1, 2, 4, 8)

@@ -19,9 +19,9 @@ import torch
 from precompute.encode import encode
 from precompute.features import extract_embeddings, extract_latents, extract_prompts
 from precompute.fit import ALPHAS, BRAIN_DIFFUSER, fit, layer_groups
-from recon.bundle import FILES, TARGETS, write_manifest
-from recon.clip import CaptionIndex
+from recon.captions import CaptionIndex
 from recon.files import BadFile, file_digest, load_json, open_array, whole_file
+from recon.manifest import FILES, TARGETS, write_manifest
 from recon.mlp import Training
 from recon.models import MODELS, locate, locked
 from recon.subject import load_subject

@@ -7,7 +7,6 @@ for n steps *within* the strength, so that n steps run; diffusers' pipelines run
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,33 +22,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from recon.device import choose_device
 from recon.files import BadFile
 from recon.pictures import to_images, to_pixels
+from recon.settings import MAX_PROMPT, LCMSettings
 
-MAX_STEPS, MAX_GUIDANCE, MAX_PROMPT = 8, 2.0, 300  # denoising steps, guidance scale, characters
 PREVIEW = 192  # pixels
-MIN_STRENGTH = 0.2  # 10 of the 50 timesteps an LCM is distilled on: eight steps need at least eight
-
-
-@dataclass(frozen=True)
-class LCMSettings:
-    """How stage 2 runs. Raises ValueError, naming what was expected, on anything out of range."""
-
-    steps: int = 4  # denoising steps = UNet evaluations
-    guidance: float = 1.0  # above 1 the empty prompt is evaluated as well
-    strength: float = 0.8  # how much of the noise schedule is run through; 1 forgets the picture it starts from
-    seed: int = 0
-
-    def __post_init__(self):
-        _in_range("LCM steps", self.steps, 1, MAX_STEPS, whole=True)
-        _in_range("guidance", self.guidance, 1, MAX_GUIDANCE)
-        _in_range("strength", self.strength, MIN_STRENGTH, 1)
-        _in_range("seed", self.seed, 0, 2**32 - 1, whole=True)
-
-
-def _in_range(name: str, value, low, high, whole: bool = False) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or (whole and value != int(value)) or not low <= value <= high:
-        kind = "a whole number" if whole else "a number"
-        raise ValueError(f"{name}: expected {kind} from {low} to {high}, got {value!r}")
 
 
 @dataclass(frozen=True)

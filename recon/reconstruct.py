@@ -8,35 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recon.bundle import REGRESSORS, Bundle
-from recon.lcm import LCMSettings, refine
+from recon.bundle import Bundle
+from recon.settings import REGRESSORS, Settings
 
 SOURCES = (*REGRESSORS, "ceiling")  # of stage 1
-PROMPTS = {
-    "decoded": "the prompt embedding decoded from the brain",
-    "caption": "the training caption nearest to what the brain says",
-    "own": "your own words",
-    "none": "no prompt",
-    "oracle": "the true captions: knows the answer",
-}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What feeds stage 2, and how it runs. Raises ValueError on an unknown regressor or prompt source, or an empty own prompt."""
-
-    regressor: str = "mlp"
-    prompt: str = "decoded"
-    own_prompt: str = ""
-    lcm: LCMSettings = LCMSettings()
-
-    def __post_init__(self):
-        if self.regressor not in REGRESSORS:
-            raise ValueError(f"regressor: expected one of {', '.join(REGRESSORS)}, got {self.regressor!r}")
-        if self.prompt not in PROMPTS:
-            raise ValueError(f"prompt source: expected one of {', '.join(PROMPTS)}, got {self.prompt!r}")
-        if self.prompt == "own" and not self.own_prompt.strip():
-            raise ValueError("own prompt: expected some words, got none: type a prompt or choose another prompt source")
 
 
 @dataclass(frozen=True)
@@ -116,6 +91,8 @@ def reconstruct_picture(
     `captions` are the true ones, for the oracle. Closing the generator stops the work at the next step. Raises ValueError on
     bad voxels or a far too long prompt.
     """
+    from recon.lcm import refine  # imports diffusers, which takes seconds: stage 1 does without
+
     start = time.perf_counter()
     prompt = prompt_embeddings(np.asarray(voxels)[None], [captions], bundle, settings)
     for preview in refine(bundle.diffusion, layout[None], prompt, settings.lcm):

@@ -10,9 +10,10 @@ import torch
 from stand_ins import Shelf
 from tiny_diffusion import TOKENS, WIDTH, tiny_lora, tiny_pipeline
 
-from recon.bundle import load_bundle, write_manifest
-from recon.clip import CaptionIndex
+from recon.bundle import load_bundle
+from recon.captions import CaptionIndex
 from recon.encoding import VoxelScores, save_scores
+from recon.manifest import write_manifest
 from recon.mlp import MLP, Network, Training
 from recon.regression import Rescaler, Standardiser
 from recon.ridge import LowRank

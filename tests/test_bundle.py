@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from conftest import write_tiny_bundle
 
-from recon.bundle import load_bundle, write_manifest
-from recon.clip import CaptionIndex
+from recon.bundle import load_bundle
+from recon.captions import CaptionIndex
 from recon.files import BadFile
+from recon.manifest import write_manifest
 from recon.subject import Subject, Trials, encode_betas, load_subject, save_subject
 
 
@@ -100,7 +101,7 @@ def test_regressors_to_another_prompt_embedding_are_refused(tiny_bundle):
     (tiny_bundle / "prompt_mlp.safetensors").write_bytes((tiny_bundle / "image_mlp.safetensors").read_bytes())
     write_manifest(tiny_bundle, parts)
     with pytest.raises(BadFile, match="take 160 prompt numbers, but prompt_mlp was fitted to 7 voxels and 6 numbers"):
-        load_bundle(tiny_bundle)
+        load_bundle(tiny_bundle).diffusion  # noqa: B018
 
 
 def test_a_damaged_caption_index_is_told(tmp_path):

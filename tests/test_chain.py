@@ -20,8 +20,8 @@ from precompute import fetch_nsd
 from precompute.__main__ import app
 from recon.bundle import load_bundle
 from recon.files import load_json, save_json
-from recon.lcm import LCMSettings
-from recon.reconstruct import Settings, reconstruct_layout, reconstruct_picture
+from recon.reconstruct import reconstruct_layout, reconstruct_picture
+from recon.settings import LCMSettings, Settings
 from recon.subject import Volume
 
 SESSIONS = 3

@@ -12,10 +12,11 @@ from precompute.demo.cortex import build_cortex
 from precompute.demo.forward import EARLY, draw_tuning
 from recon.clip import image_embeddings
 from recon.encoding import noise_ceiling
-from recon.lcm import LCMSettings, refine
+from recon.lcm import refine
 from recon.metrics import pixel_correlation, two_way_identification
 from recon.pictures import area_average
-from recon.reconstruct import Settings, decoded, own_latents, prompt_embeddings
+from recon.reconstruct import decoded, own_latents, prompt_embeddings
+from recon.settings import LCMSettings, Settings
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from full_size import random_stable_diffusion
 from safetensors.torch import save_file
 
 from precompute.demo.train_lcm import MODULES
-from recon.lcm import Diffusion, LCMSettings, fuse_lora, refine
+from recon.lcm import Diffusion, fuse_lora, refine
+from recon.settings import LCMSettings
 
 RANK, ALPHA = 64, 32.0
 

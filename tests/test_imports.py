@@ -23,6 +23,11 @@ def test_recon_imports_neither_app_nor_precompute_nor_gradio(path):
     assert not {n for n in imports(path) if n.split(".")[0] in ("app", "precompute", "gradio")}
 
 
+def test_the_page_imports_neither_app_nor_precompute():
+    for path in (ROOT / "recon" / "ui").glob("*.py"):
+        assert not {n for n in imports(path) if n.split(".")[0] in ("app", "precompute")}
+
+
 def test_app_does_not_import_precompute():
     assert not {n for n in imports(ROOT / "app.py") if n.split(".")[0] == "precompute"}
 

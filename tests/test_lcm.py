@@ -8,8 +8,9 @@ from safetensors.torch import load_file, save_file
 from tiny_diffusion import TOKENS, WIDTH, tiny_lora, tiny_pipeline
 
 from recon.files import BadFile
-from recon.lcm import LCMSettings, load_diffusion, refine
+from recon.lcm import load_diffusion, refine
 from recon.pictures import to_pixels
+from recon.settings import LCMSettings
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["tiny autoencoder", "KL autoencoder"])

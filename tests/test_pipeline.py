@@ -8,7 +8,8 @@ from conftest import ROOT
 
 from recon.bundle import load_bundle
 from recon.pictures import area_average
-from recon.reconstruct import Settings, reconstruct_layout, reconstruct_picture
+from recon.reconstruct import reconstruct_layout, reconstruct_picture
+from recon.settings import Settings
 
 
 def run(work, *more):

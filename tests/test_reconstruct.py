@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 
 from recon.bundle import load_bundle
-from recon.lcm import LCMSettings, refine
+from recon.lcm import refine
 from recon.reconstruct import (
-    PROMPTS,
     SOURCES,
-    Settings,
     decode_caption,
     decoded,
     own_latents,
@@ -16,6 +14,7 @@ from recon.reconstruct import (
     reconstruct_layout,
     reconstruct_picture,
 )
+from recon.settings import PROMPTS, LCMSettings, Settings
 
 
 @pytest.fixture

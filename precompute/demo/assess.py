@@ -23,7 +23,8 @@ from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjec
 
 from precompute.demo.checker import Checker
 from recon.files import load_json, open_array, save_json, whole_file
-from recon.lcm import Diffusion, LCMSettings, load_diffusion, load_pipeline, refine_all
+from recon.lcm import Diffusion, load_diffusion, load_pipeline, refine_all
+from recon.settings import LCMSettings
 
 TEACHER_STEPS, TEACHER_GUIDANCE = 25, 3.0
 

@@ -29,9 +29,10 @@ from precompute.encode import encode
 from precompute.evaluate import evaluate
 from precompute.features import extract_embeddings, extract_latents, extract_prompts
 from precompute.fit import fit, layer_groups
-from recon.bundle import FILES, OWN_DECODERS, load_bundle, write_manifest
-from recon.clip import CaptionIndex
+from recon.bundle import load_bundle
+from recon.captions import CaptionIndex
 from recon.files import BadFile, load_json, open_array, save_array, save_json
+from recon.manifest import FILES, OWN_DECODERS, write_manifest
 from recon.mlp import Training
 from recon.pictures import area_average
 from recon.vdvae import VDVAE
@@ -272,5 +273,5 @@ def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> dict:
     save_json(out / "provenance.json", provenance | {"reports": reports} | notes)
     content = {"name": "demo", "simulated": True, "n_layers": N_LAYERS, "decoders": "own", "evaluation": evaluation}
     write_manifest(out, content)
-    load_bundle(out)
+    load_bundle(out).diffusion  # noqa: B018 - opens every part
     return evaluation

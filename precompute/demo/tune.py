@@ -13,10 +13,11 @@ from precompute.demo.checker import Checker
 from precompute.evaluate import Judge, decode_layouts
 from recon.bundle import open_parts
 from recon.files import load_json, open_array, save_json
-from recon.lcm import LCMSettings, refine_all
+from recon.lcm import refine_all
 from recon.mlp import Training
 from recon.reconstruct import decoded
 from recon.regression import split_rows
+from recon.settings import LCMSettings
 
 STRENGTHS, N = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 200
 

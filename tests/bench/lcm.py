@@ -15,9 +15,10 @@ from diffusers import LCMScheduler
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from recon.bundle import load_bundle
-from recon.lcm import LCMSettings, refine
+from recon.lcm import refine
 from recon.pictures import area_average, to_pixels
-from recon.reconstruct import Settings, prompt_embeddings
+from recon.reconstruct import prompt_embeddings
+from recon.settings import LCMSettings, Settings
 
 REPEATS = 20
 

@@ -23,11 +23,12 @@ from full_size import random_stable_diffusion, random_taesd, random_vdvae
 
 from recon.bundle import Bundle
 from recon.device import choose_device, choose_dtype
-from recon.lcm import Diffusion, LCMSettings, with_preview
+from recon.lcm import Diffusion, with_preview
 from recon.mlp import MLP, Network, Training
-from recon.reconstruct import Settings, reconstruct_layout, reconstruct_picture
+from recon.reconstruct import reconstruct_layout, reconstruct_picture
 from recon.regression import Rescaler, Standardiser
 from recon.ridge import LowRank
+from recon.settings import LCMSettings, Settings
 
 N_VOXELS, N_LAYERS, TOKENS, WIDTH = 15_724, 31, 77, 768
 RANKS, HIDDEN = {"latents": 512, "prompt": 256}, 1024
@@ -55,12 +56,13 @@ def random_bundle() -> Bundle:
     pipe.unet.to(memory_format=torch.channels_last)
     pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
     n_targets = {"latents": vdvae.n_latents(N_LAYERS), "prompt": TOKENS * WIDTH}
+    diffusion = with_preview(pipe, random_taesd(dtype).to(device))
     return Bundle(
         manifest={"n_layers": N_LAYERS},
         subject=None,
         scores=None,
         vdvae=vdvae,
-        diffusion=with_preview(pipe, random_taesd(dtype).to(device)),
+        open_stage_2=lambda: diffusion,
         captions=None,
         regressors={name: random_regressors(n, RANKS[name], rng) for name, n in n_targets.items()},
         absent={},

@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import io
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from recon.bundle import Bundle
 from recon.metrics import pixel_correlation
 from recon.models import COMMAND
 from recon.pictures import area_average
-from recon.reconstruct import PROMPTS, Frame, Settings
+from recon.settings import PROMPTS, Settings
+
+if TYPE_CHECKING:
+    from recon.bundle import Bundle
+    from recon.reconstruct import Frame
 
 THUMBNAIL, COLUMNS = 64, 20  # side in pixels, thumbnails in a row of the sheet
 TITLES = {"ridge": "Ridge → VDVAE", "mlp": "MLP → VDVAE", "ceiling": "Ceiling → VDVAE"}
@@ -24,8 +28,6 @@ NOTES = {
     "ceiling": "the picture's own latents",
 }
 REGRESSOR_NAMES = {"ridge": "Ridge", "mlp": "MLP"}
-ROWS = REGRESSOR_NAMES | {"ceiling": "Ceiling", "shuffled": "Shuffled responses", "truth": "True pictures"}
-STAGES = {"vdvae": "Stage 1", "lcm": "Stage 2"}
 NEEDED_BY = {"vdvae": "Stage 1", "diffusion": "Stage 2"}  # of the bundle's decoders
 ABSENT = "no decoder"
 ORACLE = '<span class="badge warning">⚠ knows the answer</span>'
@@ -138,50 +140,13 @@ def panel(
         cards[source] = card(source, title, blank if picture is None else picture, value, NOTES[source])
     follows, waits = (ABSENT, ABSENT) if bundle.absent else ("follows stage 1", "waits")
     cards["lcm"] = stage_2_card(frame, truth, settings, follows)
-    last = layout is None or layout.last and (bundle.diffusion is None or bool(frame and frame.last))
+    last = layout is None or layout.last and (bundle.open_stage_2 is None or bool(frame and frame.last))
     return (
         f'<section class="panel view" data-index="{index}" data-serial="{wish["serial"]}" '
         f'data-step="{frame.step if frame else 0}" data-last="{str(last).lower()}">'
         f'<div class="cards">{"".join(cards[name] for name in ORDER)}</div>'
         f'<div class="under">{captions(trials.labels[index], *decoded, settings)}'
         f"{progress(layout, frame, resolutions, settings.lcm.steps, waits)}</div></section>"
-    )
-
-
-def share(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def share_table(title: str, kinds: dict[str, dict[str, float]]) -> str:
-    """One row a kind, one column an attribute."""
-    rows = []
-    for name, shares in kinds.items():
-        cells = "".join(f"<td>{share(value)}</td>" for value in shares.values())
-        rows.append(f'<tr class="{name}"><th>{escape(ROWS[name])}</th>{cells}</tr>')
-    attributes = "".join(f"<th>{attribute.capitalize()}</th>" for attribute in kinds["shuffled"])
-    return f"<table><thead><tr><th>{title}</th>{attributes}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-
-
-def score_table(evaluation: dict) -> str:
-    """Scores over the whole test set: pictures of both stages, then what share of captions and pictures is right."""
-    rows = []
-    for stage, kinds in evaluation["rows"].items():
-        for name, scores in kinds.items():
-            latent = evaluation["latent_r2"].get(name) if stage == "vdvae" else None
-            cells = [f"{scores['pixel_correlation']:.2f}"]
-            cells += [share(scores[key]) for key in ("identification", "clip_identification")]
-            cells += [f"{latent[k]:.3f}" for k in ("cv", "test")] if latent else ["–", "–"]
-            cells = "".join(f"<td>{c}</td>" for c in cells).replace("-", "−")
-            rows.append(f'<tr class="{name}"><th>{STAGES[stage]}: {escape(ROWS[name])}</th>{cells}</tr>')
-    return (
-        '<section class="panel scores"><table><thead><tr>'
-        f"<th>All {evaluation['n_images']} test pictures</th><th>Pixel correlation</th>"
-        "<th>Identification <small>by pixels, chance 50 %</small></th>"
-        "<th>Identification <small>by CLIP, chance 50 %</small></th><th>Latent R² <small>held-out training</small></th>"
-        f"<th>Latent R² <small>test</small></th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
-        + share_table("Decoded caption is right about", evaluation["captions"])
-        + share_table("Stage 2 shows the right, as a classifier sees it", evaluation["drawn"])
-        + "</section>"
     )
 
 
@@ -195,10 +160,10 @@ def absent_banner(absent: dict[str, str]) -> str:
     )
 
 
-def header(bundle: Bundle) -> str:
+def header(manifest: dict, absent: dict[str, str]) -> str:
     """Title, and in plain words what is simulated and what is absent."""
-    banners = [absent_banner(bundle.absent)] if bundle.absent else []
-    if bundle.manifest["simulated"]:
+    banners = [absent_banner(absent)] if absent else []
+    if manifest["simulated"]:
         banners.append(
             '<p class="banner"><b>Simulated subject:</b> the responses come from a model of visual cortex, '
             "not from a person.</p>"

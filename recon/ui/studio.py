@@ -1,0 +1,68 @@
+"""One subject on the page: its pictures at once, everything slow as soon as a thread of its own has opened it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon.manifest import read_manifest
+from recon.pictures import area_average
+from recon.subject import Subject, load_subject
+
+if TYPE_CHECKING:
+    from recon.bundle import Bundle
+    from recon.reconstruct import Frame
+
+STAGE_1_SIZE = 64  # pixels of a VDVAE's pictures
+KEPT = 64  # pictures whose stage 1 is remembered
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What the handlers need of one subject.
+
+    `bundle` holds stage 1; `stage_2` ends when the bundle's diffusion model has been opened too.
+    """
+
+    folder: Path
+    manifest: dict
+    subject: Subject
+    pictures: np.ndarray  # (n, S, S, 3) uint8: the test pictures at the VDVAE's size
+    opening: Future[Bundle]
+    stage_2: Future[None]
+    layouts: OrderedDict[int, Frame] = field(default_factory=OrderedDict)  # stage 1's last frames, newest last
+
+    @property
+    def bundle(self) -> Bundle:
+        """Waits until it is open. Raises BadFile if it cannot be."""
+        return self.opening.result()
+
+
+def open_studio(folder: Path) -> tuple[Studio, Callable[[], None]]:
+    """A studio whose bundle is not being opened yet, and what starts that. Raises BadFile for a bad manifest or subject."""
+    manifest, subject = read_manifest(folder), load_subject(folder / "subject.h5")
+    opening, stage_2 = Future(), Future()
+
+    def open_all() -> None:
+        try:
+            from recon.bundle import load_bundle  # imports torch
+
+            bundle = load_bundle(folder)
+            opening.set_result(bundle)
+            bundle.diffusion  # noqa: B018 - imports diffusers, reads the weights
+            stage_2.set_result(None)
+        except Exception as error:  # told to whoever waits
+            for future in (opening, stage_2):
+                if not future.done():
+                    future.set_exception(error)
+
+    pictures = area_average(subject.test.images, STAGE_1_SIZE)
+    studio = Studio(folder, manifest, subject, pictures, opening, stage_2)
+    return studio, Thread(target=open_all, daemon=True).start
