@@ -21,7 +21,7 @@ from torch import Tensor
 from recon.device import choose_device
 from recon.regression import Standardiser
 
-ROWS = 256  # of the targets read at a time
+ROWS = 512  # of the targets read at a time
 SIDE = 1024  # rows of the Gram matrix made at a time
 
 

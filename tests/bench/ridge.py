@@ -4,13 +4,15 @@
 
 Prints one JSON object last. Synthetic data lie on disk as memory-mapped `.npy`; each contestant runs in a process of its own.
 `seconds`: fit and prediction of the test images by phase; `floor_ratio`: their total over the time that the necessary products
-(Gram n²p, test Gram 2·t·n·p, Cholesky n³/3, apply 2·t·n·q) take at the rate of a plain product timed in the same run;
+(Gram n²p, test Gram 2·t·n·p, Cholesky n³/3, apply 2·t·n·q) take at the rate of a plain product, `matmul_gflops`: the median of
+products timed before and after every phase, for machines drift;
 `alpha_selection_seconds`: twelve alphas on held-out images, on top. The peer gets X in memory, one alpha, and at most
 `--peer-targets` of the targets; `speed_up` compares with ours on just those.
 """
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -45,41 +47,53 @@ def write_data(folder: Path, n: int, p: int, q: int, t: int, seed: int = 0) -> N
             Y[k : k + 256] = part @ out + rng.standard_normal((len(part), q), np.float32)
 
 
-def matmul_gflops(side: int = 3072) -> float:
-    a = torch.randn(side, side)
-    a @ a
-    start = time.perf_counter()
-    for _ in range(3):
-        a @ a
-    return 3 * 2 * side**3 / (time.perf_counter() - start) / 1e9
+class Laps:
+    """Seconds of phases, and between them the rate of a plain float32 product, which does not count as part of any."""
+
+    def __init__(self, side: int = 3072):
+        self.seconds, self.rates, self.a = {}, [], torch.randn(side, side)
+        self.a @ self.a
+        self._product()
+
+    def _product(self) -> None:
+        start = time.perf_counter()
+        self.a @ self.a
+        self.rates.append(2 * len(self.a) ** 3 / (time.perf_counter() - start) / 1e9)
+        self.start = time.perf_counter()
+
+    def end(self, name: str) -> None:
+        self.seconds[name] = round(time.perf_counter() - self.start, 2)
+        self._product()
+
+    def report(self) -> dict:
+        seconds = self.seconds | {"total": round(sum(self.seconds.values()), 2)}
+        return {"seconds": seconds, "matmul_gflops": round(statistics.median(self.rates), 1), "peak_rss_gb": peak_gb()}
+
+
+def predict(weights: torch.Tensor, Y: np.ndarray) -> torch.Tensor:
+    """Intercept included."""
+    predicted, total = multiply({ALPHA: weights}, Y, {ALPHA: slice(None)})
+    mean = (total / len(Y)).float()
+    return predicted.addr_(weights.sum(1), mean, alpha=-1).add_(mean)
 
 
 def ours(folder: Path, q: int, extras: bool) -> dict:
     X, Y, new = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("X_train", "Y_train", "X_test"))
     Y = Y if q == Y.shape[1] else Y[:, :q]
-    seconds, start = {}, time.perf_counter()
-
-    def lap(name: str) -> None:
-        nonlocal start
-        seconds[name] = round(time.perf_counter() - start, 2)
-        start = time.perf_counter()
-
+    laps = Laps()
     standardise, Z = standardised(X)
-    lap("load")
+    laps.end("load")
     K = gram(Z)
-    lap("gram")
+    laps.end("gram")
     cross = torch.as_tensor(standardise(new)) @ Z.T
     del Z
-    lap("test_gram")
-    weights = {ALPHA: dual_weights(K, cross, ALPHA)}
-    lap("solve")
-    predicted, total = multiply(weights, Y, {ALPHA: slice(None)})
-    mean = (total / len(Y)).float()
-    predicted.addr_(weights[ALPHA].sum(1), mean, alpha=-1).add_(mean)
-    lap("apply")
-    seconds["total"] = round(sum(seconds.values()), 2)
+    laps.end("test_gram")
+    weights = dual_weights(K, cross, ALPHA)
+    laps.end("solve")
+    predicted = predict(weights, Y)
+    laps.end("apply")
+    report = laps.report()
     np.save(folder / "ours.npy", predicted[:, : min(q, 2000)].numpy())
-    report = {"seconds": seconds, "peak_rss_gb": peak_gb(), "matmul_gflops": round(matmul_gflops(), 1)}
     if extras:
         start = time.perf_counter()
         edges = np.linspace(0, q, N_GROUPS + 1).astype(int)
@@ -115,8 +129,8 @@ def peak_gb() -> float:
     return round(int(status.split("VmHWM:")[1].split()[0]) / 1e6, 2)
 
 
-def in_a_process(*arguments) -> dict:
-    command = [sys.executable, __file__, "--contestant", *map(str, arguments)]
+def in_a_process(script: str, *arguments) -> dict:
+    command = [sys.executable, script, "--contestant", *map(str, arguments)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
@@ -128,11 +142,14 @@ def compare(folder: Path, options: argparse.Namespace) -> dict:
     n, p, q, t = options.samples, options.voxels, options.targets, options.test
     write_data(folder, n, p, q, t)
     report = {"samples": n, "voxels": p, "targets": q, "test": t, "threads": torch.get_num_threads()}
-    report |= in_a_process("ours", folder, q, 1)
+    report |= in_a_process(__file__, "ours", folder, q, 1)
     report["floor_ratio"] = round(report["seconds"]["total"] / floor_seconds(n, p, q, t, report["matmul_gflops"]), 2)
     if options.peer != "none":
         some = min(q, options.peer_targets)
-        theirs, same = in_a_process(options.peer, folder, some), in_a_process("ours", folder, some, 0)
+        theirs, same = (
+            in_a_process(__file__, options.peer, folder, some),
+            in_a_process(__file__, "ours", folder, some, 0),
+        )
         a, b = (np.load(folder / f"{name}.npy") for name in ("ours", "peer"))
         report |= {
             "peer": options.peer,
