@@ -35,7 +35,6 @@ from recon.regression import (
 
 FORMAT = "recon-mlp-1"
 ROWS = 512  # at a time, outside training
-ACTIVATIONS = {"gelu": nn.functional.gelu, "relu": nn.functional.relu}
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,9 @@ class Training:
     """Hyper-parameters of `fit_mlp`."""
 
     hidden: int = 512
-    activation: str = "gelu"
-    direct: bool = False  # predicts the targets themselves: no basis, no linear path, no linear model
+    plain: bool = (
+        False  # ReLU, no linear path, no basis: predicts the targets themselves, and is not averaged with ridge
+    )
     standardise: bool = True  # voxels
     input_dropout: float = 0.2
     hidden_dropout: float = 0.5
@@ -59,16 +59,16 @@ class Training:
 
 
 # Linear -> LayerNorm -> ReLU -> Linear by Adam on raw voxels; stopped early like any other
-STUDENT = Training(128, "relu", True, False, 0.0, 0.0, learning_rate=1e-4, weight_decay=0.0, batch=8)
+STUDENT = Training(128, True, False, 0.0, 0.0, learning_rate=1e-4, weight_decay=0.0, batch=8)
 
 
 class Network(nn.Module):
     def __init__(self, n_voxels: int, n_out: int, training: Training):
         super().__init__()
-        self.activation = training.activation
-        self.linear = None if training.direct else nn.Linear(n_voxels, n_out)
+        self.linear = None if training.plain else nn.Linear(n_voxels, n_out)
         self.inward = nn.Linear(n_voxels, training.hidden)
         self.norm = nn.LayerNorm(training.hidden)
+        self.activation = nn.ReLU() if training.plain else nn.GELU()
         self.outward = nn.Linear(training.hidden, n_out)
         self.drop_in, self.drop = nn.Dropout(training.input_dropout), nn.Dropout(training.hidden_dropout)
         if self.linear is not None:
@@ -77,7 +77,7 @@ class Network(nn.Module):
 
     def forward(self, x):
         x = self.drop_in(x)
-        out = self.outward(self.drop(ACTIVATIONS[self.activation](self.norm(self.inward(x)))))
+        out = self.outward(self.drop(self.activation(self.norm(self.inward(x)))))
         return out if self.linear is None else self.linear(x) + out
 
     @property
@@ -117,15 +117,15 @@ class MLP:
         tensors |= {"basis": self.basis.astype(np.float16), "intercept": self.intercept}
         tensors |= statistics_to_tensors(self.standardise, self.rescale)
         with whole_file(path) as part:
-            save_file(tensors, part, metadata={"format": FORMAT, "activation": self.network.activation})
+            save_file(tensors, part, metadata={"format": FORMAT})
 
     @classmethod
     def load(cls, path: Path) -> MLP:
         """Raises BadFile if the file is missing, truncated or holds something else."""
-        t, metadata = read_tensors(path, FORMAT)
+        t, _ = read_tensors(path, FORMAT)
         state = {k.removeprefix("network."): torch.tensor(v).float() for k, v in t.items() if k.startswith("network.")}
         hidden, n_voxels = state["inward.weight"].shape
-        training = Training(hidden, metadata.get("activation", "gelu"), direct="linear.weight" not in state)
+        training = Training(hidden, plain="linear.weight" not in state)
         network = Network(n_voxels, len(state["outward.weight"]), training).eval()
         network.load_state_dict(state)
         standardise, rescale = statistics_from_tensors(t)
@@ -163,7 +163,7 @@ def fit_network(X, Z, standardise: Standardiser, training: Training, checkpoint:
     validation, rows = split_rows(len(X), training.validation_share, training.seed)
     X_validation, Z_validation = standardise(X[validation]), np.asarray(Z[validation], np.float32)
     # one scale for all coefficients: keeps their relative weight
-    unit = 1.0 if training.direct else float(np.sqrt(np.mean(Z_validation.var(0))))
+    unit = 1.0 if training.plain else float(np.sqrt(np.mean(Z_validation.var(0))))
 
     torch.manual_seed(training.seed)
     network = Network(X.shape[1], Z.shape[1], training).to(device)
@@ -253,7 +253,7 @@ def average(network: Network, weights: np.ndarray, share: float) -> None:
 
 @torch.no_grad()
 def split_outward(network: Network) -> tuple[np.ndarray, np.ndarray]:
-    """Makes a direct network's last layer (n_targets, hidden) the product of a basis and a small one: basis, intercept."""
+    """Makes a plain network's last layer (n_targets, hidden) the product of a basis and a small one: basis, intercept."""
     Q, R = torch.linalg.qr(network.outward.weight)
     intercept = network.outward.bias.numpy().copy()
     network.outward = nn.Linear(R.shape[1], R.shape[0])
@@ -291,13 +291,13 @@ def _project(Y, linear: Linear, path: Path) -> np.ndarray:
 def fit_mlp(X, Y, linear: Linear, training: Training, work: Path) -> tuple[MLP, MLPReport]:
     """MLP from X (n, n_voxels) to Y (n, n_targets), a memory map, through the basis of `linear`, averaged with it.
 
-    With `training.direct` the network predicts Y itself, and `linear` does not matter.
-    `work` is a folder for the projected targets and the checkpoint; the caller removes it. Rescaling statistics come from the predictions of
-    held-out training images.
+    With `training.plain` the network predicts Y itself, and `linear` does not matter.
+    `work` is a folder for the projected targets and the checkpoint; the caller removes it. Rescaling statistics come from
+    the predictions of held-out training images.
     """
     n_voxels, checkpoint = X.shape[1], work / "mlp.checkpoint.pt"
     standardise = Standardiser.fit(X) if training.standardise else Standardiser.none(n_voxels)
-    if training.direct:
+    if training.plain:
         network, report = fit_network(X, Y, standardise, training, checkpoint)
         basis, intercept = split_outward(network)
         held, share = (report.validation_coefficients - intercept) @ basis.T, 1.0

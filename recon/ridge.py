@@ -1,8 +1,8 @@
 """Ridge from voxels to targets that stay on disk (`recon.dual`), and the low-rank weights that a live page can hold.
 
 Alphas, R² and the curve of R² against rank come from held-out training images by a fit to the others, whose Gram matrix is a part
-of that of all. Then all training images are used. The best rank-r approximation of the predictions Ŷ = K (K + α I)⁻¹ Y is found without forming Ŷ, by a randomised range
-finder (Halko et al. 2011, algorithm 4.4).
+of that of all. Then all training images are used. The best rank-r approximation of the predictions Ŷ = K (K + α I)⁻¹ Y is found
+without forming Ŷ, by a randomised range finder (Halko et al. 2011, algorithm 4.4).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from recon.regression import (
 from recon.spectrum import column_blocks
 
 VOTES = 256  # targets of each group that vote on its alpha
-OVERSAMPLE, ITERATIONS = 32, 1  # of the range finder
+OVERSAMPLE = 32  # directions beyond the rank asked for, of the range finder
 CURVE_RANK = 1024  # components up to which R² is told
 FORMAT = "recon-lowrank-1"
 
@@ -147,7 +147,12 @@ def choose_alphas(
 
 
 def choose_alphas_per_target(
-    weights: list[Tensor], Y: np.ndarray, rows: np.ndarray, held: np.ndarray, groups: dict[str, slice], alphas: np.ndarray
+    weights: list[Tensor],
+    Y: np.ndarray,
+    rows: np.ndarray,
+    held: np.ndarray,
+    groups: dict[str, slice],
+    alphas: np.ndarray,
 ) -> tuple[dict[str, list[float]], np.ndarray]:
     """Like `choose_alphas`, but each target takes the alpha that is best for itself. Some columns of Y at a time."""
     sums, chosen = {name: np.zeros(len(alphas)) for name in groups}, np.empty(Y.shape[1])
@@ -164,9 +169,7 @@ def columns_of(chosen: np.ndarray) -> Columns:
     return {float(alpha): np.flatnonzero(chosen == alpha) for alpha in np.unique(chosen)}
 
 
-def predict_held_out(
-    inner: Tensor, cross: Tensor, Y: np.ndarray, rows: np.ndarray, columns: Columns
-) -> np.ndarray:
+def predict_held_out(inner: Tensor, cross: Tensor, Y: np.ndarray, rows: np.ndarray, columns: Columns) -> np.ndarray:
     """(n_held, q) predictions, by a fit to `rows`, for the images that `cross` is of; intercept included."""
     weights = {alpha: dual_weights(inner, cross, alpha) for alpha in columns}
     predicted, mean = multiply(weights, Y, columns, rows)
@@ -192,14 +195,21 @@ def _sketch(Y: np.ndarray, directions: Tensor, columns: Columns, rows: np.ndarra
     return {alpha: (T := torch.cat(p)[rows]) - T.mean(0) for alpha, p in parts.items()}
 
 
-def find_range(K: Tensor, Y: np.ndarray, columns: Columns, rank: int, rows: np.ndarray, seed: int) -> Factors:
-    """The leading `rank` or so directions of the predictions for Y[rows], each target with its alpha.
+def random_directions(rank: int, Y: np.ndarray, seed: int) -> Tensor:
+    """(n_targets, l) to find that many leading directions from."""
+    size = min(rank + OVERSAMPLE, *Y.shape)
+    return torch.randn(Y.shape[1], size, generator=torch.Generator().manual_seed(seed)).to(choose_device())
 
-    K (n, n): Gram matrix of `rows`, centred on them.
+
+def find_range(
+    K: Tensor, Y: np.ndarray, columns: Columns, rank: int, rows: np.ndarray, directions: Tensor, rounds: int
+) -> Factors:
+    """The leading `rank` directions of the predictions for Y[rows], each target with its alpha.
+
+    K (n, n): Gram matrix of `rows`, centred on them. `directions` (n_targets, l), l ≥ rank: two rounds if they are random, one
+    if they are already those of almost the same predictions.
     """
-    size = min(rank + OVERSAMPLE, len(rows), Y.shape[1])
-    directions = torch.randn(Y.shape[1], size, generator=torch.Generator().manual_seed(seed)).to(K.device)
-    for _ in range(1 + ITERATIONS):
+    for _ in range(rounds):
         sketches = _sketch(Y, directions, columns, rows)
         dual = sum(torch.cholesky_solve(T, factor(K, alpha)) for alpha, T in sketches.items())
         S = K @ dual
@@ -263,14 +273,16 @@ def fit_ridge(
         curve, chosen = choose_alphas(weights, Y, rows, held, groups, alphas, seed)
     columns = columns_of(chosen)
     predicted = predict_held_out(inner, cross, Y, rows, columns)
-    others = find_range(inner, Y, columns, max(rank, CURVE_RANK), rows, seed)
+    most = max(rank, CURVE_RANK)
+    others = find_range(inner, Y, columns, most, rows, random_directions(most, Y, seed), 2)
     del inner, cross
-    basis = others.up.div_(others.up.norm(dim=1, keepdim=True)).numpy()
+    basis = torch.linalg.qr(others.up.T).Q.T.numpy()  # the last rows of `up` may be too small to be orthogonal in float32
     r2, rank_curve = r2_per_target(truth, predicted), _rank_curve(basis, predicted, truth, others.mean.numpy())
+    start = others.up[: rank + OVERSAMPLE].T.to(K.device, copy=True)
     basis = basis[:rank].copy()
     del others
 
-    found = find_range(K, Y, columns, rank, everything, seed)
+    found = find_range(K, Y, columns, rank, everything, start, 1)
     unit = np.float32(np.sqrt(len(X)))  # coordinates of unit variance
     down, up = (Z.T @ found.dual).cpu().numpy() * unit, found.up.numpy() / unit
     mean = found.mean.numpy()  # of predictions too: the held-out images' own would only be less certain

@@ -154,9 +154,7 @@ def _fit(work: Path, s: Settings) -> None:
         "image": {"embedding": slice(0, config["projection_dim"])},
     }
     for (target, columns), rank, training in zip(groups.items(), s.ranks, s.mlps):
-        if not (work / f"{target}_fit.json").exists():
-            Y = work / f"{target}_train.npy"
-            fit(target, work / "brain" / "train_voxels.npy", Y, columns, work, rank, training)
+        fit(target, work / "brain" / "train_voxels.npy", work / f"{target}_train.npy", columns, work, rank, training)
 
 
 def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], object]]]:

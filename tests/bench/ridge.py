@@ -23,7 +23,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from recon.dual import centred, dual_weights, gram, multiply, standardised
 from recon.regression import split_rows
-from recon.ridge import choose_alphas, columns_of, find_range
+from recon.ridge import choose_alphas, columns_of, find_range, random_directions
 
 ALPHA, N_GROUPS, N_ALPHAS = 50_000.0, 31, 12
 
@@ -90,7 +90,7 @@ def ours(folder: Path, q: int, extras: bool) -> dict:
         del inner, cross, solved
         report["alpha_selection_seconds"] = round(time.perf_counter() - start, 2)
         start = time.perf_counter()
-        find_range(K, Y, columns_of(chosen), 256, np.arange(len(Y)), 0)
+        find_range(K, Y, columns_of(chosen), 256, np.arange(len(Y)), random_directions(256, Y, 0), 2)
         report["low_rank_256_seconds"] = round(time.perf_counter() - start, 2)
         report["peak_rss_gb_with_alphas_and_low_rank"] = peak_gb()
     return report
