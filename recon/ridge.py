@@ -276,7 +276,9 @@ def fit_ridge(
     most = max(rank, CURVE_RANK)
     others = find_range(inner, Y, columns, most, rows, random_directions(most, Y, seed), 2)
     del inner, cross
-    basis = torch.linalg.qr(others.up.T).Q.T.numpy()  # the last rows of `up` may be too small to be orthogonal in float32
+    basis = torch.linalg.qr(
+        others.up.T
+    ).Q.T.numpy()  # the last rows of `up` may be too small to be orthogonal in float32
     r2, rank_curve = r2_per_target(truth, predicted), _rank_curve(basis, predicted, truth, others.mean.numpy())
     start = others.up[: rank + OVERSAMPLE].T.to(K.device, copy=True)
     basis = basis[:rank].copy()

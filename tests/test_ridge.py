@@ -47,6 +47,20 @@ def test_weights_are_scipys_cholesky_solution_in_float64(rng):
     assert np.abs(ours - exact).max() <= 1e-4 * np.abs(exact).max()
 
 
+def test_float32_predictions_are_scikit_learns_in_float64_to_one_in_ten_thousand(rng):
+    """More voxels than images that share strong dimensions, as in fMRI: where float32 has least to spare."""
+    hidden = rng.normal(size=(700, 20)) * np.arange(1, 21) ** -0.7
+    X = (5 * hidden @ rng.normal(size=(20, 1500)) + rng.normal(size=(700, 1500))).astype(np.float32)
+    Y = (hidden @ rng.normal(size=(20, 30)) + rng.normal(size=(700, 30)) + 3).astype(np.float32)
+    held, rows = split_rows(700)
+    _, report = fit_ridge(X, Y, {"all": slice(0, 30)}, [100.0], 5, held)
+    X, Y = X.astype(np.float64), Y.astype(np.float64)
+    z = (X - X.mean(0)) / X.std(0, ddof=1)
+    exact = Ridge(100.0).fit(z[rows], Y[rows]).predict(z[held])
+    assert np.abs(report.predicted - exact).max() <= 1e-4 * np.abs(exact).max()
+    assert np.linalg.norm(report.predicted - exact) <= 1e-4 * np.linalg.norm(exact - Y[rows].mean(0))
+
+
 def test_gram_matrix_is_the_product_whatever_the_size_of_its_blocks(rng, monkeypatch):
     Z = torch.randn(50, 30, generator=torch.Generator().manual_seed(0))
     for side in (7, 25, 100):
