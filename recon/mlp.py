@@ -4,8 +4,8 @@
 
 The basis (r × n_targets, orthonormal rows) is fixed while the network learns r coefficients, so that batches are read from a memory
 map of r numbers an image. Afterwards the network is averaged with a linear model of the same targets (ridge): the network knows its
-training images' kind better, ridge errs less on others. The network's share is the one that fits held-out training images best, and
-the linear model disappears into A. Early stopping and the rescaling statistics use held-out training images too.
+training images' kind better, ridge errs less on others. The network's share is the one with the highest R² on held-out training
+images, and the linear model disappears into A. Early stopping and the rescaling statistics use held-out training images too.
 
 `STUDENT` is the plain network of the student project that this one grew from: no linear path, no basis, no z-scores.
 """
@@ -236,10 +236,17 @@ class Linear:
     held_out: np.ndarray  # (n_validation, r) coefficients for the validation images, by a fit to the others
 
 
-def best_share(truth: np.ndarray, linear: np.ndarray, network: np.ndarray) -> float:
-    """The share w in [0, 1] with which w · network + (1 - w) · linear is nearest to the truth in squares; all (n, r)."""
-    step = network - linear
-    return float(np.clip(((truth - linear) * step).sum() / max((step**2).sum(), 1e-12), 0, 1))
+def best_share(truth: np.ndarray, linear: np.ndarray, network: np.ndarray, basis: np.ndarray) -> float:
+    """The share w in [0, 1] with which w · network + (1 - w) · linear has the highest mean R² over targets, in closed form.
+
+    truth (n, n_targets) less the intercept; linear and network (n, r) coefficients of `basis` (r, n_targets).
+    """
+    variance = truth.var(0)
+    varies = variance > 1e-6 * variance.mean()  # others have no R²
+    scaled = basis * np.where(varies, 1 / np.where(varies, variance, 1), 0)  # R² counts each target by its own variance
+    metric, step = basis @ scaled.T, network - linear
+    gain, cost = ((truth @ scaled.T - linear @ metric) * step).sum(), (step @ metric * step).sum()
+    return float(np.clip(gain / max(cost, 1e-12), 0, 1))
 
 
 @torch.no_grad()
@@ -299,19 +306,21 @@ def fit_mlp(X, Y, linear: Linear, training: Training, work: Path) -> tuple[MLP, 
     standardise = Standardiser.fit(X) if training.standardise else Standardiser.none(n_voxels)
     if training.plain:
         network, report = fit_network(X, Y, standardise, training, checkpoint)
+        truth = np.asarray(Y[report.validation_rows], np.float32)
         basis, intercept = split_outward(network)
         held, share = (report.validation_coefficients - intercept) @ basis.T, 1.0
     else:
         Z = _project(Y, linear, work / "coefficients.npy")
         network, report = fit_network(X, Z, standardise, training, checkpoint)
-        share = best_share(Z[report.validation_rows], linear.held_out, report.validation_coefficients)
+        truth = np.asarray(Y[report.validation_rows], np.float32)
+        share = best_share(truth - linear.intercept, linear.held_out, report.validation_coefficients, linear.basis)
         held = share * report.validation_coefficients + (1 - share) * linear.held_out
         average(network, linear.weights, share)
         basis, intercept = linear.basis, linear.intercept
     turn, mean = turn_to_principal_axes(network, standardise, X)
     held, intercept, basis = (held - mean) @ turn, intercept + mean @ basis, turn.T @ basis
     report = MLPReport(report.curve, report.best_epoch, report.validation_rows, held, share)
-    predicted, truth = held @ basis + intercept, np.asarray(Y[report.validation_rows], np.float32)
+    predicted = held @ basis + intercept
     rescale = Rescaler.fit(predicted.mean(0), predicted.std(0), truth.mean(0), truth.std(0))
     return MLP(standardise, network, basis, intercept, rescale), report
 

@@ -37,6 +37,14 @@ def test_the_hidden_layer_learns_what_a_linear_map_cannot(rng, tmp_path):
     assert max(r2 for *_, r2 in report.curve) > 0.5  # |linear| is uncorrelated with any linear function
 
 
+def test_in_bfloat16_a_linear_map_is_recovered_too(rng, tmp_path, monkeypatch):
+    monkeypatch.setattr("recon.device.trains_in_bfloat16", lambda: True)
+    X, Z = problem(rng, 1000)
+    network, report = fit_network(X, Z, Standardiser.fit(X), QUICK, tmp_path / "c.pt")
+    assert max(r2 for *_, r2 in report.curve) > 0.9
+    assert network.inward.weight.dtype == torch.float32
+
+
 def test_validation_images_do_not_influence_the_weights(rng, tmp_path):
     X, Z = problem(rng)
     standardise = Standardiser.fit(X)
@@ -122,15 +130,19 @@ def test_first_components_are_the_best_model_of_the_predictions_of_their_rank(rn
         mlp.predict(X, components=6)
 
 
-def test_the_share_of_the_network_is_the_best_of_a_fine_grid(rng):
-    truth, linear = rng.normal(size=(2, 50, 4))
-    network = 0.7 * truth + 0.6 * rng.normal(size=(50, 4))
-    linear = 0.5 * truth + 0.5 * linear
+def test_the_share_of_the_network_is_the_one_of_a_fine_grid_with_the_highest_mean_r2(rng):
+    basis = np.linalg.qr(rng.normal(size=(9, 4)))[0].T
+    signal = rng.normal(size=(50, 4)) * [5, 3, 1, 0.3]
+    truth = signal @ basis + rng.normal(size=(50, 9)) * np.linspace(0.1, 3, 9)  # reaches out of the basis
+    network, linear = (s * signal + rng.normal(size=(50, 4)) for s in (1.1, 0.5))
     grid = np.linspace(0, 1, 1001)
-    errors = [((truth - w * network - (1 - w) * linear) ** 2).sum() for w in grid]
-    assert 0.1 < best_share(truth, linear, network) < 0.9
-    assert best_share(truth, linear, network) == pytest.approx(grid[np.argmin(errors)], abs=1e-3)
-    assert best_share(truth, truth, network) == 0 and best_share(truth, linear, truth) == 1
+    r2 = [r2_per_target(truth, (w * network + (1 - w) * linear) @ basis).mean() for w in grid]
+    assert 0.1 < grid[np.argmax(r2)] < 0.95
+    assert best_share(truth, linear, network, basis) == pytest.approx(grid[np.argmax(r2)], abs=1e-3)
+    exact = signal @ basis
+    assert best_share(exact, signal, network, basis) == pytest.approx(0, abs=1e-9)
+    assert best_share(exact, linear, signal, basis) == pytest.approx(1)
+    assert 0 <= best_share(np.ones((50, 9)), linear, network, basis) <= 1  # constant targets count for nothing
 
 
 def test_on_held_out_images_the_average_is_at_least_as_good_as_either(rng, tmp_path):
@@ -141,12 +153,12 @@ def test_on_held_out_images_the_average_is_at_least_as_good_as_either(rng, tmp_p
     mlp, report = fit_mlp(X, Y, linear, training, tmp_path)
     held = report.validation_rows
 
-    def error(predicted):
-        return ((Y[held] - predicted) ** 2).sum()
+    def r2(predicted):
+        return r2_per_target(Y[held], predicted).mean()
 
-    averaged = error(report.validation_coefficients @ mlp.basis + mlp.intercept)
+    averaged = r2(report.validation_coefficients @ mlp.basis + mlp.intercept)
     assert 0 < report.share < 1
-    assert averaged <= min(error(linear.held_out @ basis), error(alone.validation_coefficients @ basis))
+    assert averaged >= max(r2(linear.held_out @ basis), r2(alone.validation_coefficients @ basis))
 
 
 def test_the_fitted_model_is_the_average_of_network_and_linear_model(rng, tmp_path):
