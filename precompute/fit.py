@@ -17,7 +17,8 @@ import numpy as np
 from precompute.blocks import remove_leftovers
 from precompute.curves import draw_alphas
 from recon.files import fingerprint, load_json, open_plain, save_array, save_json
-from recon.mlp import Linear, MLPReport, Training, fit_mlp, validation_r2
+from recon.mlp import Linear, MLPReport, fit_mlp, validation_r2
+from recon.network import Training
 from recon.regression import split_rows
 from recon.ridge import LowRank, RidgeReport, fit_ridge
 from recon.vdvae import VDVAE

@@ -22,8 +22,8 @@ from precompute.fit import ALPHAS, BRAIN_DIFFUSER, fit, inputs, layer_groups
 from recon.bundle import FILES, TARGETS, write_manifest
 from recon.clip import CaptionIndex
 from recon.files import BadFile, file_digest, load_json, open_array, open_plain, whole_file
-from recon.mlp import Training
 from recon.models import MODELS, locate, locked
+from recon.network import Training
 from recon.subject import load_subject
 from recon.vdvae import VDVAE, load_openai
 from recon.vdvae_layers import VDVAEConfig

@@ -103,7 +103,7 @@ def fit(
 ):
     """Ridge and MLP from voxels to the three features."""
     from precompute import nsd
-    from recon.mlp import STUDENT
+    from recon.network import STUDENT
 
     training = STUDENT if mlp is Network.student else nsd.TRAINING
     _run(lambda: nsd.fit_targets(folder or prepared(subject), alpha.value, training))

@@ -13,7 +13,8 @@ from tiny_diffusion import TOKENS, WIDTH, tiny_lora, tiny_pipeline
 from recon.bundle import load_bundle, write_manifest
 from recon.clip import CaptionIndex
 from recon.encoding import VoxelScores, save_scores
-from recon.mlp import MLP, Network, Training
+from recon.mlp import MLP
+from recon.network import Network, Training
 from recon.regression import Rescaler, Standardiser
 from recon.ridge import LowRank
 from recon.subject import Geometry, Subject, Trials, save_subject

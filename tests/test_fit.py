@@ -11,7 +11,7 @@ from conftest import ROOT
 
 from precompute.fit import ALPHAS, fit
 from recon.files import BadFile, fingerprint
-from recon.mlp import STUDENT, Training
+from recon.network import STUDENT, Training
 from recon.ridge import LowRank
 
 GROUPS = {"a": slice(0, 9), "b": slice(9, 24)}
@@ -88,7 +88,7 @@ PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
 from precompute.fit import fit
-from recon.mlp import Training
+from recon.network import Training
 
 def attempt(name, seconds):
     start, child = time.monotonic(), os.fork()

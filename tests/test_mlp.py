@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from recon.files import BadFile
-from recon.mlp import MLP, STUDENT, Linear, Training, best_share, fit_mlp, fit_network
+from recon.mlp import MLP, Linear, best_share, fit_mlp
+from recon.network import STUDENT, Training, fit_network
 from recon.regression import Standardiser, r2_per_target, split_rows
 
 QUICK = Training(hidden=16, input_dropout=0.0, hidden_dropout=0.0, learning_rate=3e-3, weight_decay=0.0, max_epochs=25)

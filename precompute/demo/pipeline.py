@@ -32,7 +32,7 @@ from precompute.fit import fit, layer_groups
 from recon.bundle import FILES, OWN_DECODERS, load_bundle, write_manifest
 from recon.clip import CaptionIndex
 from recon.files import BadFile, load_json, open_array, save_array, save_json
-from recon.mlp import Training
+from recon.network import Training
 from recon.pictures import area_average
 from recon.vdvae import VDVAE
 from recon.vdvae_layers import VDVAEConfig

@@ -21,9 +21,10 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from recon.alphas import choose_alphas, columns_of
 from recon.dual import centred, dual_weights, gram, multiply, standardised
 from recon.regression import split_rows
-from recon.ridge import choose_alphas, columns_of, find_range, random_directions
+from recon.ridge import find_range, random_directions
 
 ALPHA, N_GROUPS, N_ALPHAS = 50_000.0, 31, 12
 
