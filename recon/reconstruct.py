@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from recon.bundle import Bundle
+from recon.lesion import apply_gains
 from recon.settings import REGRESSORS, Settings
+from recon.subject import Subject
 
 SOURCES = (*REGRESSORS, "ceiling")  # of stage 1
 
@@ -26,10 +28,30 @@ class Frame:
     last: bool  # of its stage
 
 
-def decoded(target: str, voxels: np.ndarray, bundle: Bundle, regressor: str) -> np.ndarray:
-    """(n, n_voxels) betas -> (n, n_targets) numbers of real spread. Raises ValueError on bad voxels."""
+def chosen_response(subject: Subject, index: int, settings: Settings) -> np.ndarray:
+    """(n_voxels,) betas of a test image: the repeats that the settings name, with their gains.
+
+    Raises IndexError for an image, ValueError for a ROI that does not exist.
+    """
+    response = subject.test.response(index, settings.repeats)
+    return apply_gains(response, subject.geometry.rois, settings.gains)
+
+
+def decoded(
+    target: str, voxels: np.ndarray, bundle: Bundle, regressor: str, components: int | None = None
+) -> np.ndarray:
+    """(n, n_voxels) betas -> (n, n_targets) numbers of real spread, by the regressor's first components.
+
+    `components`: as many of them as it has; all if None. Raises ValueError on bad voxels.
+    """
     model = bundle.regressors[target][regressor]
-    return model.rescale(model.predict(voxels))
+    kept = None if components is None else min(components, model.rank)
+    return model.rescale(model.predict(voxels, kept))
+
+
+def most_components(bundle: Bundle) -> int:
+    """The largest number of components that changes anything in either stage, by either regressor."""
+    return max(model.rank for target in ("latents", "prompt") for model in bundle.regressors[target].values())
 
 
 def own_latents(images: np.ndarray, bundle: Bundle) -> np.ndarray:
@@ -37,9 +59,11 @@ def own_latents(images: np.ndarray, bundle: Bundle) -> np.ndarray:
     return bundle.vdvae.encode(images, bundle.n_layers)
 
 
-def decode_caption(voxels: np.ndarray, bundle: Bundle, regressor: str) -> tuple[np.ndarray, np.ndarray]:
+def decode_caption(
+    voxels: np.ndarray, bundle: Bundle, regressor: str, components: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """(n, n_voxels) betas -> rows of the nearest training captions and their cosines, (n,) both."""
-    return bundle.captions.nearest(decoded("image", voxels, bundle, regressor))
+    return bundle.captions.nearest(decoded("image", voxels, bundle, regressor, components))
 
 
 def prompt_embeddings(
@@ -48,39 +72,45 @@ def prompt_embeddings(
     """(n, tokens, width) prompt embeddings from the chosen source; `captions`, the true ones, are read by the oracle alone."""
     embed = bundle.diffusion.embed
     if settings.prompt == "decoded":
-        return decoded("prompt", voxels, bundle, settings.regressor).reshape(-1, *bundle.diffusion.prompt_shape)
+        embeddings = decoded("prompt", voxels, bundle, settings.regressor, settings.components)
+        return embeddings.reshape(-1, *bundle.diffusion.prompt_shape)
     if settings.prompt == "caption":
-        rows, _ = decode_caption(voxels, bundle, settings.regressor)
+        rows, _ = decode_caption(voxels, bundle, settings.regressor, settings.components)
         return embed([bundle.captions.captions[k] for k in rows])
     if settings.prompt == "oracle":
         return np.stack([embed(five).mean(0) for five in captions])
     return np.repeat(embed([settings.own_prompt if settings.prompt == "own" else ""]), len(voxels), 0)
 
 
-def reconstruct_layout(voxels: np.ndarray, image: np.ndarray, bundle: Bundle, regressor: str) -> Iterator[Frame]:
+def reconstruct_layout(
+    voxels: np.ndarray, image: np.ndarray | None, bundle: Bundle, regressor: str, components: int | None = None
+) -> Iterator[Frame]:
     """Stage 1: voxels (n_voxels,) and the picture shown (S, S, 3), for the ceiling alone -> frames.
+
+    Without a picture there is no ceiling. `components`: as in `decoded`.
 
     A small VDVAE decodes all sources together, coarse to fine; a slow one source after source, `regressor`, which stage 2
     starts from, first. Raises ValueError on bad voxels.
     """
     start = time.perf_counter()
     response = np.asarray(voxels)[None]
+    sources = [source for source in SOURCES if source != "ceiling" or image is not None]
     finest = bundle.vdvae.layer_shapes()[: bundle.n_layers][-1][1]
 
     def latents(source: str) -> np.ndarray:
         if source == "ceiling":
             return own_latents(image[None], bundle)
-        return decoded("latents", response, bundle, source)
+        return decoded("latents", response, bundle, source, components)
 
     if not bundle.vdvae.slow:
-        for resolution, pictures in bundle.vdvae.decode_progressively(np.concatenate([latents(s) for s in SOURCES])):
-            images, last = dict(zip(SOURCES, pictures)), resolution == finest
+        for resolution, pictures in bundle.vdvae.decode_progressively(np.concatenate([latents(s) for s in sources])):
+            images, last = dict(zip(sources, pictures)), resolution == finest
             yield Frame("vdvae", resolution, images, time.perf_counter() - start, last, last)
         return
     images = {}
-    for source in sorted(SOURCES, key=lambda s: (s != regressor, s == "ceiling")):
+    for source in sorted(sources, key=lambda s: (s != regressor, s == "ceiling")):
         images = images | {source: bundle.vdvae.decode(latents(source))[0]}
-        yield Frame("vdvae", finest, images, time.perf_counter() - start, True, source == "ceiling")
+        yield Frame("vdvae", finest, images, time.perf_counter() - start, True, len(images) == len(sources))
 
 
 def reconstruct_picture(
