@@ -117,7 +117,7 @@ def encode_voxels(folder: Path) -> dict:
     """The encoding model and the scores of every voxel; returns what `encode.json` holds."""
     images = {split: _need(folder / f"{split}_64.npy", "prepare") for split in SPLITS}
     latents = {split: _need(folder / f"latents_{split}.npy", "features --target vdvae") for split in SPLITS}
-    return encode(images, latents, folder / "train_voxels.npy", folder / "subject.h5", folder)
+    return encode(images, latents, folder / "train_voxels.npy", folder / "subject.h5", folder, N_LAYERS)
 
 
 # --- bundle -----------------------------------------------------------------------------------------------------------

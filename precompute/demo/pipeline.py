@@ -210,7 +210,7 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
         ("samples", ["samples.json"], lambda: assess(work / "diffusion", lora, checker, scenes, work, s.seed)),
         ("targets", ["prompt_train.npy", "captions.h5", "latents_test.npy"], lambda: _extract(work)),
         ("fit", ["image_fit.json"], lambda: _fit(work, s)),
-        ("encode", ["encode.json"], lambda: encode(small, latents, voxels, subject, work)),
+        ("encode", ["encode.json"], lambda: encode(small, latents, voxels, subject, work, N_LAYERS)),
         (
             "strengths",
             ["strengths.json"],
