@@ -146,8 +146,11 @@ BAD_H5 = {
     ),
     "NaN": (lambda f: f.create_dataset("betas", data=with_value(np.nan)), "expected finite"),
     "another number of voxels": (lambda f: f.create_dataset("betas", data=np.zeros((3, 6))), r"got \(3, 6\)"),
-    "no rows": (lambda f: f.create_dataset("betas", (0, N)), r"got \(0, 7\)"),
-    "a small file of 10¹² rows": (lambda f: f.create_dataset("betas", (10**12, N), chunks=(9, N)), "at most 64 MB of"),
+    "no rows": (lambda f: f.create_dataset("betas", (0, N), "f4"), r"got \(0, 7\)"),
+    "a small file of 10¹² rows": (
+        lambda f: f.create_dataset("betas", (10**12, N), "f4", chunks=(9, N)),
+        "at most 64 MB of",
+    ),
     "a group in itself": (lambda f: f.create_group("a").__setitem__("a", f["a"]), "expected an HDF5 file"),
 }
 
