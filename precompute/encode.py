@@ -11,12 +11,12 @@ import torch
 from recon.encoding import EncodingModel, fit_encoding, save_scores, score_voxels
 from recon.files import fingerprint, load_json, open_array, save_json
 from recon.image_features import PatchDictionary, image_statistics
+from recon.manifest import RESPONSE_MODEL
 from recon.regression import Standardiser
 from recon.response_model import ResponseModel
 from recon.subject import load_subject
 
 N_COMPONENTS = 500
-RESPONSE_MODEL = "encoding.safetensors"
 MAX_RANK, VARIANCE = 48, 0.98  # of the response model: the fewest components that keep this share
 
 

@@ -21,7 +21,7 @@ from precompute.features import extract_embeddings, extract_latents, extract_pro
 from precompute.fit import ALPHAS, BRAIN_DIFFUSER, fit, inputs, layer_groups
 from recon.captions import CaptionIndex
 from recon.files import BadFile, file_digest, load_json, open_array, open_plain, whole_file
-from recon.manifest import FILES, TARGETS, write_manifest
+from recon.manifest import FILES, OPTIONAL, TARGETS, write_manifest
 from recon.models import MODELS, locate, locked
 from recon.network import Training
 from recon.subject import load_subject
@@ -129,11 +129,12 @@ def make_bundle(folder: Path, out: Path) -> dict:
     Training captions and test pictures come with it: it is for those who have access to NSD.
     """
     labels = _need(folder / "train.json", "prepare")
-    embeddings = _need(folder / "image_train.npy", "features --target clip-image")
+    embeddings = [_need(folder / f"image_{split}.npy", "features --target clip-image") for split in SPLITS]
     makers = {"subject.h5": "prepare", "voxel_scores.h5": "encode"}
     for target in TARGETS:
         _check_fit(folder, target)
     parts = [_need(folder / name, makers.get(name, "fit")) for name in FILES if name != CAPTIONS]
+    parts += [folder / name for name in OPTIONAL if (folder / name).exists()]
     finished = _is_bundle_of(parts, out)
     subject = load_subject(folder / "subject.h5")
     if not finished:
@@ -141,10 +142,10 @@ def make_bundle(folder: Path, out: Path) -> dict:
             with whole_file(out / part.name) as copy:
                 shutil.copyfile(part, copy)
         captions = [e["captions"][0] for e in load_json(labels)]
-        CaptionIndex(captions, np.asarray(open_array(embeddings), np.float32)).save(out / CAPTIONS)
+        CaptionIndex(captions, *(np.asarray(open_array(e), np.float32) for e in embeddings)).save(out / CAPTIONS)
         content = {"name": subject.name, "simulated": subject.simulated, "n_layers": N_LAYERS}
         write_manifest(out, content | {"decoders": "published", "evaluation": None})
-    size = sum((out / name).stat().st_size for name in FILES)
+    size = sum((out / name).stat().st_size for name in (*FILES, *OPTIONAL) if (out / name).exists())
     show = f"RECON_BUNDLE={out} python app.py"
     return {"already finished": finished, "name": subject.name, "bytes": size, "show": show, "absent": _absent()}
 
@@ -160,7 +161,7 @@ def _is_bundle_of(parts: list[Path], out: Path) -> bool:
     """Whether `out` is a whole bundle of just these files, and captions."""
     manifest = out / "manifest.json"
     listed = {k: v["sha256"] for k, v in load_json(manifest)["files"].items()} if manifest.exists() else {}
-    there = {name: file_digest(out / name) for name in FILES if (out / name).exists()}
+    there = {name: file_digest(out / name) for name in (*FILES, *OPTIONAL) if (out / name).exists()}
     return there == listed and all(listed.get(part.name) == file_digest(part) for part in parts)
 
 

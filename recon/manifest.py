@@ -7,7 +7,7 @@ from pathlib import Path
 from recon.files import BadFile, file_digest, load_json, save_json
 from recon.settings import REGRESSORS
 
-FORMAT, VERSION = "recon-bundle", 3
+FORMAT, VERSION = "recon-bundle", 4
 TARGETS = ("latents", "prompt", "image")
 PIPELINE = (
     "model_index.json",
@@ -27,20 +27,24 @@ FILES = (
     "captions.h5",
     *(f"{target}_{regressor}.safetensors" for target in TARGETS for regressor in REGRESSORS),
 )
+RESPONSE_MODEL = "encoding.safetensors"
+OPTIONAL = (RESPONSE_MODEL,)  # listed where they are there
 OWN_DECODERS = ("vdvae.safetensors", "lcm_lora.safetensors", *(f"diffusion/{name}" for name in PIPELINE))
 DECODERS = {"own": OWN_DECODERS, "published": ()}  # what the manifest may name -> the files that come with it
 
 
 def write_manifest(folder: Path, content: dict) -> None:
     """Completes `content` with format, version and the files' digests, and saves it; call it last."""
-    names = (*FILES, *DECODERS[content["decoders"]])
+    there = [name for name in OPTIONAL if (folder / name).exists()]
+    names = (*FILES, *DECODERS[content["decoders"]], *there)
     files = {n: {"bytes": (folder / n).stat().st_size, "sha256": file_digest(folder / n)} for n in names}
     save_json(folder / "manifest.json", {"format": FORMAT, "version": VERSION, **content, "files": files})
 
 
 def check_files(folder: Path, manifest: dict) -> None:
     """Raises BadFile if a file is missing, truncated, or not the one that the manifest lists."""
-    for name in (*FILES, *DECODERS[manifest["decoders"]]):
+    listed = [name for name in OPTIONAL if name in manifest["files"]]
+    for name in (*FILES, *DECODERS[manifest["decoders"]], *listed):
         expected, path = manifest["files"][name], folder / name
         if not path.exists():
             raise BadFile(f"bundle {folder} lacks {name}: restore it or make it with `python -m precompute demo`")

@@ -38,7 +38,7 @@ def _from_file(content: bytes) -> Image.Image:
             image = Image.open(io.BytesIO(content), formats=FORMATS)  # reads the header alone
     except (OSError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
         raise ValueError(
-            f"picture: expected a PNG, JPEG or WebP file, got another or a damaged one: save it again"
+            "picture: expected a PNG, JPEG or WebP file, got another or a damaged one: save it again"
         ) from error
     _check_pixels(image.width, image.height)
     if image.mode.startswith(("I", "F")):

@@ -32,7 +32,7 @@ from precompute.fit import fit, layer_groups
 from recon.bundle import load_bundle
 from recon.captions import CaptionIndex
 from recon.files import BadFile, load_json, open_array, save_array, save_json
-from recon.manifest import FILES, OWN_DECODERS, write_manifest
+from recon.manifest import FILES, OPTIONAL, OWN_DECODERS, write_manifest
 from recon.network import Training
 from recon.pictures import area_average
 from recon.vdvae import VDVAE
@@ -138,9 +138,11 @@ def _extract(work: Path) -> None:
     for split in ("train", "test"):
         latents = work / f"latents_{split}.npy"
         extract_latents(scenes / f"{split}_64.npy", VDVAE.load(work / "vdvae.safetensors"), latents, N_LAYERS)
-    extract_embeddings(scenes / "train.npy", work / "clip", work / "image_train.npy")
+    embeddings = {split: work / f"image_{split}.npy" for split in ("train", "test")}
+    for split, path in embeddings.items():
+        extract_embeddings(scenes / f"{split}.npy", work / "clip", path)
     captions = [e["captions"] for e in labels]
-    CaptionIndex([five[0] for five in captions], open_array(work / "image_train.npy")).save(work / "captions.h5")
+    CaptionIndex([five[0] for five in captions], *map(open_array, embeddings.values())).save(work / "captions.h5")
     extract_prompts(captions, work / "clip", work / "prompt_train.npy")
 
 
@@ -208,9 +210,13 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
         ("pipeline", ["diffusion/model_index.json", VISION[-1]], lambda: assemble_pipeline(clip, codec, unet, work)),
         ("checker", ["checker.training.json"], lambda: train_checker(scenes, checker, s.checker_schedule, s.seed)),
         ("samples", ["samples.json"], lambda: assess(work / "diffusion", lora, checker, scenes, work, s.seed)),
-        ("targets", ["prompt_train.npy", "captions.h5", "latents_test.npy"], lambda: _extract(work)),
+        ("targets", ["prompt_train.npy", "captions.h5", "latents_test.npy", "image_test.npy"], lambda: _extract(work)),
         ("fit", ["image_fit.json"], lambda: _fit(work, s)),
-        ("encode", ["encode.json"], lambda: encode(small, latents, voxels, subject, work, N_LAYERS)),
+        (
+            "encode",
+            ["encode.json", "encoding.safetensors"],
+            lambda: encode(small, latents, voxels, subject, work, N_LAYERS),
+        ),
         (
             "strengths",
             ["strengths.json"],
@@ -253,7 +259,7 @@ def run_demo(work: Path, out: Path, settings: Settings, command: str) -> dict:
 
 def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> dict:
     out.mkdir(parents=True, exist_ok=True)
-    for name in (*FILES, *OWN_DECODERS, *EXTRAS):
+    for name in (*FILES, *OPTIONAL, *OWN_DECODERS, *EXTRAS):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(work / name, out / name)
     evaluation = load_json(work / "evaluation.json")
