@@ -13,11 +13,11 @@ from recon.files import fingerprint, load_json, open_array, save_json
 from recon.image_features import PatchDictionary, image_statistics
 from recon.manifest import RESPONSE_MODEL
 from recon.regression import Standardiser
-from recon.response_model import ResponseModel
+from recon.response_model import ResponseModel, packed, unpacked
 from recon.subject import load_subject
 
 N_COMPONENTS = 500
-MAX_RANK, VARIANCE = 48, 0.98  # of the response model: the fewest components that keep this share
+RANK = 48  # of the response model
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,12 @@ class LatentComponents:
         return np.concatenate([self.standardise(part) @ self.directions for part in parts])
 
 
-def leading_directions(predicted: np.ndarray, most: int, share: float, seed: int = 0) -> tuple[np.ndarray, float]:
-    """(n, n_voxels) predictions -> the fewest principal axes (n_voxels, r) that keep `share` of their variance, or `most`
-    of them; and the share that these keep."""
+def leading_axes(predicted: np.ndarray, rank: int, seed: int = 0) -> tuple[np.ndarray, float]:
+    """(n, n_voxels) predictions -> their leading principal axes (n_voxels, rank), and the share of variance these keep."""
     centred = torch.as_tensor(predicted - predicted.mean(0))
     torch.manual_seed(seed)
-    _, s, V = torch.svd_lowrank(centred, q=min(most + 16, *centred.shape), niter=4)
-    kept = s.square().cumsum(0).numpy() / float(centred.square().sum())
-    rank = min(most, int((kept < share).sum()) + 1)
-    return V[:, :rank].numpy(), float(kept[rank - 1])
+    _, s, V = torch.svd_lowrank(centred, q=min(rank + 16, *centred.shape), niter=4)
+    return V[:, :rank].numpy(), float(s[:rank].square().sum() / centred.square().sum())
 
 
 def factorise(
@@ -63,14 +60,14 @@ def factorise(
 
     `features` (n, n_features): those of training pictures, components of latents first.
     """
-    axes, kept = leading_directions(model.predict(features), MAX_RANK, VARIANCE)
+    axes, kept = leading_axes(model.predict(features), RANK)
     weights = model.weights @ axes / model.standardise.sd[:, None]
     n_components = components.directions.shape[1]
     of_latents = components.directions @ weights[:n_components] / components.standardise.sd[:, None]
     coordinates = features @ weights
-    unit = coordinates.std(0)  # of unit variance, so that float16 holds them
-    down = np.concatenate([of_latents, weights[n_components:]]) / unit
-    down = down.astype(np.float16).astype(np.float32)  # as saved: rounding then moves no mean
+    unit = coordinates.std(0)
+    # as saved, so that rounding moves no mean
+    down = unpacked(*packed(np.concatenate([of_latents, weights[n_components:]]) / unit))
     centre = np.concatenate([components.standardise.mean, model.standardise.mean[n_components:]])
     offset = centre @ down + model.standardise.mean[:n_components] @ weights[:n_components] / unit
     return ResponseModel(n_layers, down, offset, unit[:, None] * axes.T, model.intercept, patches), kept

@@ -20,6 +20,18 @@ FORMAT = "recon-response-1"
 PATCHES = ("mean", "whiten", "centroids")
 
 
+def packed(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n, r) -> int8 with one float32 scale a row, (n,): half the size of float16, errors of 0.4 % of a row's largest."""
+    largest = np.abs(matrix).max(1)
+    scale = (np.where(largest > 0, largest, 1) / 127).astype(np.float32)
+    return np.rint(matrix / scale[:, None]).astype(np.int8), scale
+
+
+def unpacked(values: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The reverse of `packed`, float32."""
+    return values * scale[:, None]
+
+
 @dataclass(frozen=True)
 class ResponseModel:
     """A low-rank linear map: (features · down - offset) · up + intercept.
@@ -39,7 +51,6 @@ class ResponseModel:
         """latents (n, n_latents) and pictures (n, 64, 64, 3) uint8 -> (n, r) float32."""
         described = np.hstack([image_statistics(images), self.patches.describe(images)])
         n_latents = latents.shape[1]
-        # the two parts apart: the rows of many pictures' features side by side would be copied
         return latents @ self.down[:n_latents] + described @ self.down[n_latents:] - self.offset
 
     def respond(self, coordinates: np.ndarray) -> np.ndarray:
@@ -63,11 +74,15 @@ class ResponseModel:
         return replace(self, test=self.coordinates(latents, images))
 
     def save(self, path: Path) -> None:
-        """Float16 but for the offset and the intercept."""
-        tensors = {"down": self.down, "up": self.up, "test": self.test}
+        """`down` in int8, all else but small vectors in float16."""
+        tensors = {"up": self.up, "test": self.test}
         tensors |= {f"patches.{name}": getattr(self.patches, name).numpy() for name in PATCHES}
         tensors = {name: value.astype(np.float16) for name, value in tensors.items()}
+        tensors["down"], tensors["scale"] = packed(self.down)
         tensors |= {"offset": self.offset.astype(np.float32), "intercept": self.intercept.astype(np.float32)}
+        tensors = {
+            name: np.ascontiguousarray(value) for name, value in tensors.items()
+        }  # what save_file takes for granted
         with whole_file(path) as part:
             save_file(tensors, part, metadata={"format": FORMAT, "n_layers": str(self.n_layers)})
 
@@ -76,7 +91,8 @@ class ResponseModel:
         """Raises BadFile if the file is missing, damaged, or its parts do not fit together."""
         tensors, metadata = read_tensors(path, FORMAT)
         try:
-            t = {name: tensors[name].astype(np.float32) for name in ("down", "offset", "up", "intercept", "test")}
+            t = {name: tensors[name].astype(np.float32) for name in ("offset", "up", "intercept", "test")}
+            t["down"] = unpacked(tensors["down"], tensors["scale"])
             patches = PatchDictionary(
                 *(torch.as_tensor(tensors[f"patches.{name}"].astype(np.float32)) for name in PATCHES)
             )
