@@ -19,6 +19,7 @@ import torch
 from precompute.encode import encode
 from precompute.features import extract_embeddings, extract_latents, extract_prompts
 from precompute.fit import ALPHAS, BRAIN_DIFFUSER, fit, inputs, layer_groups
+from precompute.response import fit_response
 from recon.captions import CaptionIndex
 from recon.files import BadFile, file_digest, load_json, open_array, open_plain, whole_file
 from recon.manifest import FILES, TARGETS, write_manifest
@@ -117,7 +118,10 @@ def encode_voxels(folder: Path) -> dict:
     """The encoding model and the scores of every voxel; returns what `encode.json` holds."""
     images = {split: _need(folder / f"{split}_64.npy", "prepare") for split in SPLITS}
     latents = {split: _need(folder / f"latents_{split}.npy", "features --target vdvae") for split in SPLITS}
-    return encode(images, latents, folder / "train_voxels.npy", folder / "subject.h5", folder)
+    report = encode(images, latents, folder / "train_voxels.npy", folder / "subject.h5", folder)
+    if not (report["already finished"] and (folder / "response.safetensors").exists()):
+        report["response"] = fit_response(latents["train"], folder / "train_voxels.npy", folder)
+    return report
 
 
 # --- bundle -----------------------------------------------------------------------------------------------------------
@@ -130,7 +134,7 @@ def make_bundle(folder: Path, out: Path) -> dict:
     """
     labels = _need(folder / "train.json", "prepare")
     embeddings = _need(folder / "image_train.npy", "features --target clip-image")
-    makers = {"subject.h5": "prepare", "voxel_scores.h5": "encode"}
+    makers = {"subject.h5": "prepare", "voxel_scores.h5": "encode", "response.safetensors": "encode"}
     for target in TARGETS:
         _check_fit(folder, target)
     parts = [_need(folder / name, makers.get(name, "fit")) for name in FILES if name != CAPTIONS]

@@ -29,6 +29,7 @@ from precompute.encode import encode
 from precompute.evaluate import evaluate
 from precompute.features import extract_embeddings, extract_latents, extract_prompts
 from precompute.fit import fit, layer_groups
+from precompute.response import fit_response
 from recon.bundle import load_bundle
 from recon.captions import CaptionIndex
 from recon.files import BadFile, load_json, open_array, save_array, save_json
@@ -42,7 +43,7 @@ N_LAYERS = 11  # of the demo VDVAE's 15 layers: all up to 16 × 16
 VISION = ("vision/config.json", "vision/model.safetensors")  # for evaluation; the app does not need it
 REPORTS = (
     *(f"{name}.training" for name in ("vdvae", "clip", "codec", "unet", "lcm_soft", "lcm_lora", "checker")),
-    *("samples", "strengths", "latents_fit", "prompt_fit", "image_fit", "encode"),
+    *("samples", "strengths", "latents_fit", "prompt_fit", "image_fit", "encode", "response"),
 )
 EXTRAS = ("contact_sheet.png", "stage2_sheet.jpg", "samples.jpg", *VISION)  # beside the bundle's files
 
@@ -158,6 +159,10 @@ def _fit(work: Path, s: Settings) -> None:
         fit(target, work / "brain" / "train_voxels.npy", work / f"{target}_train.npy", columns, work, rank, training)
 
 
+def _response(latents: Path, voxels: Path, work: Path) -> None:
+    save_json(work / "response.json", fit_response(latents, voxels, work))
+
+
 def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], object]]]:
     """(name, outputs relative to `work`, function) in order."""
     scenes, brain, clip, codec, unet = (work / name for name in ("scenes", "brain", "clip", "codec", "unet"))
@@ -211,6 +216,7 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
         ("targets", ["prompt_train.npy", "captions.h5", "latents_test.npy"], lambda: _extract(work)),
         ("fit", ["image_fit.json"], lambda: _fit(work, s)),
         ("encode", ["encode.json"], lambda: encode(small, latents, voxels, subject, work)),
+        ("response", ["response.safetensors", "response.json"], lambda: _response(latents["train"], voxels, work)),
         (
             "strengths",
             ["strengths.json"],
