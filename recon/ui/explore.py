@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
-import numpy as np
 import plotly
 
 from recon.pictures import area_average
 from recon.settings import MAX_GUIDANCE, MAX_PROMPT, MAX_STEPS, MIN_STRENGTH, LCMSettings, Settings
+from recon.ui.cache import FrameCache
+from recon.ui.frames import frame_source, generator
 from recon.ui.panel import COLUMNS, REGRESSOR_NAMES, THUMBNAIL, panel, thumbnail_sheet
-from recon.ui.studio import KEPT, Studio
+from recon.ui.studio import Studio
 
 if TYPE_CHECKING:
     from recon.reconstruct import Frame
@@ -49,29 +50,15 @@ def read_settings(values: list) -> Settings:
     return Settings(regressor, prompt, own, LCMSettings(steps, guidance, strength, seed))
 
 
-def layouts(studio: Studio, index: int, response: np.ndarray, regressor: str) -> Iterator[Frame]:
-    """Stage 1: all its frames, or only the last of a picture that was there lately."""
-    from recon.reconstruct import reconstruct_layout
-
-    if index in studio.layouts:
-        studio.layouts.move_to_end(index)
-        yield studio.layouts[index]
-        return
-    for frame in reconstruct_layout(response, studio.pictures[index], studio.bundle, regressor):
-        yield frame
-    studio.layouts[index] = frame
-    if len(studio.layouts) > KEPT:
-        studio.layouts.popitem(last=False)
-
-
-def reconstruct(studio: Studio, wish: dict, visit: Visit) -> Iterator[tuple]:
+def reconstruct(
+    studio: Studio, frames: Callable[[int, Settings], Iterator[Frame]], wish: dict, visit: Visit
+) -> Iterator[tuple]:
     """(view, response map) once per frame of both stages; ends early for a newer wish.
 
-    Stage 1 and the response map are shown if the picture is another one than before. Stage 2 begins as soon as what it
-    starts from is there; what is left of stage 1 follows it. What has not been fetched is left out.
+    Stage 1 alone and the response map are shown if the picture is another one than before.
     """
     from recon.brainmap import map_payload, response_map
-    from recon.reconstruct import decode_caption, reconstruct_picture
+    from recon.reconstruct import decode_caption
 
     bundle, index, moved = studio.bundle, wish["index"], visit.picture != wish["index"]
     response = bundle.subject.test.response(index)
@@ -83,28 +70,16 @@ def reconstruct(studio: Studio, wish: dict, visit: Visit) -> Iterator[tuple]:
         visit.picture = index
         return json.dumps(map_payload(response_map(response)))
 
-    if bundle.vdvae is None:
+    layout = picture = None
+    for frame in frames(index, settings):
+        layout, picture = (frame, picture) if frame.stage == "vdvae" else (layout, frame)
+        if moved or picture is not None:
+            arrived = moved and picture is None and layout.ready
+            yield panel(*shown, layout, picture), brain() if arrived else gr.skip()
+        if visit.newest > wish["serial"]:
+            return
+    if layout is None:
         yield panel(*shown, None, None), brain()
-        return
-    stage_1 = layouts(studio, index, response, settings.regressor)
-    for layout in stage_1:
-        if moved:
-            yield panel(*shown, layout, None), brain() if layout.ready else gr.skip()
-        if visit.newest > wish["serial"]:
-            return
-        if layout.ready:
-            break
-    truth, frame = bundle.subject.test.labels[index]["captions"], None
-    if bundle.open_stage_2 is not None:
-        studio.stage_2.result()
-        for frame in reconstruct_picture(layout.images[settings.regressor], response, truth, bundle, settings):
-            yield panel(*shown, layout, frame), gr.skip()
-            if visit.newest > wish["serial"]:
-                return
-    for layout in stage_1:
-        yield panel(*shown, layout, frame), gr.skip()
-        if visit.newest > wish["serial"]:
-            return
 
 
 def settings_controls() -> list:
@@ -150,9 +125,11 @@ def explore_tab(studio: Studio, demo: gr.Blocks) -> None:
     def brain_data(_) -> dict:
         return brain_static(studio)
 
+    frames = frame_source(studio, generator(studio), FrameCache())
+
     def run(wish: dict, visit: Visit) -> Iterator[tuple]:
         try:
-            yield from reconstruct(studio, wish, visit)
+            yield from reconstruct(studio, frames, wish, visit)
         except (IndexError, ValueError) as error:
             raise gr.Error(str(error), print_exception=False) from error
 
