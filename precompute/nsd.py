@@ -146,7 +146,8 @@ def make_bundle(folder: Path, out: Path) -> dict:
                 shutil.copyfile(part, copy)
         captions = [e["captions"][0] for e in load_json(labels)]
         CaptionIndex(captions, np.asarray(open_array(embeddings), np.float32)).save(out / CAPTIONS)
-        content = {"name": subject.name, "simulated": subject.simulated, "n_layers": N_LAYERS}
+        components = load_json(folder / "latents_fit.json")["rank"]
+        content = {"name": subject.name, "simulated": subject.simulated, "n_layers": N_LAYERS, "components": components}
         write_manifest(out, content | {"decoders": "published", "evaluation": None})
     size = sum((out / name).stat().st_size for name in FILES)
     show = f"RECON_BUNDLE={out} python app.py"

@@ -66,3 +66,15 @@ def labelled_sheet(original: np.ndarray, cells: Sequence[Cell], rows: Axis, colu
     for cell in cells:
         put(cell.picture, left + cell.column * (side + gap), top + cell.row * (side + gap))
     return sheet
+
+
+def labelled_row(pictures: dict[str, np.ndarray]) -> np.ndarray:
+    """Pictures (S, S, 3) uint8 side by side under their names, on white: (h, w, 3) uint8."""
+    side, gap, band = 256, 10, 30
+    sheet = Image.new("RGB", (gap + len(pictures) * (side + gap), side + band + gap), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    for k, (name, picture) in enumerate(pictures.items()):
+        x = gap + k * (side + gap)
+        draw.text((x + side // 2, band // 2), name, "black", font, "mm")
+        sheet.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC), (x, band))
+    return np.asarray(sheet)

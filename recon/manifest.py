@@ -73,7 +73,7 @@ def read_manifest(folder: Path) -> dict:
         raise BadFile(
             f"bundle {folder}: expected format {FORMAT!r} version {VERSION}, got {found[0]!r} version {found[1]}"
         )
-    missing = {"name", "simulated", "n_layers", "decoders", "evaluation", "files"} - manifest.keys()
+    missing = {"name", "simulated", "n_layers", "components", "decoders", "evaluation", "files"} - manifest.keys()
     if missing or {*FILES, *DECODERS.get(manifest["decoders"], ("unknown decoders",))} - manifest["files"].keys():
         raise BadFile(f"bundle {folder}: the manifest is incomplete: fetch or make the bundle again")
     return manifest

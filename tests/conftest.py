@@ -87,7 +87,15 @@ def write_tiny_bundle(folder: Path, n_voxels: int = 7, fitted_voxels: int = 7) -
     scores = VoxelScores(ncsnr * 0.1, ncsnr * 0.3, ncsnr * 50, 5)
     save_scores(folder / "voxel_scores.h5", scores)
     write_manifest(
-        folder, {"name": "tiny", "simulated": True, "n_layers": TINY_LAYERS, "decoders": "own", "evaluation": {}}
+        folder,
+        {
+            "name": "tiny",
+            "simulated": True,
+            "n_layers": TINY_LAYERS,
+            "components": 3,
+            "decoders": "own",
+            "evaluation": {},
+        },
     )
     return folder
 

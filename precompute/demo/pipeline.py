@@ -275,7 +275,8 @@ def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> dict:
     earlier = load_json(out / "provenance.json") if (out / "provenance.json").exists() else {}
     notes = {"notes": earlier["notes"]} if "notes" in earlier else {}  # by hand: kept
     save_json(out / "provenance.json", provenance | {"reports": reports} | notes)
-    content = {"name": "demo", "simulated": True, "n_layers": N_LAYERS, "decoders": "own", "evaluation": evaluation}
+    content = {"name": "demo", "simulated": True, "n_layers": N_LAYERS, "components": settings.ranks[0]}
+    content |= {"decoders": "own", "evaluation": evaluation}
     write_manifest(out, content)
     load_bundle(out).diffusion  # noqa: B018 - opens every part
     return evaluation
