@@ -33,7 +33,8 @@ tags:
 # Bundle of {manifest["name"]}
 
 A {subject} subject of the Brain → Image explorer: test responses, regressors, voxel scores and captions
-(`{manifest["format"]}`, version {manifest["version"]}; decoders: {manifest["decoders"]}). `manifest.json` holds the size and SHA-256 of each file.
+(`{manifest["format"]}`, version {manifest["version"]}; decoders: {manifest["decoders"]}).
+`manifest.json` holds the size and SHA-256 of each file.
 {"" if manifest["simulated"] else PRIVATE}
 Open it with `RECON_BUNDLE=hub:USER/NAME@REVISION python app.py`.
 """

@@ -7,8 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi, RepoCard, hf_hub_download
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from precompute.hub import Files, list_files, make_identical, told_in_one_sentence
@@ -41,21 +40,13 @@ class Space:
     secrets: tuple[str, ...] = ()
 
 
-def split_card(text: str) -> tuple[dict, str]:
-    """README.md -> front matter, the rest. Raises BadFile if it has none."""
-    if not text.startswith("---\n") or "\n---\n" not in text[4:]:
-        raise BadFile("README.md: expected front matter between two lines of ---, found none: restore it")
-    front, rest = text[4:].split("\n---\n", 1)
-    return yaml.safe_load(front), rest
-
-
 def space_card(text: str, published: bool) -> str:
     """README.md of the Space: preloads the published decoders at the locked revisions, if the bundle needs them at all."""
-    front, rest = split_card(text)
-    del front["preload_from_hub"]
+    card = RepoCard(text)
+    card.data.pop("preload_from_hub")
     if published:
-        front["preload_from_hub"] = [preload(name) for name in DECODERS]
-    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n{rest}"
+        card.data["preload_from_hub"] = [preload(name) for name in DECODERS]
+    return str(card)
 
 
 def preload(name: str) -> str:

@@ -8,8 +8,16 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 stated() { sed -n "s/^$1: *\"\{0,1\}\([0-9.]*\)\"\{0,1\}$/\1/p" README.md; }
-python=python$(stated python_version)
-"$python" -c "" 2>/dev/null || python=python3 # what ran is in the output
+
+without_rights=()
+user=$(id -un)
+if [ "$(id -u)" = 0 ]; then
+  without_rights=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+  user="65534, without groups"
+fi
+for python in "python$(stated python_version)" python3 /usr/bin/python3; do # what ran is in the output
+  if "${without_rights[@]}" "$python" -c "import venv" 2>/dev/null; then break; fi
+done
 
 work=$(mktemp -d)
 app=
@@ -26,13 +34,7 @@ chmod -R a+rX,a-w "$work/checkout"
 "$python" -m venv "$work/venv"
 "$work/venv/bin/pip" install -q "gradio==$(stated sdk_version)" -r requirements.txt
 
-without_rights=()
-user=$(id -un)
-if [ "$(id -u)" = 0 ]; then
-  without_rights=(setpriv --reuid=65534 --regid=65534 --clear-groups)
-  chown -R 65534:65534 "$work/home"
-  user="65534, without groups"
-fi
+[ "$(id -u)" != 0 ] || chown -R 65534:65534 "$work/home"
 cgroup=
 limit="none: this machine lets nobody set one; the peak was measured"
 for control in /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes; do # version 2, version 1
