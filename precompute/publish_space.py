@@ -17,13 +17,8 @@ from recon.hub import REFERENCE
 from recon.manifest import read_manifest
 from recon.models import MODELS, ROOT, locate, lock_file, locked
 
-CODE = (
-    "app.py",
-    "requirements.txt",
-    "LICENSE",
-    "recon/**/*.py",
-    "assets/page/*",
-)  # patterns below the repository's root
+CODE = ("app.py", "requirements.txt", "LICENSE", "recon/**/*.py")
+PAGE = tuple(f"assets/page/*.{kind}" for kind in ("html", "js", "css", "svg"))
 DECODERS = ("diffusion", "lcm_lora", "preview")  # published ones that the page reads from the Hub
 BUILDING = ("BUILDING", "RUNNING_BUILDING", "APP_STARTING", "RUNNING_APP_STARTING")
 PATIENCE = 1800  # seconds; installing torch alone takes minutes
@@ -68,7 +63,9 @@ def space_files(bundle: str, root: Path = ROOT) -> tuple[Files, dict[str, str]]:
     """Exactly what the Space needs, and its variables. Raises BadFile: a bad bundle, or decoders that were not fetched."""
     folder, manifest = read_any_manifest(bundle)
     published = manifest["decoders"] == "published"
-    files: Files = {str(p.relative_to(root)): p for pattern in CODE for p in root.glob(pattern) if p.is_file()}
+    files: Files = {
+        str(p.relative_to(root)): p for pattern in (*CODE, *PAGE) for p in root.glob(pattern) if p.is_file()
+    }
     files["README.md"] = space_card((root / "README.md").read_text(encoding="utf-8"), published).encode()
     place = bundle if REFERENCE.fullmatch(bundle) else "assets/bundle"
     if place != bundle:
