@@ -8,16 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recon.encoding import EncodingModel, fit_encoding, save_scores, score_voxels
+from recon.encoding import fit_encoding, save_scores, score_voxels
 from recon.files import fingerprint, load_json, open_array, save_json
 from recon.image_features import PatchDictionary, image_statistics
-from recon.manifest import RESPONSE_MODEL
 from recon.regression import Standardiser
-from recon.response_model import ResponseModel, packed, unpacked
 from recon.subject import load_subject
 
 N_COMPONENTS = 500
-RANK = 48  # of the response model
 
 
 @dataclass(frozen=True)
@@ -45,49 +42,15 @@ class LatentComponents:
         return np.concatenate([self.standardise(part) @ self.directions for part in parts])
 
 
-def leading_axes(predicted: np.ndarray, rank: int, seed: int = 0) -> tuple[np.ndarray, float]:
-    """(n, n_voxels) predictions -> their leading principal axes (n_voxels, rank), and the share of variance these keep."""
-    centred = torch.as_tensor(predicted - predicted.mean(0))
-    torch.manual_seed(seed)
-    _, s, V = torch.svd_lowrank(centred, q=min(rank + 16, *centred.shape), niter=4)
-    return V[:, :rank].numpy(), float(s[:rank].square().sum() / centred.square().sum())
-
-
-def factorise(
-    model: EncodingModel, features: np.ndarray, components: LatentComponents, patches: PatchDictionary, n_layers: int
-) -> tuple[ResponseModel, float]:
-    """The encoding model from latents and image features themselves, of low rank; and the share of variance that it keeps.
-
-    `features` (n, n_features): those of training pictures, components of latents first.
-    """
-    axes, kept = leading_axes(model.predict(features), RANK)
-    weights = model.weights @ axes / model.standardise.sd[:, None]
-    n_components = components.directions.shape[1]
-    of_latents = components.directions @ weights[:n_components] / components.standardise.sd[:, None]
-    coordinates = features @ weights
-    unit = coordinates.std(0)
-    # as saved, so that rounding moves no mean
-    down = unpacked(*packed(np.concatenate([of_latents, weights[n_components:]]) / unit))
-    centre = np.concatenate([components.standardise.mean, model.standardise.mean[n_components:]])
-    offset = centre @ down + model.standardise.mean[:n_components] @ weights[:n_components] / unit
-    return ResponseModel(n_layers, down, offset, unit[:, None] * axes.T, model.intercept, patches), kept
-
-
-def encode(
-    images: dict[str, Path], latents: dict[str, Path], voxels: Path, subject: Path, out: Path, n_layers: int
-) -> dict:
-    """Fits on "train", scores on "test", writes `voxel_scores.h5`, `encoding.safetensors` and, last, `encode.json`, unless
-    they are there and of these inputs; returns the summary, and whether they were there already.
-
-    `n_layers`: of the VDVAE, to which the latents belong.
-    """
+def encode(images: dict[str, Path], latents: dict[str, Path], voxels: Path, subject: Path, out: Path) -> dict:
+    """Fits on "train", scores on "test", writes `voxel_scores.h5` and, last, `encode.json`, unless they are there and of
+    these inputs; returns the summary, and whether they were there already."""
     sources = [*images.values(), *latents.values(), voxels, subject]
     inputs, report = [fingerprint(path) for path in sources], out / "encode.json"
-    if report.exists() and (found := load_json(report)).get("inputs") == inputs and "response_model" in found:
+    if report.exists() and (found := load_json(report)).get("inputs") == inputs:
         return found | {"already finished": True}
     report.unlink(missing_ok=True)
-    for name in ("voxel_scores.h5", RESPONSE_MODEL):
-        (out / name).unlink(missing_ok=True)
+    (out / "voxel_scores.h5").unlink(missing_ok=True)
     pictures = {s: np.asarray(open_array(p)) for s, p in images.items()}
     Z = {s: open_array(p) for s, p in latents.items()}
     components = LatentComponents.fit(Z["train"], N_COMPONENTS)
@@ -96,8 +59,6 @@ def encode(
         s: np.hstack([components(Z[s]), image_statistics(pictures[s]), patches.describe(pictures[s])]) for s in pictures
     }
     model = fit_encoding(features["train"], np.asarray(open_array(voxels)))
-    response_model, kept = factorise(model, features["train"], components, patches, n_layers)
-    response_model.with_test(np.asarray(Z["test"], np.float32), pictures["test"]).save(out / RESPONSE_MODEL)
     person = load_subject(subject)
     measured = person.test.averaged()
     scores = score_voxels(model.predict(features["test"]), measured, person.ncsnr, person.test.n_repeats)
@@ -114,6 +75,5 @@ def encode(
             else None,
         }
     summary = {"n_features": features["train"].shape[1], "n_test_images": scores.n_images, "rois": by_roi}
-    summary["response_model"] = {"rank": len(response_model.up), "variance_kept": kept}
     save_json(report, summary | {"inputs": inputs})
     return summary | {"already finished": False}

@@ -2,12 +2,9 @@
 
 manifest.json        name, simulated or not, sizes, decoders, evaluation summary, size and SHA-256 of every other file
 subject.h5           geometry, ncsnr, test trials          voxel_scores.h5      R², r and noise ceiling of every voxel
-captions.h5          training captions, and where CLIP puts their pictures and the test pictures
+captions.h5          training captions, and where CLIP puts their pictures
+response.safetensors VDVAE latents -> voxels: what the subject would have answered to any picture
 TARGET_ridge.safetensors, TARGET_mlp.safetensors    voxels -> VDVAE latents, prompt embedding, image embedding
-
-and, if it was made:
-
-encoding.safetensors    pictures -> voxels, and what that says of the test pictures
 
 and, if its decoders are its own:
 
@@ -31,10 +28,9 @@ from recon.captions import CaptionIndex
 from recon.device import choose_dtype
 from recon.encoding import VoxelScores, load_scores
 from recon.files import BadFile
-from recon.manifest import RESPONSE_MODEL, TARGETS, check_files, read_manifest
+from recon.manifest import TARGETS, check_files, read_manifest
 from recon.mlp import MLP
 from recon.models import locate
-from recon.response_model import ResponseModel
 from recon.ridge import LowRank
 from recon.subject import Subject, load_subject
 from recon.vdvae import VDVAE, load_openai
@@ -54,8 +50,8 @@ class Bundle:
     open_stage_2: Callable[[], Diffusion] | None  # slow, so that a page may show stage 1 before
     captions: CaptionIndex
     regressors: dict[str, dict[str, LowRank | MLP]]  # target -> "ridge", "mlp"
+    response: LowRank  # VDVAE latents -> voxels
     absent: dict[str, str]  # "vdvae", "diffusion" -> why it is None, and what to do
-    response_model: ResponseModel | None = None  # None: not made
 
     @cached_property
     def diffusion(self) -> Diffusion | None:
@@ -130,34 +126,20 @@ def open_parts(folder: Path, manifest: dict) -> Bundle:
             target: {name: kind.load(folder / f"{target}_{name}.safetensors") for name, kind in REGRESSORS.items()}
             for target in TARGETS
         },
+        response=LowRank.load(folder / "response.safetensors"),
         absent=absent,
-        response_model=_response_model(folder, manifest),
     )
+    n_voxels, n_latents = bundle.subject.geometry.n_voxels, len(bundle.regressors["latents"]["ridge"].intercept)
+    got = len(bundle.response.standardise.mean), len(bundle.response.intercept)
+    if got != (n_latents, n_voxels):
+        raise BadFile(
+            f"bundle {folder}: expected a response model from {n_latents} latents to {n_voxels} voxels, got {got[0]} to {got[1]}"
+        )
     n_targets = {"latents": vdvae.n_latents(bundle.n_layers)} if vdvae else {}
     _check_targets(bundle, n_targets | {"image": bundle.captions.embeddings.shape[1]})
-    _check_tests(folder, bundle)
-    return bundle
-
-
-def _response_model(folder: Path, manifest: dict) -> ResponseModel | None:
-    listed = RESPONSE_MODEL in manifest.get("files", ())
-    return ResponseModel.load(folder / RESPONSE_MODEL) if listed else None
-
-
-def _check_tests(folder: Path, bundle: Bundle) -> None:
-    """Whether what is known of the voxels and of the test pictures beforehand is of this subject's."""
-    n_voxels, n_test = bundle.subject.geometry.n_voxels, len(bundle.subject.test.images)
     if len(bundle.scores.r2) != n_voxels:
         raise BadFile(f"bundle {folder}: {n_voxels} voxels, but voxel scores of {len(bundle.scores.r2)}")
-    embeddings, model = bundle.captions.test_embeddings, bundle.response_model
-    if embeddings is not None and len(embeddings) != n_test:
-        raise BadFile(f"bundle {folder}: {n_test} test images, but embeddings of {len(embeddings)}")
-    if model is not None:
-        found, expected = (model.n_layers, model.up.shape[1], len(model.test)), (bundle.n_layers, n_voxels, n_test)
-        if found != expected:
-            raise BadFile(
-                f"bundle {folder}: expected a response model of (layers, voxels, test images) {expected}, got {found}"
-            )
+    return bundle
 
 
 def _check_targets(bundle: Bundle, n_targets: dict[str, int]) -> None:

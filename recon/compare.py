@@ -1,93 +1,80 @@
-"""One image under many settings: a grid of pictures, cell by cell, and one labelled sheet of them."""
+"""One picture under many settings: a grid whose cells come one by one, and the grid as one labelled picture."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from recon.bundle import Bundle
-from recon.pictures import area_average
-from recon.reconstruct import Frame, chosen_response, reconstruct_layout, reconstruct_picture
-from recon.settings import LCMSettings, Settings, stage_1_key
+from recon.lesion import apply_gains
+from recon.reconstruct import reconstruct_layout, reconstruct_picture
+from recon.settings import Settings, with_choice
 
-AXES = {
-    "steps": "LCM steps",
-    "guidance": "guidance",
-    "strength": "strength",
-    "seed": "seed",
-    "regressor": "stage 1",
-    "prompt": "prompt",
-    "components": "components",
-    "repeats": "repeats",
-}
-MAX_CELLS = 64
-LCM = {f.name for f in fields(LCMSettings)}
-
-Axis = tuple[str, Sequence]  # a name of AXES, and its values
+Axis = tuple[str, Sequence]  # of AXES, and the values it takes
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture of the grid."""
-
     row: int
     column: int
+    settings: Settings
     picture: np.ndarray  # (S, S, 3) uint8
     seconds: float
 
 
-def varied(settings: Settings, name: str, value) -> Settings:
-    """The settings with one of them changed. Raises ValueError for an unknown name or an impossible value."""
-    if name not in AXES:
-        raise ValueError(f"axis: expected one of {', '.join(AXES)}, got {name!r}")
-    change = {name: value}
-    return replace(settings, lcm=replace(settings.lcm, **change)) if name in LCM else replace(settings, **change)
-
-
 def grid(bundle: Bundle, index: int, base: Settings, rows: Axis, columns: Axis) -> Iterator[Cell]:
-    """Test image `index` by `base` but for what rows and columns say, row by row; the same pictures as one by one.
+    """Both stages of test picture `index` for every pair of values, row by row.
 
-    Stage 1 is run once for cells that share it. Closing the iterator stops the work. Raises, before anything runs, ValueError for
-    axes that are empty, the same, too long or impossible, or decoders that are absent; IndexError for the image.
+    Closing the generator stops it at the next cell. Raises ValueError if both axes are the same, or a value is out of range.
     """
-    if bundle.absent:
-        raise ValueError("; ".join(bundle.absent.values()))
     if rows[0] == columns[0]:
-        raise ValueError(f"axes: expected two different ones, got {rows[0]} twice")
-    if not 1 <= len(rows[1]) * len(columns[1]) <= MAX_CELLS:
-        raise ValueError(f"axes: expected 1 to {MAX_CELLS} cells, got {len(rows[1])} × {len(columns[1])}")
-    table = [[varied(varied(base, rows[0], r), columns[0], c) for c in columns[1]] for r in rows[1]]
-    chosen_response(bundle.subject, index, base)
-    return _cells(bundle, index, table)
-
-
-def _cells(bundle: Bundle, index: int, table: list[list[Settings]]) -> Iterator[Cell]:
-    test, size = bundle.subject.test, bundle.vdvae.cfg.image_size
-    image, captions = area_average(test.images[index : index + 1], size)[0], test.labels[index]["captions"]
-    layouts: dict[tuple, np.ndarray] = {}
-    for row, line in enumerate(table):
-        for column, settings in enumerate(line):
+        raise ValueError(f"expected two different axes, got {rows[0]!r} twice: choose another one")
+    test, layouts = bundle.subject.test, {}
+    for r, row_value in enumerate(rows[1]):
+        for c, column_value in enumerate(columns[1]):
             start = time.perf_counter()
-            response = chosen_response(bundle.subject, index, settings)
-            key = (*stage_1_key(index, settings), settings.regressor)
+            settings = with_choice(with_choice(base, rows[0], row_value), columns[0], column_value)
+            response = apply_gains(test.response(index, settings.repeats), bundle.subject.geometry.rois, settings.gains)
+            key = settings.regressor, settings.reading
             if key not in layouts:
-                layouts[key] = _ready(response, image, bundle, settings).images[settings.regressor]
-            *_, frame = reconstruct_picture(layouts[key], response, captions, bundle, settings)
-            yield Cell(row, column, frame.images["lcm"], time.perf_counter() - start)
+                *_, layouts[key] = reconstruct_layout(response, None, bundle, settings.regressor, settings.components)
+            layout, captions = layouts[key].images[settings.regressor], test.labels[index]["captions"]
+            *_, frame = reconstruct_picture(layout, response, captions, bundle, settings)
+            yield Cell(r, c, settings, frame.images["lcm"], time.perf_counter() - start)
 
 
-def _ready(response: np.ndarray, image: np.ndarray, bundle: Bundle, settings: Settings) -> Frame:
-    """Stage 1 as far as stage 2 needs it."""
-    frames = reconstruct_layout(response, image, bundle, settings.regressor, settings.components)
-    return next(frame for frame in frames if frame.ready)
+def labelled_sheet(original: np.ndarray, cells: Sequence[Cell], rows: Axis, columns: Axis) -> Image.Image:
+    """The original in the corner, values along both sides, the cells that there are in their places; on white."""
+    side, gap = 160, 8
+    left, top = side + 6 * gap, side + 6 * gap
+    sheet = Image.new("RGB", (left + len(columns[1]) * (side + gap), top + len(rows[1]) * (side + gap)), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
 
+    def put(picture: np.ndarray, x: int, y: int) -> None:
+        sheet.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC), (x, y))
 
-def in_order(cells: Iterable[Cell], n_rows: int, n_columns: int) -> list[list[np.ndarray | None]]:
-    """Pictures by row and column; None where there is none yet."""
-    table: list[list[np.ndarray | None]] = [[None] * n_columns for _ in range(n_rows)]
+    put(original, gap, gap)
+    draw.text((gap + side // 2, 3 * gap + side), "original", "black", font, "mm")
+    for c, value in enumerate(columns[1]):
+        draw.text((left + c * (side + gap) + side // 2, top - gap), f"{columns[0]} {value}", "black", font, "ms")
+    for r, value in enumerate(rows[1]):
+        draw.text((left - gap, top + r * (side + gap) + side // 2), f"{rows[0]} {value}", "black", font, "rm")
     for cell in cells:
-        table[cell.row][cell.column] = cell.picture
-    return table
+        put(cell.picture, left + cell.column * (side + gap), top + cell.row * (side + gap))
+    return sheet
+
+
+def labelled_row(pictures: dict[str, np.ndarray]) -> np.ndarray:
+    """Pictures (S, S, 3) uint8 side by side under their names, on white: (h, w, 3) uint8."""
+    side, gap, band = 256, 10, 30
+    sheet = Image.new("RGB", (gap + len(pictures) * (side + gap), side + band + gap), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    for k, (name, picture) in enumerate(pictures.items()):
+        x = gap + k * (side + gap)
+        draw.text((x + side // 2, band // 2), name, "black", font, "mm")
+        sheet.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC), (x, band))
+    return np.asarray(sheet)

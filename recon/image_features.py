@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from skimage.color import rgb2lab
+from skimage.feature import hog
+from sklearn.cluster import MiniBatchKMeans
 
 N_PATCHES, PATCH, STRIDE = 256, 8, 2  # dictionary size, side in pixels of a 64-pixel picture, step
 
 
 def image_statistics(images: np.ndarray) -> np.ndarray:
     """Local colour and gradients of (n, 64, 64, 3) uint8: mean and SD of Lab on an 8 × 8 grid, and HOG; float32."""
-    from skimage.color import rgb2lab  # takes a second
-    from skimage.feature import hog
-
     rows = []
     for image in images:
         lab = rgb2lab(image).reshape(8, 8, 8, 8, 3)
@@ -35,8 +35,6 @@ class PatchDictionary:
     @classmethod
     def fit(cls, images: np.ndarray, seed: int = 0) -> PatchDictionary:
         """From (n, 64, 64, 3) uint8 training pictures."""
-        from sklearn.cluster import MiniBatchKMeans
-
         rng = np.random.default_rng(seed)
         chosen = images[np.sort(rng.choice(len(images), min(2000, len(images)), replace=False))]
         patches = _patches(chosen)

@@ -1,31 +1,41 @@
-"""Virtual lesion and boost: betas of areas multiplied before anything is decoded from them."""
+"""Responses that no picture gave: areas weakened or strengthened, or driven alone.
+
+Driving areas alone, all other voxels at rest, and decoding that, shows what the decoder takes them to stand for, as Ozcelik &
+VanRullen (2023) do with their ROI-optimal stimuli.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from recon.settings import MAX_GAIN
+
+def _mask(rois: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in rois:
+        raise ValueError(f"ROI: expected one of {', '.join(rois)}, got {name!r}")
+    return rois[name]
 
 
-def check_rois(names: Sequence[str], rois: Mapping[str, np.ndarray]) -> None:
-    """Raises ValueError for names that are no ROI of the subject."""
-    unknown = [name for name in names if name not in rois]
-    if unknown:
-        raise ValueError(f"ROI: expected some of {', '.join(rois)}, got {', '.join(map(repr, unknown))}")
+def apply_gains(response: np.ndarray, rois: Mapping[str, np.ndarray], gains: Iterable[tuple[str, float]]) -> np.ndarray:
+    """z-scored response (n_voxels,) with the voxels of every named ROI multiplied; in several ROIs, by all their gains.
 
-
-def apply_gains(response: np.ndarray, rois: Mapping[str, np.ndarray], gains: Sequence[tuple[str, float]]) -> np.ndarray:
-    """response (n_voxels,) z-scored betas -> the same with every ROI's voxels times its gain, 0 to MAX_GAIN, float32.
-
-    A z-score of 0 is the voxel's mean, so a gain of 0 silences an area. Where ROIs overlap their gains multiply.
-    Raises ValueError for an unknown ROI or a gain out of range.
+    rois: name -> (n_voxels,) bool. Raises ValueError on an unknown ROI.
     """
-    check_rois([name for name, _ in gains], rois)
-    factor = np.ones(len(response), np.float32)
+    response = np.array(response, np.float32)
     for name, gain in gains:
-        if not 0 <= gain <= MAX_GAIN:
-            raise ValueError(f"gain of {name}: expected a number from 0 to {MAX_GAIN}, got {gain!r}")
-        factor[rois[name]] *= gain
-    return np.asarray(response, np.float32) * factor
+        response[_mask(rois, name)] *= np.float32(gain)
+    return response
+
+
+def optimal_response(rois: Mapping[str, np.ndarray], levels: Mapping[str, float], n_voxels: int) -> np.ndarray:
+    """(n_voxels,) float32: voxels of every named ROI at its level (z-score), in several ROIs at their sum, all others at 0.
+
+    Raises ValueError on an unknown ROI or a level that is not finite.
+    """
+    response = np.zeros(n_voxels, np.float32)
+    for name, level in levels.items():
+        if not np.isfinite(level):
+            raise ValueError(f"level of {name}: expected a finite number, got {level}")
+        response[_mask(rois, name)] += np.float32(level)
+    return response

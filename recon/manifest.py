@@ -25,26 +25,23 @@ FILES = (
     "subject.h5",
     "voxel_scores.h5",
     "captions.h5",
+    "response.safetensors",
     *(f"{target}_{regressor}.safetensors" for target in TARGETS for regressor in REGRESSORS),
 )
-RESPONSE_MODEL = "encoding.safetensors"
-OPTIONAL = (RESPONSE_MODEL,)  # listed where they are there
 OWN_DECODERS = ("vdvae.safetensors", "lcm_lora.safetensors", *(f"diffusion/{name}" for name in PIPELINE))
 DECODERS = {"own": OWN_DECODERS, "published": ()}  # what the manifest may name -> the files that come with it
 
 
 def write_manifest(folder: Path, content: dict) -> None:
     """Completes `content` with format, version and the files' digests, and saves it; call it last."""
-    there = [name for name in OPTIONAL if (folder / name).exists()]
-    names = (*FILES, *DECODERS[content["decoders"]], *there)
+    names = (*FILES, *DECODERS[content["decoders"]])
     files = {n: {"bytes": (folder / n).stat().st_size, "sha256": file_digest(folder / n)} for n in names}
     save_json(folder / "manifest.json", {"format": FORMAT, "version": VERSION, **content, "files": files})
 
 
 def check_files(folder: Path, manifest: dict) -> None:
     """Raises BadFile if a file is missing, truncated, or not the one that the manifest lists."""
-    listed = [name for name in OPTIONAL if name in manifest["files"]]
-    for name in (*FILES, *DECODERS[manifest["decoders"]], *listed):
+    for name in (*FILES, *DECODERS[manifest["decoders"]]):
         expected, path = manifest["files"][name], folder / name
         if not path.exists():
             raise BadFile(f"bundle {folder} lacks {name}: restore it or make it with `python -m precompute demo`")
@@ -76,7 +73,7 @@ def read_manifest(folder: Path) -> dict:
         raise BadFile(
             f"bundle {folder}: expected format {FORMAT!r} version {VERSION}, got {found[0]!r} version {found[1]}"
         )
-    missing = {"name", "simulated", "n_layers", "decoders", "evaluation", "files"} - manifest.keys()
+    missing = {"name", "simulated", "n_layers", "components", "decoders", "evaluation", "files"} - manifest.keys()
     if missing or {*FILES, *DECODERS.get(manifest["decoders"], ("unknown decoders",))} - manifest["files"].keys():
         raise BadFile(f"bundle {folder}: the manifest is incomplete: fetch or make the bundle again")
     return manifest

@@ -47,8 +47,7 @@ class MLP:
     rescale: Rescaler
 
     @property
-    def rank(self) -> int:
-        """How many components there are."""
+    def n_components(self) -> int:
         return len(self.basis)
 
     def coefficients(self, X: np.ndarray) -> np.ndarray:

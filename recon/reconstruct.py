@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recon.bundle import Bundle
-from recon.lesion import apply_gains
 from recon.settings import REGRESSORS, Settings
-from recon.subject import Subject
 
 SOURCES = (*REGRESSORS, "ceiling")  # of stage 1
 
@@ -28,30 +26,16 @@ class Frame:
     last: bool  # of its stage
 
 
-def chosen_response(subject: Subject, index: int, settings: Settings) -> np.ndarray:
-    """(n_voxels,) betas of a test image: the repeats that the settings name, with their gains.
-
-    Raises IndexError for an image, ValueError for a ROI that does not exist.
-    """
-    response = subject.test.response(index, settings.repeats)
-    return apply_gains(response, subject.geometry.rois, settings.gains)
-
-
 def decoded(
     target: str, voxels: np.ndarray, bundle: Bundle, regressor: str, components: int | None = None
 ) -> np.ndarray:
-    """(n, n_voxels) betas -> (n, n_targets) numbers of real spread, by the regressor's first components.
+    """(n, n_voxels) betas -> (n, n_targets) numbers of real spread, by the regressor's first components, or all.
 
-    `components`: as many of them as it has; all if None. Raises ValueError on bad voxels.
+    Raises ValueError on bad voxels.
     """
     model = bundle.regressors[target][regressor]
-    kept = None if components is None else min(components, model.rank)
+    kept = None if components is None else min(components, model.n_components)
     return model.rescale(model.predict(voxels, kept))
-
-
-def most_components(bundle: Bundle) -> int:
-    """The largest number of components that changes anything in either stage, by either regressor."""
-    return max(model.rank for target in ("latents", "prompt") for model in bundle.regressors[target].values())
 
 
 def own_latents(images: np.ndarray, bundle: Bundle) -> np.ndarray:
@@ -66,26 +50,14 @@ def decode_caption(
     return bundle.captions.nearest(decoded("image", voxels, bundle, regressor, components))
 
 
-def decoded_rank(
-    voxels: np.ndarray, index: int, bundle: Bundle, regressor: str, components: int | None = None
-) -> float | None:
-    """Rank of test image `index` among all by the embedding decoded from (n_voxels,) betas: 1 is best, (n + 1) / 2 chance.
-
-    None if the bundle does not know where CLIP puts its test images.
-    """
-    if bundle.captions.test_embeddings is None:
-        return None
-    return bundle.captions.rank(decoded("image", voxels[None], bundle, regressor, components)[0], index)
-
-
 def prompt_embeddings(
     voxels: np.ndarray, captions: Sequence[Sequence[str]], bundle: Bundle, settings: Settings
 ) -> np.ndarray:
     """(n, tokens, width) prompt embeddings from the chosen source; `captions`, the true ones, are read by the oracle alone."""
     embed = bundle.diffusion.embed
     if settings.prompt == "decoded":
-        embeddings = decoded("prompt", voxels, bundle, settings.regressor, settings.components)
-        return embeddings.reshape(-1, *bundle.diffusion.prompt_shape)
+        prompt = decoded("prompt", voxels, bundle, settings.regressor, settings.components)
+        return prompt.reshape(-1, *bundle.diffusion.prompt_shape)
     if settings.prompt == "caption":
         rows, _ = decode_caption(voxels, bundle, settings.regressor, settings.components)
         return embed([bundle.captions.captions[k] for k in rows])
@@ -97,16 +69,13 @@ def prompt_embeddings(
 def reconstruct_layout(
     voxels: np.ndarray, image: np.ndarray | None, bundle: Bundle, regressor: str, components: int | None = None
 ) -> Iterator[Frame]:
-    """Stage 1: voxels (n_voxels,) and the picture shown (S, S, 3), for the ceiling alone -> frames.
-
-    Without a picture there is no ceiling. `components`: as in `decoded`.
+    """Stage 1: voxels (n_voxels,) and the picture shown (S, S, 3), for the ceiling alone, if there was one -> frames.
 
     A small VDVAE decodes all sources together, coarse to fine; a slow one source after source, `regressor`, which stage 2
     starts from, first. Raises ValueError on bad voxels.
     """
     start = time.perf_counter()
-    response = np.asarray(voxels)[None]
-    sources = [source for source in SOURCES if source != "ceiling" or image is not None]
+    response, sources = np.asarray(voxels)[None], SOURCES if image is not None else REGRESSORS
     finest = bundle.vdvae.layer_shapes()[: bundle.n_layers][-1][1]
 
     def latents(source: str) -> np.ndarray:
@@ -120,9 +89,10 @@ def reconstruct_layout(
             yield Frame("vdvae", resolution, images, time.perf_counter() - start, last, last)
         return
     images = {}
-    for source in sorted(sources, key=lambda s: (s != regressor, s == "ceiling")):
+    order = sorted(sources, key=lambda s: (s != regressor, s == "ceiling"))
+    for source in order:
         images = images | {source: bundle.vdvae.decode(latents(source))[0]}
-        yield Frame("vdvae", finest, images, time.perf_counter() - start, True, len(images) == len(sources))
+        yield Frame("vdvae", finest, images, time.perf_counter() - start, True, source == order[-1])
 
 
 def reconstruct_picture(
@@ -140,3 +110,20 @@ def reconstruct_picture(
     for preview in refine(bundle.diffusion, layout[None], prompt, settings.lcm):
         seconds, last = time.perf_counter() - start, preview.step == settings.lcm.steps
         yield Frame("lcm", preview.step, {"lcm": preview.images[0]}, seconds, last, last)
+
+
+def predicted_response(images: np.ndarray, bundle: Bundle) -> np.ndarray:
+    """What the subject would have answered to pictures (n, S, S, 3) uint8 at the VDVAE's size: (n, n_voxels) z-scores, no noise.
+
+    Of a linear model of their latents: least-squares means, which vary less than responses do.
+    """
+    return bundle.response.predict(own_latents(images, bundle))
+
+
+def with_noise(response: np.ndarray, ncsnr: np.ndarray, n_repeats: int, seed: int) -> np.ndarray:
+    """Adds noise of the measured level to (n_voxels,) z-scored responses, as of the mean of n_repeats.
+
+    z-scored responses have variance 1 = signal + noise, and ncsnr² = signal / noise: noise has 1 / (1 + ncsnr²), one repeat.
+    """
+    noise = np.random.default_rng(seed).standard_normal(len(response))
+    return (response + noise / np.sqrt((1 + np.asarray(ncsnr, float) ** 2) * n_repeats)).astype(np.float32)

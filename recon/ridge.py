@@ -57,8 +57,7 @@ class LowRank:
     rescale: Rescaler
 
     @property
-    def rank(self) -> int:
-        """How many components there are."""
+    def n_components(self) -> int:
         return len(self.up)
 
     def coordinates(self, X: np.ndarray) -> np.ndarray:

@@ -65,12 +65,10 @@ class Trials:
         return np.nanmean(self.voxels, axis=1, dtype=np.float32)
 
     def response(self, index: int, repeats: int | None = None) -> np.ndarray:
-        """(n_voxels,) float32: one image's mean response over its first `repeats`, or over all; over fewer where there are fewer.
+        """(n_voxels,) float32: one image's mean response, over its first `repeats` only, if it has as many.
 
-        Raises IndexError outside 0…n_images-1, ValueError for less than one repeat.
+        Raises IndexError outside 0…n_images-1.
         """
-        if repeats is not None and repeats < 1:
-            raise ValueError(f"repeats: expected at least 1, got {repeats}")
         n = len(self.voxels)
         if not 0 <= index < n:
             raise IndexError(f"test image {index} does not exist: this subject has images 0 to {n - 1}")

@@ -14,7 +14,7 @@ def test_scores_are_made_again_when_their_inputs_are(rng, tiny_bundle, tmp_path)
     files = [{s: tmp_path / f"{kind}_{s}.npy" for s in ("train", "test")} for kind in ("images", "latents")]
 
     def run():
-        return encode(*files, tmp_path / "voxels.npy", tiny_bundle / "subject.h5", tmp_path, 1)
+        return encode(*files, tmp_path / "voxels.npy", tiny_bundle / "subject.h5", tmp_path)
 
     assert [run()["already finished"] for _ in range(2)] == [False, True]
     before = load_scores(tmp_path / "voxel_scores.h5").r2
