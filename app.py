@@ -17,8 +17,9 @@ from pathlib import Path
 import gradio as gr
 
 from recon.files import BadFile
+from recon.ui.brain import PLOTLY
 from recon.ui.evaluate import evaluate_tab
-from recon.ui.explore import PAGE, PLOTLY, explore_tab
+from recon.ui.explore import PAGE, explore_tab
 from recon.ui.panel import header
 from recon.ui.studio import Studio, open_studio
 
@@ -49,7 +50,7 @@ def main() -> None:
         share=False,
         ssr_mode=False,
         theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        css_paths=[PAGE / "page.css"],
+        css_paths=[PAGE / "page.css", PAGE / "brain" / "brain.css"],
         footer_links=[],
         favicon_path=PAGE / "icon.svg",
         prevent_thread_lock=True,

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
-import plotly
 
 from recon.pictures import area_average
 from recon.settings import MAX_GUIDANCE, MAX_PROMPT, MAX_STEPS, MIN_STRENGTH, LCMSettings, Settings
+from recon.ui.brain import brain_panel
 from recon.ui.panel import COLUMNS, REGRESSOR_NAMES, THUMBNAIL, panel, thumbnail_sheet
 from recon.ui.studio import KEPT, Studio
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from recon.reconstruct import Frame
 
 PAGE = Path(__file__).parents[2] / "assets" / "page"
-PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PROMPT_CHOICES = [
     ("Decoded", "decoded"),
     ("Caption", "caption"),
@@ -135,20 +134,8 @@ def page_text(name: str) -> str:
     return (PAGE / name).read_text(encoding="utf-8")
 
 
-def brain_static(studio: Studio) -> dict:
-    """What the brain view needs once: geometry and score maps."""
-    from recon.brainmap import geometry_payload, map_payload, score_maps  # imports nilearn, which takes seconds
-
-    bundle = studio.bundle
-    maps = {name: map_payload(m) for name, m in score_maps(bundle.scores).items()}
-    return {"geometry": geometry_payload(bundle.subject.geometry), "maps": maps}
-
-
 def explore_tab(studio: Studio, demo: gr.Blocks) -> None:
     """Lays the tab out and wires it, inside an open gr.Tab."""
-
-    def brain_data(_) -> dict:
-        return brain_static(studio)
 
     def run(wish: dict, visit: Visit) -> Iterator[tuple]:
         try:
@@ -175,14 +162,7 @@ def explore_tab(studio: Studio, demo: gr.Blocks) -> None:
             view = gr.HTML('<section class="panel waiting">Reconstructing …</section>', apply_default_css=False)
             controls = settings_controls()
         with gr.Column(scale=10, min_width=340):
-            brain = gr.HTML(
-                "",
-                html_template=page_text("brain.html"),
-                js_on_load=page_text("brain.js"),
-                apply_default_css=False,
-                plotly=f"gradio_api/file={PLOTLY}",
-                server_functions=[brain_data],
-            )
+            brain = brain_panel(studio)
     picker.value["settings"] = [control.value for control in controls]
     wish = {"inputs": [picker, visit], "show_progress": "hidden", "api_visibility": "private"}
     running = gr.on(
