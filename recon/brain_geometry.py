@@ -43,10 +43,35 @@ def outline(member: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.take_along_axis(faces[cut], order, 1)
 
 
+def _apex_first(faces: np.ndarray, n_coarse: int) -> np.ndarray:
+    """Faces (m, 3) turned so that the vertex below n_coarse comes first."""
+    start = (faces < n_coarse).argmax(1)
+    return np.take_along_axis(faces, (start[:, None] + np.arange(3)) % 3, 1)
+
+
+def coarser(faces: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """A mesh with fewer faces where nothing is to be seen: of a subdivided icosahedron, as every fsaverage is.
+
+    faces (m, 3), keep (n_vertices,) bool -> (k, 3). Four faces that came of one and touch no vertex to be kept become that one
+    again; beside finer faces, a sliver to the middle of its edge leaves no gap. A browser without a GPU draws this more than twice as fast.
+    """
+    n_coarse = (len(keep) + 6) // 4  # these vertices come first, middles of their edges after them
+    is_inner = (faces >= n_coarse).all(1)
+    inner, corners = faces[is_inner], _apex_first(faces[~is_inner], n_coarse)
+    place = {(b, a): k for k, (_, a, b) in enumerate(corners.tolist())}
+    found = np.array([[place.get(edge, -1) for edge in ((a, b), (b, c), (c, a))] for a, b, c in inner.tolist()])
+    apexes = corners[found, 0]
+    far = (found >= 0).all(1) & ~keep[inner].any(1) & ~keep[apexes].any(1)
+    fine = np.concatenate([inner[~far], np.delete(corners, found[far].ravel(), axis=0)])
+    apexes, middles = apexes[far], np.roll(inner[far], -1, axis=1)  # middle k lies between apexes k and k + 1
+    slivers = np.stack([np.roll(apexes, -1, axis=1), apexes, middles], axis=2)[np.isin(middles, fine)]
+    return np.concatenate([fine, apexes, slivers])
+
+
 def surface_mesh(geometry: Geometry, surface: str) -> dict:
     """One surface, both hemispheres, each about its own origin.
 
-    Per hemisphere: coordinates (n, 3) "<f4" mm; faces (m, 3) "<u2"; outlines, one (k, 3) "<u2" a ROI (see `outline`). Of the
+    Per hemisphere: coordinates (n, 3) "<f4" mm; faces (m, 3) "<u2", coarser where no voxel is; outlines, one (k, 3) "<u2" a ROI (see `outline`). Of the
     flat surface z is 0, and faces on its cuts and on the medial wall are absent: their vertices are not to be drawn.
     Raises ValueError on an unknown surface.
     """
@@ -60,7 +85,7 @@ def surface_mesh(geometry: Geometry, surface: str) -> dict:
         masks = [np.where(voxel >= 0, mask[voxel], False) for mask in geometry.rois.values()]
         parts[name] = {
             "coordinates": encoded(coordinates * flat, "<f4"),
-            "faces": encoded(faces, "<u2"),
+            "faces": encoded(coarser(faces, voxel >= 0), "<u2"),
             "outlines": [encoded(outline(mask, faces), "<u2") for mask in masks],
         }
     return parts

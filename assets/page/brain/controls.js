@@ -20,6 +20,14 @@ function buttons(group, entries, current, act) {
   press(group, current);
 }
 
+// Of the shape shown; a view that it lacks gives way to its first one.
+function viewButtons() {
+  const labels = Object.fromEntries(Object.entries(views()).map(([name, { label }]) => [name, label]));
+  if (!(state.view in labels)) [state.view] = Object.keys(labels);
+  buttons("brain-views", labels, state.view, (name) => { state.view = name; press("brain-views", name); return draw(); });
+  $(".brain-views").classList.toggle("unused", state.shape === "slices");
+}
+
 function areaButton(name, area) {
   const button = Object.assign(document.createElement("button"), { type: "button" });
   button.dataset.name = name;
@@ -82,9 +90,7 @@ function options(maps) {
 function controls(kind, maps) {
   options(maps);
   buttons("brain-shapes", SHAPES[kind], state.shape, showShape);
-  buttons("brain-sides", SIDES, state.side, (name) => { state.side = name; press("brain-sides", name); draw(); });
-  const labels = Object.fromEntries(Object.entries(VIEWS).map(([name, { label }]) => [name, label]));
-  buttons("brain-views", labels, state.view, (name) => { state.view = name; press("brain-views", name); draw(); });
+  buttons("brain-sides", SIDES, state.side, (name) => { state.side = name; press("brain-sides", name); return draw(); });
   $(".brain-threshold input").addEventListener("input", ({ target }) => threshold(target.valueAsNumber));
   $(".brain-significant").hidden = !maps.some(([name]) => name === "q");
   $(".brain-significant input").addEventListener("change", ({ target }) => attempt(onlySignificant(target.checked)));

@@ -10,24 +10,27 @@ const VIEWS = { // eye: direction of the camera; axes: which run across, up and 
   lateral: { label: "Lateral", eye: [0, -1, 0], up: [0, 0, 1], axes: [0, 2, 1] },
   medial: { label: "Medial", eye: [0, -1, 0], up: [0, 0, 1], axes: [0, 2, 1] },
 };
-const ABOVE = { eye: [0, -0.0001, 1], up: [0, 1, 0], axes: [0, 1, 2] }; // of the flat surface
+const ABOVE = { eye: [0, -0.0001, 1], up: [0, 1, 0], axes: [0, 1, 2] };
+const FLAT_VIEWS = { visual: { label: "Visual cortex", near: true, ...ABOVE }, whole: { label: "Whole cortex", ...ABOVE } };
 
-const view = () => (state.shape === "flat" ? ABOVE : VIEWS[state.view]);
+const views = () => (state.shape === "flat" ? FLAT_VIEWS : VIEWS);
+const view = () => views()[state.view];
 const isMesh = () => Boolean(state.shapes[state.shape][0].faces);
 
-// Lowest and highest mm along x, y, z of what is shown.
-function spans(hemispheres) {
-  const placed = hemispheres.map((h) => placement(h)(h.xyz));
-  return [0, 1, 2].map((k) => extent(placed.flatMap((points) => extent(points[k]))));
+// Lowest and highest mm along x, y, z of hemispheres, or of their voxels alone.
+function spans(hemispheres, near = false) {
+  const counts = (h) => (_, n) => !near || (h.voxel[n] >= 0 && h.drawn.has(n));
+  const placed = hemispheres.map((h) => placement(h)(h.xyz).map((column) => extent(column.filter(counts(h)))));
+  return [0, 1, 2].map((k) => extent(placed.flatMap((ranges) => ranges[k])));
 }
 
 function camera() {
-  const { eye, up, axes } = view();
-  const ranges = spans(shown());
+  const { eye, up, axes, near } = view();
+  const ranges = spans(shown(), near);
   const [width, height, depth] = axes.map((k) => ranges[k][1] - ranges[k][0]);
   const { clientWidth, clientHeight } = $(".brain-plot");
   const visible = 2 * Math.tan(Math.PI / 8); // height at distance 1: the field of view is 45°
-  const distance = (1.1 * Math.max((width * clientHeight) / clientWidth, height)) / visible + 0.3 * depth;
+  const distance = (1.08 * Math.max((width * clientHeight) / clientWidth, height)) / visible + 0.2 * depth;
   const middle = ranges.map(([low, high]) => ((low + high) / 2) * MM);
   const at = middle.map((v, k) => v + (eye[k] / Math.hypot(...eye)) * distance * MM);
   const vector = ([x, y, z]) => ({ x, y, z });
@@ -69,9 +72,11 @@ function outlinePoints(hemisphere, area) {
 function outlineTrace(area) {
   const parts = shown().map((h) => outlinePoints(h, area));
   const [x, y, z] = [0, 1, 2].map((k) => parts.flatMap((points) => points[k]));
-  const line = { color: areaColour(area), width: state.area === area ? 8 : 4 };
+  const line = { color: areaColour(area), width: lineWidth(area) };
   return { type: "scatter3d", mode: "lines", x, y, z, name: state.areaNames[area], hoverinfo: "skip", line, visible: state.outlines };
 }
+
+const lineWidth = (area) => (state.area === area ? 9 : 4);
 
 function markerPoint() {
   for (const hemisphere of shown()) {
@@ -95,7 +100,7 @@ function traces() {
 }
 
 function sideLabel(hemisphere) {
-  const ranges = spans([hemisphere]);
+  const ranges = spans([hemisphere], view().near);
   const [across, upward, along] = view().axes;
   const at = ranges.map(([low, high]) => (low + high) / 2);
   at[upward] = ranges[upward][1] + 0.05 * (ranges[upward][1] - ranges[upward][0]);
@@ -116,8 +121,10 @@ function layout() {
   };
 }
 
+// Plotly would draw twice as fine as the screen is, which costs a computer without a GPU half a second a drawing.
 function drawPlot() {
-  return Plotly.react($(".brain-plot"), traces(), layout(), { displayModeBar: false, responsive: true });
+  const config = { displayModeBar: false, responsive: true, plotGlPixelRatio: window.devicePixelRatio };
+  return Plotly.react($(".brain-plot"), traces(), layout(), config);
 }
 
 function paintPlot() {
@@ -133,6 +140,6 @@ function markPlot() {
 function outlinePlot() {
   if (!isMesh()) return;
   const traced = state.areaNames.map((_, k) => shown().length + k);
-  const width = state.areaNames.map((_, k) => (state.area === k ? 8 : 4));
+  const width = state.areaNames.map((_, k) => lineWidth(k));
   Plotly.restyle($(".brain-plot"), { visible: state.outlines, "line.width": width }, traced);
 }

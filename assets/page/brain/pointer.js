@@ -35,9 +35,9 @@ function pointPlot({ points: [{ curveNumber, pointNumber }] }) {
 function choose(voxel) {
   state.chosen = voxel;
   $(".brain-voxel input").value = voxel;
-  if (state.shape === "slices") drawSlices();
-  else markPlot();
   trigger("click", { voxel, rois: state.areasOf(voxel).map((k) => state.areaNames[k]) });
+  if (state.shape === "slices") drawSlices();
+  else requestAnimationFrame(markPlot);
 }
 
 function chooseArea(area) {

@@ -60,7 +60,7 @@ function shown() {
 // both lateral or both medial sides face the camera.
 function placement(hemisphere) {
   const side = hemisphere.name === "left" ? -1 : 1;
-  const turn = state.shape === "flat" ? 0 : ({ medial: side, lateral: -side }[state.view] ?? 0);
+  const turn = { medial: side, lateral: -side }[state.view] ?? 0;
   const turned = ([x, y, z]) => (turn ? [y.map((v) => -turn * v), x.map((v) => turn * v), z] : [x, y, z]);
   if (!hemisphere.faces && !turn) return turned;
   const [low, high] = extent(turned(hemisphere.xyz)[0]);

@@ -44,6 +44,7 @@ async function showShape(name) {
   if (state.wantedShape !== name) return;
   state.shape = name;
   press("brain-shapes", name);
+  viewButtons();
   await draw();
 }
 
@@ -51,7 +52,6 @@ async function draw() {
   const slices = state.shape === "slices";
   $(".brain-plot").hidden = slices;
   $(".brain-slices").hidden = !slices;
-  $(".brain-views").classList.toggle("unused", slices || state.shape === "flat");
   legend();
   if (slices) drawSlices();
   else await drawPlot();
@@ -119,8 +119,9 @@ async function start() {
   state.shape = Object.keys(SHAPES[state.kind])[0];
   if (state.kind === "surface") await fetchShape(state.shape);
   controls(state.kind, geometry.maps);
+  viewButtons();
   const plot = $(".brain-plot");
-  await Plotly.newPlot(plot, traces(), layout(), { displayModeBar: false, responsive: true });
+  await drawPlot();
   listen();
   plot.on("plotly_webglcontextlost", () => say("The graphics context was lost: reload the page to draw the brain again."));
   new ResizeObserver(() => state.shape === "slices" && drawSlices()).observe($(".brain-canvas"));
