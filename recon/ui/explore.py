@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
-import plotly
 
 from recon.lesion import apply_gains
 from recon.pictures import area_average
 from recon.settings import Settings
 from recon.share import from_query, to_query
+from recon.ui.brain import brain_panel
 from recon.ui.cache import FrameCache
 from recon.ui.controls import control_values, read_settings, reading_of, settings_controls
 from recon.ui.frames import frame_source, generator, read_response
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from recon.reconstruct import Frame
 
 PAGE = Path(__file__).parents[2] / "assets" / "page"
-PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 ENDED = "() => { document.dispatchEvent(new Event('reconstructed')); }"  # to the picker, after errors too
 SEARCH = "() => window.location.search"  # a link's query
 
@@ -104,20 +103,8 @@ def page_text(name: str) -> str:
     return (PAGE / name).read_text(encoding="utf-8")
 
 
-def brain_static(studio: Studio) -> dict:
-    """What the brain view needs once: geometry and score maps."""
-    from recon.brainmap import geometry_payload, map_payload, score_maps  # imports nilearn, which takes seconds
-
-    bundle = studio.bundle
-    maps = {name: map_payload(m) for name, m in score_maps(bundle.scores).items()}
-    return {"geometry": geometry_payload(bundle.subject.geometry), "maps": maps}
-
-
 def explore_tab(studio: Studio, demo: gr.Blocks) -> None:
     """Lays the tab out and wires it, inside an open gr.Tab."""
-
-    def brain_data(_) -> dict:
-        return brain_static(studio)
 
     frames = frame_source(studio, generator(studio), FrameCache())
 
@@ -160,14 +147,7 @@ def explore_tab(studio: Studio, demo: gr.Blocks) -> None:
                 rank=studio.manifest["components"],
             )
         with gr.Column(scale=10, min_width=340):
-            brain = gr.HTML(
-                "",
-                html_template=page_text("brain.html"),
-                js_on_load=page_text("brain.js"),
-                apply_default_css=False,
-                plotly=f"gradio_api/file={PLOTLY}",
-                server_functions=[brain_data],
-            )
+            brain = brain_panel(studio)
     picker.value |= {"settings": [control.value for control in controls], "reading": reading.value}
     link = gr.Textbox(visible=False)
     restored = demo.load(
