@@ -133,7 +133,7 @@ def make_bundle(folder: Path, out: Path) -> dict:
     Training captions and test pictures come with it: it is for those who have access to NSD.
     """
     labels = _need(folder / "train.json", "prepare")
-    embeddings = _need(folder / "image_train.npy", "features --target clip-image")
+    embeddings = [_need(folder / f"image_{split}.npy", "features --target clip-image") for split in SPLITS]
     makers = {"subject.h5": "prepare", "voxel_scores.h5": "encode", "response.safetensors": "encode"}
     for target in TARGETS:
         _check_fit(folder, target)
@@ -145,7 +145,7 @@ def make_bundle(folder: Path, out: Path) -> dict:
             with whole_file(out / part.name) as copy:
                 shutil.copyfile(part, copy)
         captions = [e["captions"][0] for e in load_json(labels)]
-        CaptionIndex(captions, np.asarray(open_array(embeddings), np.float32)).save(out / CAPTIONS)
+        CaptionIndex(captions, *(np.asarray(open_array(e), np.float32) for e in embeddings)).save(out / CAPTIONS)
         components = load_json(folder / "latents_fit.json")["rank"]
         content = {"name": subject.name, "simulated": subject.simulated, "n_layers": N_LAYERS, "components": components}
         write_manifest(out, content | {"decoders": "published", "evaluation": None})

@@ -2,7 +2,7 @@
 
 manifest.json        name, simulated or not, sizes, decoders, evaluation summary, size and SHA-256 of every other file
 subject.h5           geometry, ncsnr, test trials          voxel_scores.h5      R², r and noise ceiling of every voxel
-captions.h5          training captions, and where CLIP puts their pictures
+captions.h5          training captions, and where CLIP puts their pictures and the test pictures
 response.safetensors VDVAE latents -> voxels: what the subject would have answered to any picture
 TARGET_ridge.safetensors, TARGET_mlp.safetensors    voxels -> VDVAE latents, prompt embedding, image embedding
 
@@ -139,6 +139,9 @@ def open_parts(folder: Path, manifest: dict) -> Bundle:
     _check_targets(bundle, n_targets | {"image": bundle.captions.embeddings.shape[1]})
     if len(bundle.scores.r2) != n_voxels:
         raise BadFile(f"bundle {folder}: {n_voxels} voxels, but voxel scores of {len(bundle.scores.r2)}")
+    embeddings, n_test = bundle.captions.test_embeddings, len(bundle.subject.test.images)
+    if embeddings is not None and len(embeddings) != n_test:
+        raise BadFile(f"bundle {folder}: {n_test} test images, but embeddings of {len(embeddings)}")
     return bundle
 
 

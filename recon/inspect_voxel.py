@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from recon.bundle import Bundle
-from recon.lesion import check_rois
+from recon.pictures import area_average
+from recon.reconstruct import predicted_response
 
 N_PICTURES = 5  # that a voxel likes best, and least
 
@@ -22,20 +23,27 @@ class VoxelReport:
     r2_over_ceiling: float  # percent; NaN where the ceiling is under 10 %
     ncsnr: float
     measured: np.ndarray  # (n_test,) z-scores, mean over repeats
-    predicted: np.ndarray | None  # (n_test,) by the response model; None: the bundle has none
+    predicted: np.ndarray | None  # (n_test,) by the response model; None: not asked for
     best: np.ndarray  # (N_PICTURES,) test images of the highest measured responses, highest first
     worst: np.ndarray  # (N_PICTURES,) of the lowest, lowest first
 
 
-def inspect_voxel(bundle: Bundle, voxel: int) -> VoxelReport:
-    """Raises IndexError for a voxel that does not exist."""
+def predicted_tests(bundle: Bundle) -> np.ndarray:
+    """(n_test, n_voxels) float32: the response model's answers to all test pictures. Slow: every picture is encoded.
+
+    Needs the VDVAE.
+    """
+    return predicted_response(area_average(bundle.subject.test.images, bundle.vdvae.cfg.image_size), bundle)
+
+
+def inspect_voxel(bundle: Bundle, voxel: int, predicted: np.ndarray | None = None) -> VoxelReport:
+    """`predicted`: what `predicted_tests` said, once it has. Raises IndexError for a voxel that does not exist."""
     subject, scores = bundle.subject, bundle.scores
     n = subject.geometry.n_voxels
     if not 0 <= voxel < n:
         raise IndexError(f"voxel {voxel} does not exist: this subject has voxels 0 to {n - 1}")
     measured = np.nanmean(subject.test.voxels[:, :, voxel], axis=1, dtype=np.float32)
     order = np.argsort(measured, kind="stable")
-    model = bundle.response_model
     return VoxelReport(
         voxel=voxel,
         rois=[name for name, mask in subject.geometry.rois.items() if mask[voxel]],
@@ -45,7 +53,7 @@ def inspect_voxel(bundle: Bundle, voxel: int) -> VoxelReport:
         r2_over_ceiling=float(scores.r2_over_ceiling[voxel]),
         ncsnr=float(subject.ncsnr[voxel]),
         measured=measured,
-        predicted=None if model is None else model.test @ model.up[:, voxel] + model.intercept[voxel],
+        predicted=None if predicted is None else predicted[:, voxel],
         best=order[::-1][:N_PICTURES],
         worst=order[:N_PICTURES],
     )
@@ -67,8 +75,10 @@ class RoiStatistics:
 
 def roi_statistics(bundle: Bundle, name: str) -> RoiStatistics:
     """Raises ValueError for an unknown ROI."""
-    check_rois([name], bundle.subject.geometry.rois)
-    mask, scores = bundle.subject.geometry.rois[name], bundle.scores
+    rois, scores = bundle.subject.geometry.rois, bundle.scores
+    if name not in rois:
+        raise ValueError(f"ROI: expected one of {', '.join(rois)}, got {name!r}")
+    mask = rois[name]
     ratio = scores.r2_over_ceiling[mask]
     ratio = ratio[np.isfinite(ratio)]
     return RoiStatistics(

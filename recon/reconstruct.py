@@ -50,6 +50,18 @@ def decode_caption(
     return bundle.captions.nearest(decoded("image", voxels, bundle, regressor, components))
 
 
+def decoded_rank(
+    voxels: np.ndarray, index: int, bundle: Bundle, regressor: str, components: int | None = None
+) -> float | None:
+    """Rank of test image `index` among all by the embedding decoded from (n_voxels,) betas: 1 is best, (n + 1) / 2 chance.
+
+    None if the bundle does not say where CLIP puts its test images.
+    """
+    if bundle.captions.test_embeddings is None:
+        return None
+    return bundle.captions.rank(decoded("image", voxels[None], bundle, regressor, components)[0], index)
+
+
 def prompt_embeddings(
     voxels: np.ndarray, captions: Sequence[Sequence[str]], bundle: Bundle, settings: Settings
 ) -> np.ndarray:

@@ -139,9 +139,11 @@ def _extract(work: Path) -> None:
     for split in ("train", "test"):
         latents = work / f"latents_{split}.npy"
         extract_latents(scenes / f"{split}_64.npy", VDVAE.load(work / "vdvae.safetensors"), latents, N_LAYERS)
-    extract_embeddings(scenes / "train.npy", work / "clip", work / "image_train.npy")
+    embeddings = {split: work / f"image_{split}.npy" for split in ("train", "test")}
+    for split, path in embeddings.items():
+        extract_embeddings(scenes / f"{split}.npy", work / "clip", path)
     captions = [e["captions"] for e in labels]
-    CaptionIndex([five[0] for five in captions], open_array(work / "image_train.npy")).save(work / "captions.h5")
+    CaptionIndex([five[0] for five in captions], *map(open_array, embeddings.values())).save(work / "captions.h5")
     extract_prompts(captions, work / "clip", work / "prompt_train.npy")
 
 
@@ -213,7 +215,7 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
         ("pipeline", ["diffusion/model_index.json", VISION[-1]], lambda: assemble_pipeline(clip, codec, unet, work)),
         ("checker", ["checker.training.json"], lambda: train_checker(scenes, checker, s.checker_schedule, s.seed)),
         ("samples", ["samples.json"], lambda: assess(work / "diffusion", lora, checker, scenes, work, s.seed)),
-        ("targets", ["prompt_train.npy", "captions.h5", "latents_test.npy"], lambda: _extract(work)),
+        ("targets", ["prompt_train.npy", "captions.h5", "latents_test.npy", "image_test.npy"], lambda: _extract(work)),
         ("fit", ["image_fit.json"], lambda: _fit(work, s)),
         ("encode", ["encode.json"], lambda: encode(small, latents, voxels, subject, work)),
         ("response", ["response.safetensors", "response.json"], lambda: _response(latents["train"], voxels, work)),
