@@ -1,9 +1,11 @@
 """What the app needs of one subject, in one folder: opened whole and checked, or refused with one sentence.
 
-manifest.json        name, simulated or not, sizes, decoders, evaluation summary, size and SHA-256 of every other file
+manifest.json        name, simulated or not, sizes, decoders, size and SHA-256 of every other file
 subject.h5           geometry, ncsnr, test trials          voxel_scores.h5      R², r and noise ceiling of every voxel
 captions.h5          training captions, and where CLIP puts their pictures
 TARGET_ridge.safetensors, TARGET_mlp.safetensors    voxels -> VDVAE latents, prompt embedding, image embedding
+
+and, if it has been evaluated (`recon.evaluation`): evaluation.json, evaluation.csv, image_scores.h5, gallery.h5
 
 and, if its decoders are its own:
 
@@ -26,8 +28,9 @@ import numpy as np
 from recon.captions import CaptionIndex
 from recon.device import choose_dtype
 from recon.encoding import VoxelScores, load_scores
+from recon.evaluation import Evaluation, load_evaluation
 from recon.files import BadFile
-from recon.manifest import TARGETS, check_files, read_manifest
+from recon.manifest import TARGETS, check_files, is_evaluated, read_manifest
 from recon.mlp import MLP
 from recon.models import locate
 from recon.ridge import LowRank
@@ -50,6 +53,7 @@ class Bundle:
     captions: CaptionIndex
     regressors: dict[str, dict[str, LowRank | MLP]]  # target -> "ridge", "mlp"
     absent: dict[str, str]  # "vdvae", "diffusion" -> why it is None, and what to do
+    evaluation: Evaluation | None = None  # None: not evaluated
 
     @cached_property
     def diffusion(self) -> Diffusion | None:
@@ -110,7 +114,10 @@ def _published_decoders() -> Decoders:
 
 
 def open_parts(folder: Path, manifest: dict) -> Bundle:
-    """The parts of a bundle in `folder`, checked against one another but not against digests. Raises BadFile."""
+    """The parts of a bundle in `folder`, checked against one another but not against digests. Raises BadFile.
+
+    `manifest` says how many layers, whose decoders and, by its "files", whether there is an evaluation.
+    """
     own = manifest["decoders"] == "own"
     vdvae, stage_2, absent = _own_decoders(folder) if own else _published_decoders()
     bundle = Bundle(
@@ -125,6 +132,7 @@ def open_parts(folder: Path, manifest: dict) -> Bundle:
             for target in TARGETS
         },
         absent=absent,
+        evaluation=load_evaluation(folder) if is_evaluated(manifest) else None,
     )
     n_targets = {"latents": vdvae.n_latents(bundle.n_layers)} if vdvae else {}
     _check_targets(bundle, n_targets | {"image": bundle.captions.embeddings.shape[1]})

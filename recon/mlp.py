@@ -78,9 +78,9 @@ class MLP:
         with torch.inference_mode():
             return self.network(torch.as_tensor(self.standardise(X))).numpy()
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """(n, n_voxels) betas -> (n, n_targets) least-squares predictions, before any rescaling."""
-        return self.coefficients(X) @ self.basis + self.intercept
+    def predict(self, X: np.ndarray, components: int | None = None) -> np.ndarray:
+        """(n, n_voxels) betas -> (n, n_targets) least-squares predictions, before any rescaling, by the first components."""
+        return self.coefficients(X)[:, :components] @ self.basis[:components] + self.intercept
 
     def save(self, path: Path) -> None:
         """Weights in float16, statistics in float32."""

@@ -26,10 +26,15 @@ class Frame:
     last: bool  # of its stage
 
 
-def decoded(target: str, voxels: np.ndarray, bundle: Bundle, regressor: str) -> np.ndarray:
-    """(n, n_voxels) betas -> (n, n_targets) numbers of real spread. Raises ValueError on bad voxels."""
+def decoded(
+    target: str, voxels: np.ndarray, bundle: Bundle, regressor: str, components: int | None = None
+) -> np.ndarray:
+    """(n, n_voxels) betas -> (n, n_targets) numbers of real spread, by the regressor's first components, or all.
+
+    Raises ValueError on bad voxels.
+    """
     model = bundle.regressors[target][regressor]
-    return model.rescale(model.predict(voxels))
+    return model.rescale(model.predict(voxels, components))
 
 
 def own_latents(images: np.ndarray, bundle: Bundle) -> np.ndarray:

@@ -44,9 +44,9 @@ class LowRank:
         """(n, n_voxels) -> (n, r)."""
         return self.standardise(X) @ self.down
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """(n, n_voxels) betas -> (n, n_targets) least-squares predictions, before any rescaling."""
-        return self.coordinates(X) @ self.up + self.intercept
+    def predict(self, X: np.ndarray, components: int | None = None) -> np.ndarray:
+        """(n, n_voxels) betas -> (n, n_targets) least-squares predictions, before any rescaling, by the first components."""
+        return self.coordinates(X)[:, :components] @ self.up[:components] + self.intercept
 
     def save(self, path: Path) -> None:
         """Weights in float16, statistics in float32."""
