@@ -208,7 +208,9 @@ def load_evaluation(folder: Path) -> Evaluation:
     except BadFile:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadFile(f"{path} is missing, damaged or incomplete ({error}): run `python -m precompute evaluate`") from error
+        raise BadFile(
+            f"{path} is missing, damaged or incomplete ({error}): run `python -m precompute evaluate`"
+        ) from error
 
 
 def _checked(kind, row: dict):

@@ -45,7 +45,7 @@ def write_manifest(folder: Path, content: dict) -> None:
 
 def is_evaluated(manifest: dict) -> bool:
     """Whether an evaluation belongs to the bundle: it may do without."""
-    return not set(EVALUATION_FILES).isdisjoint(manifest["files"])
+    return not set(EVALUATION_FILES).isdisjoint(manifest.get("files", ()))
 
 
 def _listed(manifest: dict) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """How alike two pictures are, and how well pictures are told apart: the metrics of the field, one score a picture.
 
-Definitions are those of Brain-Diffuser's scripts (Ozcelik & VanRullen 2023). They computed SSIM with a version of scikit-image that took
-the columns of a grey picture for its channels, and so averaged a one-dimensional SSIM over columns; later papers give the true,
-two-dimensional one. Both are here, under two names.
+Definitions are those of Brain-Diffuser's scripts (Ozcelik & VanRullen 2023). They computed SSIM with a version of scikit-image that
+took the columns of a grey picture for its channels, and so averaged a one-dimensional SSIM over columns; later papers give the
+true, two-dimensional one. Both are here, under two names.
 """
 
 from __future__ import annotations

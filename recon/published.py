@@ -1,7 +1,7 @@
-"""What papers report on the Natural Scenes Dataset, mean of subjects 1, 2, 5 and 7 unless said; never set beside a simulated subject.
+"""What papers report on the Natural Scenes Dataset; never set beside a simulated subject.
 
-Comparable only under the same protocol: 982 test images, PixCorr and SSIM at 425², networks at 224². SSIM of the first three rows is
-the legacy, per-column one.
+Comparable only under the same protocol: 982 test images, PixCorr and SSIM at 425², networks at 224². SSIM of Brain-Diffuser's rows
+is the legacy, per-column one.
 """
 
 from __future__ import annotations
