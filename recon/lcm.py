@@ -196,13 +196,18 @@ def refine(
 
 
 def refine_all(
-    model: Diffusion, images: np.ndarray, prompts: np.ndarray, settings: LCMSettings, batch: int = 20
+    model: Diffusion,
+    images: np.ndarray,
+    prompts: np.ndarray,
+    settings: LCMSettings,
+    batch: int = 20,
+    seeds: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """The last step's pictures (n, S, S, 3) uint8 of many; the seed of picture k is settings.seed + k."""
+    """The last step's pictures (n, S, S, 3) uint8 of many; without `seeds`, that of picture k is settings.seed + k."""
+    seeds = range(settings.seed, settings.seed + len(images)) if seeds is None else [int(seed) for seed in seeds]
     pictures = []
     for k in range(0, len(images), batch):
-        part = slice(k, min(k + batch, len(images)))
-        seeds = range(settings.seed + part.start, settings.seed + part.stop)
-        *_, last = refine(model, images[part], prompts[part], settings, seeds)
+        part = slice(k, k + batch)
+        *_, last = refine(model, images[part], prompts[part], settings, seeds[part])
         pictures.append(last.images)
     return np.concatenate(pictures)
