@@ -84,7 +84,13 @@ def brain_panel(studio: Studio) -> gr.HTML:
     )
     inspector = gr.HTML(HINT, apply_default_css=False)
     shown = brain.click(
-        inspect, None, inspector, queue=False, show_progress="hidden", trigger_mode="always_last", api_visibility="private"
+        inspect,
+        None,
+        inspector,
+        queue=False,
+        show_progress="hidden",
+        trigger_mode="always_last",
+        api_visibility="private",
     )
     shown.success(js=SHOW)
     return brain

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 HINT = '<section class="inspector panel empty">Click a voxel, or an area under the map, to see what is known of it.</section>'
 N_LIKED = 5  # pictures shown at either end
 SIGNIFICANT = 0.05  # of the false discovery rate
-WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = 300, 190, 30, 30, 8  # of a chart, its axes' margins and its other margins, in pixels
+WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = (
+    300,
+    190,
+    30,
+    30,
+    8,
+)  # of a chart, its axes' margins and its other margins, in pixels
 
 
 def number(value: float, digits: int = 2, unit: str = "") -> str:
@@ -26,7 +32,9 @@ def number(value: float, digits: int = 2, unit: str = "") -> str:
 
 def facts(values: dict[str, str]) -> str:
     """Names and values, as a list of terms; names are HTML."""
-    return f'<dl class="facts">{"".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in values.items())}</dl>'
+    return (
+        f'<dl class="facts">{"".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in values.items())}</dl>'
+    )
 
 
 def scores_of(bundle: Bundle) -> dict[str, tuple[np.ndarray, int, str]]:
@@ -60,14 +68,21 @@ def pixels(values: np.ndarray, low: float, high: float, start: float, end: float
 
 
 def chart(
-    x: np.ndarray, y: np.ndarray, ranges: tuple[tuple[float, float], tuple[float, float]], names: tuple[str, str], line: str
+    x: np.ndarray,
+    y: np.ndarray,
+    ranges: tuple[tuple[float, float], tuple[float, float]],
+    names: tuple[str, str],
+    line: str,
 ) -> str:
     """A scatter plot as SVG; x, y (n,); ranges and names of both axes; line: SVG behind the dots."""
     (x0, x1), (y0, y1) = ranges
     right, floor = WIDTH - EDGE, HEIGHT - BOTTOM
     across, up = lambda v: pixels(v, x0, x1, LEFT, right), lambda v: pixels(v, y0, y1, floor, EDGE)
     grid = "".join(f'<path d="M{LEFT} {up(t):.1f}H{right}"/>' for t in ticks(y0, y1))
-    words = "".join(f'<text x="{LEFT - 5}" y="{up(t) + 4:.1f}" class="end">{number(t, 1 if y1 - y0 < 4 else 0)}</text>' for t in ticks(y0, y1))
+    words = "".join(
+        f'<text x="{LEFT - 5}" y="{up(t) + 4:.1f}" class="end">{number(t, 1 if y1 - y0 < 4 else 0)}</text>'
+        for t in ticks(y0, y1)
+    )
     words += "".join(f'<text x="{across(t):.1f}" y="{floor + 13}">{number(t, 0)}</text>' for t in ticks(x0, x1))
     dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2"/>' for a, b in zip(across(x), up(y)))
     return (
@@ -146,7 +161,13 @@ def voxel_panel(bundle: Bundle, voxel: int, predicted: np.ndarray | None = None)
     values = {name: number(all_[voxel], digits, unit) for name, (all_, digits, unit) in scores_of(bundle).items()}
     liked = thumbnails("Likes best (z)", bundle, order[:N_LIKED], measured)
     liked += thumbnails("Likes least (z)", bundle, order[: -N_LIKED - 1 : -1], measured)
-    return panel(f"Voxel {voxel}", whereabouts(bundle, voxel), f'data-voxel="{voxel}"', values, response_chart(measured, predicted) + liked)
+    return panel(
+        f"Voxel {voxel}",
+        whereabouts(bundle, voxel),
+        f'data-voxel="{voxel}"',
+        values,
+        response_chart(measured, predicted) + liked,
+    )
 
 
 def whereabouts(bundle: Bundle, voxel: int) -> str:

@@ -222,7 +222,10 @@ def test_the_subjects_right_is_on_the_left_of_a_slice(volume):
 def test_voxel_centres_take_every_value_too(volume):
     show(volume, "centres", "r2")
     n_voxels = (np.indices(SHAPE).sum(0) > 4).sum()
-    assert volume.evaluate(f"{CENTRES}.filter(t => t.name != 'chosen voxel').reduce((n, t) => n + t.x.length, 0)") == n_voxels
+    assert (
+        volume.evaluate(f"{CENTRES}.filter(t => t.name != 'chosen voxel').reduce((n, t) => n + t.x.length, 0)")
+        == n_voxels
+    )
     seen = set()
     for value in ("r2", "response", "areas"):
         show(volume, value=value)
