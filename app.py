@@ -2,6 +2,7 @@
 
 python app.py                              http://127.0.0.1:7860
 GRADIO_SERVER_PORT=8000 RECON_BUNDLE=assets/demo python app.py
+RECON_BUNDLE=hub:USER/NAME@REVISION python app.py
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from pathlib import Path
 import gradio as gr
 
 from recon.files import BadFile
+from recon.hub import locate_bundle
 from recon.ui.brain import PLOTLY
 from recon.ui.evaluate import evaluate_tab
 from recon.ui.explore import PAGE, explore_tab
 from recon.ui.panel import header
+from recon.ui.serve import serve
 from recon.ui.studio import Studio, open_studio
 
 HERE = Path(__file__).parent
@@ -40,12 +43,16 @@ def build(studio: Studio) -> gr.Blocks:
 
 def main() -> None:
     try:
-        studio, start = open_studio(Path(os.environ.get("RECON_BUNDLE", HERE / "assets" / "demo")))
+        studio, open_models = open_studio(
+            locate_bundle(os.environ.get("RECON_BUNDLE") or str(HERE / "assets" / "demo"))
+        )
     except BadFile as error:
         sys.exit(str(error))
     gr.set_static_paths([PLOTLY])
-    demo = build(studio)
-    demo.launch(
+    serve(
+        build(studio),
+        studio,
+        open_models,
         server_port=int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
         share=False,
         ssr_mode=False,
@@ -53,10 +60,7 @@ def main() -> None:
         css_paths=[PAGE / "page.css", PAGE / "brain" / "brain.css"],
         footer_links=[],
         favicon_path=PAGE / "icon.svg",
-        prevent_thread_lock=True,
     )
-    start()  # behind the first paint
-    demo.block_thread()
 
 
 if __name__ == "__main__":

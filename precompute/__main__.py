@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from precompute import fetch, nsd_commands
+from precompute import fetch, nsd_commands, publish
 from precompute.terminal import failing_in_one_sentence
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(fetch.app, name="fetch")
+app.add_typer(publish.app, name="publish")
 
 
 @app.callback()

@@ -53,7 +53,7 @@ def coarser(faces: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """A mesh with fewer faces where nothing is to be seen: of a subdivided icosahedron, as every fsaverage is.
 
     faces (m, 3), keep (n_vertices,) bool -> (k, 3). Four faces that came of one and touch no vertex to be kept become that one
-    again; beside finer faces, a sliver to the middle of its edge leaves no gap. Without a GPU this saves a third of a
+    again; beside finer faces, a sliver to the middle of its edge leaves no gap. Without a GPU this saves a quarter of a
     drawing's time.
     """
     n_coarse = (len(keep) + 6) // 4  # these vertices come first, middles of their edges after them

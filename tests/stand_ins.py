@@ -17,6 +17,7 @@ from pathlib import Path
 import huggingface_hub
 
 ROOT = Path(__file__).parents[1]
+LARGE = (".safetensors", ".npy", ".h5")  # files that the Hub keeps apart
 
 
 class Shelf(ThreadingHTTPServer):
@@ -24,8 +25,8 @@ class Shelf(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, handler: type[BaseHTTPRequestHandler] | None = None):
+        super().__init__(("127.0.0.1", 0), handler or Handler)
         self.files: dict[str, tuple[bytes, dict[str, str]]] = {}
         self.asked: list[tuple[str, str]] = []
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
@@ -38,7 +39,7 @@ class Shelf(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}{path}"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self):
@@ -75,14 +76,16 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def put_repository(shelf: Shelf, repo: str, files: dict[str, bytes], kind: str = "models") -> str:
+def put_repository(
+    shelf: Shelf, repo: str, files: dict[str, bytes], kind: str = "models", private: bool = False
+) -> str:
     """A new revision, the newest, of a Hub repository; weights count as large files. Returns its revision."""
     sha = hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
     siblings, tree = [], []
     for name, content in files.items():
         digest = hashlib.sha256(content).hexdigest()
         oid = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
-        large = name.endswith((".safetensors", ".npy"))
+        large = name.endswith(LARGE)
         lfs = {"sha256": digest, "oid": digest, "size": len(content), "pointerSize": 1}
         extra = {"lfs": lfs} if large else {}
         siblings.append({"rfilename": name, "size": len(content), "blobId": oid} | extra)
@@ -91,10 +94,11 @@ def put_repository(shelf: Shelf, repo: str, files: dict[str, bytes], kind: str =
         shelf.put(
             f"{prefix}/{repo}/resolve/{sha}/{name}", content, X_Repo_Commit=sha, ETag=f'"{digest if large else oid}"'
         )
-    info = json.dumps({"id": repo, "sha": sha, "siblings": siblings, "tags": [], "private": False}).encode()
+    info = json.dumps({"id": repo, "sha": sha, "siblings": siblings, "tags": [], "private": private}).encode()
     for path in (f"/api/{kind}/{repo}", f"/api/{kind}/{repo}/revision/{sha}", f"/api/{kind}/{repo}/revision/main"):
         shelf.put(path, info, Content_Type="application/json")
-    shelf.put(f"/api/{kind}/{repo}/tree/{sha}", json.dumps(tree).encode(), Content_Type="application/json")
+    for revision in (sha, "main"):
+        shelf.put(f"/api/{kind}/{repo}/tree/{revision}", json.dumps(tree).encode(), Content_Type="application/json")
     return sha
 
 

@@ -29,11 +29,12 @@ from precompute.encode import encode
 from precompute.evaluate import evaluate
 from precompute.features import extract_embeddings, extract_latents, extract_prompts
 from precompute.fit import fit, layer_groups
+from precompute.response import fit_response
 from recon.bundle import load_bundle
 from recon.captions import CaptionIndex
 from recon.files import BadFile, load_json, open_array, save_array, save_json
 from recon.manifest import FILES, OWN_DECODERS, write_manifest
-from recon.mlp import Training
+from recon.network import Training
 from recon.pictures import area_average
 from recon.vdvae import VDVAE
 from recon.vdvae_layers import VDVAEConfig
@@ -42,7 +43,7 @@ N_LAYERS = 11  # of the demo VDVAE's 15 layers: all up to 16 × 16
 VISION = ("vision/config.json", "vision/model.safetensors")  # for evaluation; the app does not need it
 REPORTS = (
     *(f"{name}.training" for name in ("vdvae", "clip", "codec", "unet", "lcm_soft", "lcm_lora", "checker")),
-    *("samples", "strengths", "latents_fit", "prompt_fit", "image_fit", "encode"),
+    *("samples", "strengths", "latents_fit", "prompt_fit", "image_fit", "encode", "response"),
 )
 EXTRAS = ("contact_sheet.png", "stage2_sheet.jpg", "samples.jpg", *VISION)  # beside the bundle's files
 
@@ -155,9 +156,11 @@ def _fit(work: Path, s: Settings) -> None:
         "image": {"embedding": slice(0, config["projection_dim"])},
     }
     for (target, columns), rank, training in zip(groups.items(), s.ranks, s.mlps):
-        if not (work / f"{target}_fit.json").exists():
-            Y = work / f"{target}_train.npy"
-            fit(target, work / "brain" / "train_voxels.npy", Y, columns, work, rank, training)
+        fit(target, work / "brain" / "train_voxels.npy", work / f"{target}_train.npy", columns, work, rank, training)
+
+
+def _response(latents: Path, voxels: Path, work: Path) -> None:
+    save_json(work / "response.json", fit_response(latents, voxels, work))
 
 
 def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], object]]]:
@@ -213,6 +216,7 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
         ("targets", ["prompt_train.npy", "captions.h5", "latents_test.npy"], lambda: _extract(work)),
         ("fit", ["image_fit.json"], lambda: _fit(work, s)),
         ("encode", ["encode.json"], lambda: encode(small, latents, voxels, subject, work)),
+        ("response", ["response.safetensors", "response.json"], lambda: _response(latents["train"], voxels, work)),
         (
             "strengths",
             ["strengths.json"],
@@ -271,7 +275,8 @@ def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> dict:
     earlier = load_json(out / "provenance.json") if (out / "provenance.json").exists() else {}
     notes = {"notes": earlier["notes"]} if "notes" in earlier else {}  # by hand: kept
     save_json(out / "provenance.json", provenance | {"reports": reports} | notes)
-    content = {"name": "demo", "simulated": True, "n_layers": N_LAYERS, "decoders": "own", "evaluation": evaluation}
+    content = {"name": "demo", "simulated": True, "n_layers": N_LAYERS, "components": settings.ranks[0]}
+    content |= {"decoders": "own", "evaluation": evaluation}
     write_manifest(out, content)
     load_bundle(out).diffusion  # noqa: B018 - opens every part
     return evaluation

@@ -1,4 +1,4 @@
-"""One subject on the page: its pictures at once, everything slow as soon as a thread of its own has opened it."""
+"""One subject on the page: its pictures at once, everything slow as soon as it has been opened."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +27,7 @@ KEPT = 64  # pictures whose stage 1 is remembered
 class Studio:
     """What the handlers need of one subject.
 
-    `bundle` holds stage 1; `stage_2` ends when the bundle's diffusion model has been opened too.
+    `bundle` waits for stage 1; `stage_2` ends when the bundle's diffusion model has been opened too.
     """
 
     folder: Path
@@ -37,7 +36,7 @@ class Studio:
     pictures: np.ndarray  # (n, S, S, 3) uint8: the test pictures at the VDVAE's size
     opening: Future[Bundle]
     stage_2: Future[None]
-    layouts: OrderedDict[int, Frame] = field(default_factory=OrderedDict)  # stage 1's last frames, newest last
+    layouts: OrderedDict[tuple, Frame] = field(default_factory=OrderedDict)  # stage 1's last frames, newest last
 
     @property
     def bundle(self) -> Bundle:
@@ -46,7 +45,7 @@ class Studio:
 
 
 def open_studio(folder: Path) -> tuple[Studio, Callable[[], None]]:
-    """A studio whose bundle is not being opened yet, and what starts that. Raises BadFile for a bad manifest or subject."""
+    """A studio whose bundle is not open yet, and what opens it. Raises BadFile for a bad manifest or subject."""
     manifest, subject = read_manifest(folder), load_subject(folder / "subject.h5")
     opening, stage_2 = Future(), Future()
 
@@ -65,4 +64,4 @@ def open_studio(folder: Path) -> tuple[Studio, Callable[[], None]]:
 
     pictures = area_average(subject.test.images, STAGE_1_SIZE)
     studio = Studio(folder, manifest, subject, pictures, opening, stage_2)
-    return studio, Thread(target=open_all, daemon=True).start
+    return studio, open_all
