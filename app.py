@@ -19,8 +19,9 @@ import gradio as gr
 
 from recon.files import BadFile
 from recon.hub import locate_bundle
+from recon.ui.brain import PLOTLY
 from recon.ui.evaluate import evaluate_tab
-from recon.ui.explore import PAGE, PLOTLY, explore_tab
+from recon.ui.explore import PAGE, explore_tab
 from recon.ui.panel import header
 from recon.ui.serve import serve
 from recon.ui.studio import Studio, open_studio
@@ -56,7 +57,7 @@ def main() -> None:
         share=False,
         ssr_mode=False,
         theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        css_paths=[PAGE / "page.css"],
+        css_paths=[PAGE / "page.css", PAGE / "brain" / "brain.css"],
         footer_links=[],
         favicon_path=PAGE / "icon.svg",
     )

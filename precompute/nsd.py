@@ -19,6 +19,7 @@ import torch
 from precompute.encode import encode
 from precompute.features import extract_embeddings, extract_latents, extract_prompts
 from precompute.fit import ALPHAS, BRAIN_DIFFUSER, fit, inputs, layer_groups
+from precompute.response import fit_response
 from recon.captions import CaptionIndex
 from recon.files import BadFile, file_digest, load_json, open_array, open_plain, whole_file
 from recon.manifest import FILES, TARGETS, write_manifest
@@ -117,7 +118,10 @@ def encode_voxels(folder: Path) -> dict:
     """The encoding model and the scores of every voxel; returns what `encode.json` holds."""
     images = {split: _need(folder / f"{split}_64.npy", "prepare") for split in SPLITS}
     latents = {split: _need(folder / f"latents_{split}.npy", "features --target vdvae") for split in SPLITS}
-    return encode(images, latents, folder / "train_voxels.npy", folder / "subject.h5", folder)
+    report = encode(images, latents, folder / "train_voxels.npy", folder / "subject.h5", folder)
+    if not (report["already finished"] and (folder / "response.safetensors").exists()):
+        report["response"] = fit_response(latents["train"], folder / "train_voxels.npy", folder)
+    return report
 
 
 # --- bundle -----------------------------------------------------------------------------------------------------------
@@ -129,8 +133,8 @@ def make_bundle(folder: Path, out: Path) -> dict:
     Training captions and test pictures come with it: it is for those who have access to NSD.
     """
     labels = _need(folder / "train.json", "prepare")
-    embeddings = _need(folder / "image_train.npy", "features --target clip-image")
-    makers = {"subject.h5": "prepare", "voxel_scores.h5": "encode"}
+    embeddings = [_need(folder / f"image_{split}.npy", "features --target clip-image") for split in SPLITS]
+    makers = {"subject.h5": "prepare", "voxel_scores.h5": "encode", "response.safetensors": "encode"}
     for target in TARGETS:
         _check_fit(folder, target)
     parts = [_need(folder / name, makers.get(name, "fit")) for name in FILES if name != CAPTIONS]
@@ -141,8 +145,9 @@ def make_bundle(folder: Path, out: Path) -> dict:
             with whole_file(out / part.name) as copy:
                 shutil.copyfile(part, copy)
         captions = [e["captions"][0] for e in load_json(labels)]
-        CaptionIndex(captions, np.asarray(open_array(embeddings), np.float32)).save(out / CAPTIONS)
-        content = {"name": subject.name, "simulated": subject.simulated, "n_layers": N_LAYERS}
+        CaptionIndex(captions, *(np.asarray(open_array(e), np.float32) for e in embeddings)).save(out / CAPTIONS)
+        components = load_json(folder / "latents_fit.json")["rank"]
+        content = {"name": subject.name, "simulated": subject.simulated, "n_layers": N_LAYERS, "components": components}
         write_manifest(out, content | {"decoders": "published", "evaluation": None})
     size = sum((out / name).stat().st_size for name in FILES)
     show = f"RECON_BUNDLE={out} python app.py"

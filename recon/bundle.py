@@ -2,7 +2,8 @@
 
 manifest.json        name, simulated or not, sizes, decoders, evaluation summary, size and SHA-256 of every other file
 subject.h5           geometry, ncsnr, test trials          voxel_scores.h5      R², r and noise ceiling of every voxel
-captions.h5          training captions, and where CLIP puts their pictures
+captions.h5          training captions, and where CLIP puts their pictures and the test pictures
+response.safetensors VDVAE latents -> voxels: what the subject would have answered to any picture
 TARGET_ridge.safetensors, TARGET_mlp.safetensors    voxels -> VDVAE latents, prompt embedding, image embedding
 
 and, if its decoders are its own:
@@ -49,6 +50,7 @@ class Bundle:
     open_stage_2: Callable[[], Diffusion] | None  # slow, so that a page may show stage 1 before
     captions: CaptionIndex
     regressors: dict[str, dict[str, LowRank | MLP]]  # target -> "ridge", "mlp"
+    response: LowRank  # VDVAE latents -> voxels
     absent: dict[str, str]  # "vdvae", "diffusion" -> why it is None, and what to do
 
     @cached_property
@@ -124,14 +126,22 @@ def open_parts(folder: Path, manifest: dict) -> Bundle:
             target: {name: kind.load(folder / f"{target}_{name}.safetensors") for name, kind in REGRESSORS.items()}
             for target in TARGETS
         },
+        response=LowRank.load(folder / "response.safetensors"),
         absent=absent,
     )
+    n_voxels, n_latents = bundle.subject.geometry.n_voxels, len(bundle.regressors["latents"]["ridge"].intercept)
+    got = len(bundle.response.standardise.mean), len(bundle.response.intercept)
+    if got != (n_latents, n_voxels):
+        raise BadFile(
+            f"bundle {folder}: expected a response model from {n_latents} latents to {n_voxels} voxels, got {got[0]} to {got[1]}"
+        )
     n_targets = {"latents": vdvae.n_latents(bundle.n_layers)} if vdvae else {}
     _check_targets(bundle, n_targets | {"image": bundle.captions.embeddings.shape[1]})
-    if len(bundle.scores.r2) != bundle.subject.geometry.n_voxels:
-        raise BadFile(
-            f"bundle {folder}: {bundle.subject.geometry.n_voxels} voxels, but voxel scores of {len(bundle.scores.r2)}"
-        )
+    if len(bundle.scores.r2) != n_voxels:
+        raise BadFile(f"bundle {folder}: {n_voxels} voxels, but voxel scores of {len(bundle.scores.r2)}")
+    embeddings, n_test = bundle.captions.test_embeddings, len(bundle.subject.test.images)
+    if embeddings is not None and len(embeddings) != n_test:
+        raise BadFile(f"bundle {folder}: {n_test} test images, but embeddings of {len(embeddings)}")
     return bundle
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from recon.files import BadFile, file_digest, load_json, save_json
 from recon.settings import REGRESSORS
 
-FORMAT, VERSION = "recon-bundle", 3
+FORMAT, VERSION = "recon-bundle", 4
 TARGETS = ("latents", "prompt", "image")
 PIPELINE = (
     "model_index.json",
@@ -25,6 +25,7 @@ FILES = (
     "subject.h5",
     "voxel_scores.h5",
     "captions.h5",
+    "response.safetensors",
     *(f"{target}_{regressor}.safetensors" for target in TARGETS for regressor in REGRESSORS),
 )
 OWN_DECODERS = ("vdvae.safetensors", "lcm_lora.safetensors", *(f"diffusion/{name}" for name in PIPELINE))
@@ -72,7 +73,7 @@ def read_manifest(folder: Path) -> dict:
         raise BadFile(
             f"bundle {folder}: expected format {FORMAT!r} version {VERSION}, got {found[0]!r} version {found[1]}"
         )
-    missing = {"name", "simulated", "n_layers", "decoders", "evaluation", "files"} - manifest.keys()
+    missing = {"name", "simulated", "n_layers", "components", "decoders", "evaluation", "files"} - manifest.keys()
     if missing or {*FILES, *DECODERS.get(manifest["decoders"], ("unknown decoders",))} - manifest["files"].keys():
         raise BadFile(f"bundle {folder}: the manifest is incomplete: fetch or make the bundle again")
     return manifest

@@ -46,6 +46,10 @@ class MLP:
     intercept: np.ndarray  # (n_targets,) float32
     rescale: Rescaler
 
+    @property
+    def n_components(self) -> int:
+        return len(self.basis)
+
     def coefficients(self, X: np.ndarray) -> np.ndarray:
         """(n, n_voxels) betas -> (n, r)."""
         return predict(self.network, self.standardise(X))

@@ -26,10 +26,16 @@ class Frame:
     last: bool  # of its stage
 
 
-def decoded(target: str, voxels: np.ndarray, bundle: Bundle, regressor: str) -> np.ndarray:
-    """(n, n_voxels) betas -> (n, n_targets) numbers of real spread. Raises ValueError on bad voxels."""
+def decoded(
+    target: str, voxels: np.ndarray, bundle: Bundle, regressor: str, components: int | None = None
+) -> np.ndarray:
+    """(n, n_voxels) betas -> (n, n_targets) numbers of real spread, by the regressor's first components, or all.
+
+    Raises ValueError on bad voxels.
+    """
     model = bundle.regressors[target][regressor]
-    return model.rescale(model.predict(voxels))
+    kept = None if components is None else min(components, model.n_components)
+    return model.rescale(model.predict(voxels, kept))
 
 
 def own_latents(images: np.ndarray, bundle: Bundle) -> np.ndarray:
@@ -37,9 +43,23 @@ def own_latents(images: np.ndarray, bundle: Bundle) -> np.ndarray:
     return bundle.vdvae.encode(images, bundle.n_layers)
 
 
-def decode_caption(voxels: np.ndarray, bundle: Bundle, regressor: str) -> tuple[np.ndarray, np.ndarray]:
+def decode_caption(
+    voxels: np.ndarray, bundle: Bundle, regressor: str, components: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """(n, n_voxels) betas -> rows of the nearest training captions and their cosines, (n,) both."""
-    return bundle.captions.nearest(decoded("image", voxels, bundle, regressor))
+    return bundle.captions.nearest(decoded("image", voxels, bundle, regressor, components))
+
+
+def decoded_rank(
+    voxels: np.ndarray, index: int, bundle: Bundle, regressor: str, components: int | None = None
+) -> float | None:
+    """Rank of test image `index` among all by the embedding decoded from (n_voxels,) betas: 1 is best, (n + 1) / 2 chance.
+
+    None if the bundle does not say where CLIP puts its test images.
+    """
+    if bundle.captions.test_embeddings is None:
+        return None
+    return bundle.captions.rank(decoded("image", voxels[None], bundle, regressor, components)[0], index)
 
 
 def prompt_embeddings(
@@ -48,39 +68,43 @@ def prompt_embeddings(
     """(n, tokens, width) prompt embeddings from the chosen source; `captions`, the true ones, are read by the oracle alone."""
     embed = bundle.diffusion.embed
     if settings.prompt == "decoded":
-        return decoded("prompt", voxels, bundle, settings.regressor).reshape(-1, *bundle.diffusion.prompt_shape)
+        prompt = decoded("prompt", voxels, bundle, settings.regressor, settings.components)
+        return prompt.reshape(-1, *bundle.diffusion.prompt_shape)
     if settings.prompt == "caption":
-        rows, _ = decode_caption(voxels, bundle, settings.regressor)
+        rows, _ = decode_caption(voxels, bundle, settings.regressor, settings.components)
         return embed([bundle.captions.captions[k] for k in rows])
     if settings.prompt == "oracle":
         return np.stack([embed(five).mean(0) for five in captions])
     return np.repeat(embed([settings.own_prompt if settings.prompt == "own" else ""]), len(voxels), 0)
 
 
-def reconstruct_layout(voxels: np.ndarray, image: np.ndarray, bundle: Bundle, regressor: str) -> Iterator[Frame]:
-    """Stage 1: voxels (n_voxels,) and the picture shown (S, S, 3), for the ceiling alone -> frames.
+def reconstruct_layout(
+    voxels: np.ndarray, image: np.ndarray | None, bundle: Bundle, regressor: str, components: int | None = None
+) -> Iterator[Frame]:
+    """Stage 1: voxels (n_voxels,) and the picture shown (S, S, 3), for the ceiling alone, if there was one -> frames.
 
     A small VDVAE decodes all sources together, coarse to fine; a slow one source after source, `regressor`, which stage 2
     starts from, first. Raises ValueError on bad voxels.
     """
     start = time.perf_counter()
-    response = np.asarray(voxels)[None]
+    response, sources = np.asarray(voxels)[None], SOURCES if image is not None else REGRESSORS
     finest = bundle.vdvae.layer_shapes()[: bundle.n_layers][-1][1]
 
     def latents(source: str) -> np.ndarray:
         if source == "ceiling":
             return own_latents(image[None], bundle)
-        return decoded("latents", response, bundle, source)
+        return decoded("latents", response, bundle, source, components)
 
     if not bundle.vdvae.slow:
-        for resolution, pictures in bundle.vdvae.decode_progressively(np.concatenate([latents(s) for s in SOURCES])):
-            images, last = dict(zip(SOURCES, pictures)), resolution == finest
+        for resolution, pictures in bundle.vdvae.decode_progressively(np.concatenate([latents(s) for s in sources])):
+            images, last = dict(zip(sources, pictures)), resolution == finest
             yield Frame("vdvae", resolution, images, time.perf_counter() - start, last, last)
         return
     images = {}
-    for source in sorted(SOURCES, key=lambda s: (s != regressor, s == "ceiling")):
+    order = sorted(sources, key=lambda s: (s != regressor, s == "ceiling"))
+    for source in order:
         images = images | {source: bundle.vdvae.decode(latents(source))[0]}
-        yield Frame("vdvae", finest, images, time.perf_counter() - start, True, source == "ceiling")
+        yield Frame("vdvae", finest, images, time.perf_counter() - start, True, source == order[-1])
 
 
 def reconstruct_picture(
@@ -98,3 +122,20 @@ def reconstruct_picture(
     for preview in refine(bundle.diffusion, layout[None], prompt, settings.lcm):
         seconds, last = time.perf_counter() - start, preview.step == settings.lcm.steps
         yield Frame("lcm", preview.step, {"lcm": preview.images[0]}, seconds, last, last)
+
+
+def predicted_response(images: np.ndarray, bundle: Bundle) -> np.ndarray:
+    """What the subject would have answered to pictures (n, S, S, 3) uint8 at the VDVAE's size: (n, n_voxels) z-scores, no noise.
+
+    Of a linear model of their latents: least-squares means, which vary less than responses do.
+    """
+    return bundle.response.predict(own_latents(images, bundle))
+
+
+def with_noise(response: np.ndarray, ncsnr: np.ndarray, n_repeats: int, seed: int) -> np.ndarray:
+    """Adds noise of the measured level to (n_voxels,) z-scored responses, as of the mean of n_repeats.
+
+    z-scored responses have variance 1 = signal + noise, and ncsnr² = signal / noise: noise has 1 / (1 + ncsnr²), one repeat.
+    """
+    noise = np.random.default_rng(seed).standard_normal(len(response))
+    return (response + noise / np.sqrt((1 + np.asarray(ncsnr, float) ** 2) * n_repeats)).astype(np.float32)

@@ -56,6 +56,10 @@ class LowRank:
     intercept: np.ndarray  # (n_targets,) float32
     rescale: Rescaler
 
+    @property
+    def n_components(self) -> int:
+        return len(self.up)
+
     def coordinates(self, X: np.ndarray) -> np.ndarray:
         """(n, n_voxels) -> (n, r)."""
         return self.standardise(X) @ self.down

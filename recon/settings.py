@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 REGRESSORS = ("ridge", "mlp")
 MAX_STEPS, MAX_GUIDANCE, MAX_PROMPT = 8, 2.0, 300  # denoising steps, guidance scale, characters
+MAX_GAIN = 2.0  # of an ROI
 MIN_STRENGTH = 0.2  # 10 of the 50 timesteps an LCM is distilled on: eight steps need at least eight
 PROMPTS = {
     "decoded": "the prompt embedding decoded from the brain",
@@ -42,12 +43,23 @@ def _in_range(name: str, value, low, high, whole: bool = False) -> None:
 
 @dataclass(frozen=True)
 class Settings:
-    """What feeds stage 2, and how it runs. Raises ValueError on an unknown regressor or prompt source, or an empty own prompt."""
+    """What is read from the brain, what feeds stage 2, and how it runs.
+
+    Raises ValueError on an unknown regressor or prompt source, an empty own prompt, or anything out of range.
+    """
 
     regressor: str = "mlp"
     prompt: str = "decoded"
     own_prompt: str = ""
     lcm: LCMSettings = LCMSettings()
+    repeats: int | None = None  # how many responses to the picture are averaged; all that there are if None
+    components: int | None = None  # of the regressors: the first of them, all if None
+    gains: tuple[tuple[str, float], ...] = ()  # ROI -> what its voxels are multiplied by: 0 lesions it
+
+    @property
+    def reading(self) -> tuple:
+        """What stage 1 depends on besides the picture."""
+        return self.repeats, self.components, self.gains
 
     def __post_init__(self):
         if self.regressor not in REGRESSORS:
@@ -56,3 +68,29 @@ class Settings:
             raise ValueError(f"prompt source: expected one of {', '.join(PROMPTS)}, got {self.prompt!r}")
         if self.prompt == "own" and not self.own_prompt.strip():
             raise ValueError("own prompt: expected some words, got none: type a prompt or choose another prompt source")
+        for name in ("repeats", "components"):
+            if getattr(self, name) is not None:
+                _in_range(name, getattr(self, name), 1, 2**31, whole=True)
+        for roi, gain in self.gains:
+            _in_range(f"gain of {roi}", gain, 0, MAX_GAIN)
+
+
+AXES = {  # what a comparison may vary -> values; those of LCMSettings first
+    "steps": (1, 2, 4, 8),
+    "guidance": (1.0, 1.25, 1.5, 2.0),
+    "strength": (0.4, 0.6, 0.8, 1.0),
+    "seed": (0, 1, 2, 3),
+    "regressor": REGRESSORS,
+    "prompt": tuple(p for p in PROMPTS if p != "own"),
+    "components": (1, 4, 16, 64),
+    "repeats": (1, 2, 3),
+}
+
+
+def with_choice(settings: Settings, axis: str, value) -> Settings:
+    """Settings with one thing changed. Raises ValueError on an unknown axis or a value out of range."""
+    if axis not in AXES:
+        raise ValueError(f"axis: expected one of {', '.join(AXES)}, got {axis!r}")
+    if axis in ("steps", "guidance", "strength", "seed"):
+        return replace(settings, lcm=replace(settings.lcm, **{axis: value}))
+    return replace(settings, **{axis: value})

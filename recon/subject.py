@@ -64,12 +64,15 @@ class Trials:
         """(n_images, n_voxels) float32: the mean over the repeats that there are."""
         return np.nanmean(self.voxels, axis=1, dtype=np.float32)
 
-    def response(self, index: int) -> np.ndarray:
-        """(n_voxels,) float32: one image's mean response. Raises IndexError outside 0…n_images-1."""
+    def response(self, index: int, repeats: int | None = None) -> np.ndarray:
+        """(n_voxels,) float32: one image's mean response, over its first `repeats` only, if it has as many.
+
+        Raises IndexError outside 0…n_images-1.
+        """
         n = len(self.voxels)
         if not 0 <= index < n:
             raise IndexError(f"test image {index} does not exist: this subject has images 0 to {n - 1}")
-        return np.nanmean(self.voxels[index], axis=0, dtype=np.float32)
+        return np.nanmean(self.voxels[index, :repeats], axis=0, dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def test_a_missing_file_is_named(tiny_bundle):
 
 def test_another_version_is_refused(tiny_bundle):
     edit_manifest(tiny_bundle, version=99)
-    with pytest.raises(BadFile, match="expected format 'recon-bundle' version 3, got 'recon-bundle' version 99"):
+    with pytest.raises(BadFile, match="expected format 'recon-bundle' version 4, got 'recon-bundle' version 99"):
         load_bundle(tiny_bundle)
 
 

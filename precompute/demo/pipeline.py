@@ -29,6 +29,7 @@ from precompute.encode import encode
 from precompute.evaluate import evaluate
 from precompute.features import extract_embeddings, extract_latents, extract_prompts
 from precompute.fit import fit, layer_groups
+from precompute.response import fit_response
 from recon.bundle import load_bundle
 from recon.captions import CaptionIndex
 from recon.files import BadFile, load_json, open_array, save_array, save_json
@@ -42,7 +43,7 @@ N_LAYERS = 11  # of the demo VDVAE's 15 layers: all up to 16 × 16
 VISION = ("vision/config.json", "vision/model.safetensors")  # for evaluation; the app does not need it
 REPORTS = (
     *(f"{name}.training" for name in ("vdvae", "clip", "codec", "unet", "lcm_soft", "lcm_lora", "checker")),
-    *("samples", "strengths", "latents_fit", "prompt_fit", "image_fit", "encode"),
+    *("samples", "strengths", "latents_fit", "prompt_fit", "image_fit", "encode", "response"),
 )
 EXTRAS = ("contact_sheet.png", "stage2_sheet.jpg", "samples.jpg", *VISION)  # beside the bundle's files
 
@@ -138,9 +139,11 @@ def _extract(work: Path) -> None:
     for split in ("train", "test"):
         latents = work / f"latents_{split}.npy"
         extract_latents(scenes / f"{split}_64.npy", VDVAE.load(work / "vdvae.safetensors"), latents, N_LAYERS)
-    extract_embeddings(scenes / "train.npy", work / "clip", work / "image_train.npy")
+    embeddings = {split: work / f"image_{split}.npy" for split in ("train", "test")}
+    for split, path in embeddings.items():
+        extract_embeddings(scenes / f"{split}.npy", work / "clip", path)
     captions = [e["captions"] for e in labels]
-    CaptionIndex([five[0] for five in captions], open_array(work / "image_train.npy")).save(work / "captions.h5")
+    CaptionIndex([five[0] for five in captions], *map(open_array, embeddings.values())).save(work / "captions.h5")
     extract_prompts(captions, work / "clip", work / "prompt_train.npy")
 
 
@@ -156,6 +159,10 @@ def _fit(work: Path, s: Settings) -> None:
     }
     for (target, columns), rank, training in zip(groups.items(), s.ranks, s.mlps):
         fit(target, work / "brain" / "train_voxels.npy", work / f"{target}_train.npy", columns, work, rank, training)
+
+
+def _response(latents: Path, voxels: Path, work: Path) -> None:
+    save_json(work / "response.json", fit_response(latents, voxels, work))
 
 
 def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], object]]]:
@@ -208,9 +215,10 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
         ("pipeline", ["diffusion/model_index.json", VISION[-1]], lambda: assemble_pipeline(clip, codec, unet, work)),
         ("checker", ["checker.training.json"], lambda: train_checker(scenes, checker, s.checker_schedule, s.seed)),
         ("samples", ["samples.json"], lambda: assess(work / "diffusion", lora, checker, scenes, work, s.seed)),
-        ("targets", ["prompt_train.npy", "captions.h5", "latents_test.npy"], lambda: _extract(work)),
+        ("targets", ["prompt_train.npy", "captions.h5", "latents_test.npy", "image_test.npy"], lambda: _extract(work)),
         ("fit", ["image_fit.json"], lambda: _fit(work, s)),
         ("encode", ["encode.json"], lambda: encode(small, latents, voxels, subject, work)),
+        ("response", ["response.safetensors", "response.json"], lambda: _response(latents["train"], voxels, work)),
         (
             "strengths",
             ["strengths.json"],
@@ -269,7 +277,8 @@ def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> dict:
     earlier = load_json(out / "provenance.json") if (out / "provenance.json").exists() else {}
     notes = {"notes": earlier["notes"]} if "notes" in earlier else {}  # by hand: kept
     save_json(out / "provenance.json", provenance | {"reports": reports} | notes)
-    content = {"name": "demo", "simulated": True, "n_layers": N_LAYERS, "decoders": "own", "evaluation": evaluation}
+    content = {"name": "demo", "simulated": True, "n_layers": N_LAYERS, "components": settings.ranks[0]}
+    content |= {"decoders": "own", "evaluation": evaluation}
     write_manifest(out, content)
     load_bundle(out).diffusion  # noqa: B018 - opens every part
     return evaluation

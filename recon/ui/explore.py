@@ -9,31 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
-import plotly
 
+from recon.lesion import apply_gains
 from recon.pictures import area_average
-from recon.settings import MAX_GUIDANCE, MAX_PROMPT, MAX_STEPS, MIN_STRENGTH, LCMSettings, Settings
+from recon.settings import Settings
+from recon.share import from_query, to_query
+from recon.ui.brain import brain_panel
 from recon.ui.cache import FrameCache
-from recon.ui.frames import frame_source, generator
-from recon.ui.panel import COLUMNS, REGRESSOR_NAMES, THUMBNAIL, panel, thumbnail_sheet
+from recon.ui.controls import control_values, read_settings, reading_of, settings_controls
+from recon.ui.frames import frame_source, generator, read_response
+from recon.ui.outputs import add_endpoint, panel_files
+from recon.ui.panel import COLUMNS, THUMBNAIL, panel, thumbnail_sheet
 from recon.ui.studio import Studio
 
 if TYPE_CHECKING:
     from recon.reconstruct import Frame
 
 PAGE = Path(__file__).parents[2] / "assets" / "page"
-PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-PROMPT_CHOICES = [
-    ("Decoded", "decoded"),
-    ("Caption", "caption"),
-    ("Own", "own"),
-    ("None", "none"),
-    ("⚠ Oracle: knows the answer", "oracle"),
-]
-OWN_PROMPT = "a red boat on the sea at sunset"
-CHANGED = "(...values) => { document.dispatchEvent(new CustomEvent('settings', {detail: values})); }"  # to the picker
 ENDED = "() => { document.dispatchEvent(new Event('reconstructed')); }"  # to the picker, after errors too
-RANDOM_SEED = "() => Math.floor(Math.random() * 1e6)"
+SEARCH = "() => window.location.search"  # a link's query
 
 
 @dataclass
@@ -41,13 +35,7 @@ class Visit:
     """What one browser tab wants and shows; Gradio keeps it, and forgets it some time after the tab is closed."""
 
     newest: int = 0  # serial number of its newest wish
-    picture: int | None = None  # whose stage 1 and response map it shows
-
-
-def read_settings(values: list) -> Settings:
-    """The controls' values, in their order -> settings. Raises ValueError."""
-    regressor, steps, guidance, strength, seed, prompt, own = values
-    return Settings(regressor, prompt, own, LCMSettings(steps, guidance, strength, seed))
+    shown: tuple | None = None  # picture and reading whose stage 1 and response map it shows
 
 
 def reconstruct(
@@ -55,77 +43,73 @@ def reconstruct(
 ) -> Iterator[tuple]:
     """(view, response map) once per frame of both stages; ends early for a newer wish.
 
-    Stage 1 alone and the response map are shown if the picture is another one than before.
+    Stage 1 alone and the response map are shown if the picture, or what is read from the brain, is another than before.
     """
     from recon.brainmap import map_payload, response_map
     from recon.reconstruct import decode_caption
 
-    bundle, index, moved = studio.bundle, wish["index"], visit.picture != wish["index"]
-    response = bundle.subject.test.response(index)
-    settings = read_settings(wish["settings"])
-    rows, similarities = decode_caption(response[None], bundle, settings.regressor)
-    shown = bundle, studio.pictures[index], wish, settings, (bundle.captions.captions[rows[0]], similarities[0])
+    bundle, index = studio.bundle, wish["index"]
+    settings = read_settings(wish["settings"], wish["reading"])
+    response, moved = read_response(studio, index, settings), visit.shown != (index, settings.reading)
+    rows, similarities = decode_caption(response[None], bundle, settings.regressor, settings.components)
+    told = bundle.captions.captions[rows[0]], similarities[0]
+
+    def view(layout: Frame | None, steps: list[Frame]) -> str:
+        query = to_query(studio.manifest["name"], index, settings)
+        return panel(bundle, studio.pictures[index], wish | {"query": query}, settings, told, layout, steps)
 
     def brain() -> str:
-        visit.picture = index
+        visit.shown = index, settings.reading
         return json.dumps(map_payload(response_map(response)))
 
-    layout = picture = None
+    layout, steps = None, []
     for frame in frames(index, settings):
-        layout, picture = (frame, picture) if frame.stage == "vdvae" else (layout, frame)
-        if moved or picture is not None:
-            arrived = moved and picture is None and layout.ready
-            yield panel(*shown, layout, picture), brain() if arrived else gr.skip()
+        if frame.stage == "vdvae":
+            layout = frame
+        else:
+            steps.append(frame)
+        if moved or steps:
+            arrived = moved and not steps and layout.ready
+            yield view(layout, steps), brain() if arrived else gr.skip()
         if visit.newest > wish["serial"]:
             return
     if layout is None:
-        yield panel(*shown, None, None), brain()
+        yield view(None, []), brain()
 
 
-def settings_controls() -> list:
-    """Stage 2's controls, in the order of read_settings; every change of one is told to the picker."""
-    with gr.Row(elem_classes="controls"):
-        lcm = LCMSettings()
-        steps = gr.Slider(1, MAX_STEPS, lcm.steps, step=1, label="LCM steps", buttons=[])
-        guidance = gr.Slider(1, MAX_GUIDANCE, lcm.guidance, step=0.1, label="Guidance", buttons=[])
-        strength = gr.Slider(MIN_STRENGTH, 1, lcm.strength, step=0.05, label="Strength", buttons=[])
-        seed = gr.Number(lcm.seed, label="Seed", elem_classes="seed")
-        random_seed = gr.Button("Random seed", elem_classes="random-seed")
-        choices = [(name, key) for key, name in REGRESSOR_NAMES.items()]
-        regressor = gr.Radio(choices, value="mlp", label="Stage 1")
-        prompt = gr.Radio(PROMPT_CHOICES, value="decoded", label="Prompt", elem_classes="prompt")
-        own = gr.Textbox(OWN_PROMPT, label="Own prompt", max_length=MAX_PROMPT, elem_classes="own")
-    controls = [regressor, steps, guidance, strength, seed, prompt, own]
-    told = {"fn": None, "inputs": controls, "js": CHANGED}
-    for control in (regressor, steps, guidance, strength, prompt):
-        control.input(**told)
-    for control in (seed, own):
-        control.submit(**told)
-        control.blur(**told)
-    random_seed.click(None, None, seed, js=RANDOM_SEED).then(**told)
-    return controls
+def restore(studio: Studio, query: str) -> list:
+    """What a link wants, for the picker, the reading panel and the controls; nothing changes for an empty one."""
+    if not query.strip("?"):
+        return [gr.skip()] * 9
+    try:
+        subject, index, settings = from_query(query, len(studio.pictures))
+        if subject not in (None, studio.manifest["name"]):
+            raise ValueError(f"this link is of subject {subject!r}, this page shows {studio.manifest['name']!r}")
+        apply_gains(studio.subject.test.response(index), studio.subject.geometry.rois, settings.gains)
+    except ValueError as error:
+        gr.Warning(str(error))
+        return [gr.skip()] * 9
+    values, reading = control_values(settings), reading_of(settings)
+    return [{"index": index, "serial": 0, "settings": values, "reading": reading}, reading, *values]
+
+
+def words(label: dict) -> str:
+    """What a picture can be found by: its captions and labels, in small letters."""
+    parts = [*label["captions"], *(str(v) for k, v in label.items() if isinstance(v, str))]
+    return " ".join([*parts, "unseen" if label.get("unseen") else "seen"]).lower()
 
 
 def page_text(name: str) -> str:
     return (PAGE / name).read_text(encoding="utf-8")
 
 
-def brain_static(studio: Studio) -> dict:
-    """What the brain view needs once: geometry and score maps."""
-    from recon.brainmap import geometry_payload, map_payload, score_maps  # imports nilearn, which takes seconds
-
-    bundle = studio.bundle
-    maps = {name: map_payload(m) for name, m in score_maps(bundle.scores).items()}
-    return {"geometry": geometry_payload(bundle.subject.geometry), "maps": maps}
-
-
 def explore_tab(studio: Studio, demo: gr.Blocks) -> None:
     """Lays the tab out and wires it, inside an open gr.Tab."""
 
-    def brain_data(_) -> dict:
-        return brain_static(studio)
-
     frames = frame_source(studio, generator(studio), FrameCache())
+
+    def download(wish: dict) -> list[dict]:
+        return panel_files(studio, frames, wish)
 
     def run(wish: dict, visit: Visit) -> Iterator[tuple]:
         try:
@@ -148,29 +132,43 @@ def explore_tab(studio: Studio, demo: gr.Blocks) -> None:
                 columns=COLUMNS,
                 side=THUMBNAIL,
                 sheet=thumbnail_sheet(area_average(studio.subject.test.images, THUMBNAIL)),
+                words=[words(label) for label in studio.subject.test.labels],
+                scores={},
+                server_functions=[download],
             )
             view = gr.HTML('<section class="panel waiting">Reconstructing …</section>', apply_default_css=False)
             controls = settings_controls()
-        with gr.Column(scale=10, min_width=340):
-            brain = gr.HTML(
-                "",
-                html_template=page_text("brain.html"),
-                js_on_load=page_text("brain.js"),
+            reading = gr.HTML(
+                reading_of(Settings()),
+                html_template=page_text("reading.html"),
+                js_on_load=page_text("reading.js"),
                 apply_default_css=False,
-                plotly=f"gradio_api/file={PLOTLY}",
-                server_functions=[brain_data],
+                rois=list(studio.subject.geometry.rois),
+                rank=studio.manifest["components"],
             )
-    picker.value["settings"] = [control.value for control in controls]
-    wish = {"inputs": [picker, visit], "show_progress": "hidden", "api_visibility": "private"}
-    running = gr.on(
-        [demo.load, picker.input],
-        run,
-        outputs=[view, brain],
-        trigger_mode="multiple",
-        concurrency_id="reconstruct",
-        concurrency_limit=1,
-        **wish,
+        with gr.Column(scale=10, min_width=340):
+            brain = brain_panel(studio)
+    picker.value |= {"settings": [control.value for control in controls], "reading": reading.value}
+    link = gr.Textbox(visible=False)
+    restored = demo.load(
+        lambda query: restore(studio, query),
+        link,
+        [picker, reading, *controls],
+        js=SEARCH,
+        show_progress="hidden",
+        api_visibility="private",
     )
-    running.success(js=ENDED)
-    running.failure(js=ENDED)
+    wish = {"inputs": [picker, visit], "show_progress": "hidden", "api_visibility": "private"}
+    for trigger in (restored.then, picker.input):
+        running = trigger(
+            run,
+            outputs=[view, brain],
+            trigger_mode="multiple",
+            concurrency_id="reconstruct",
+            concurrency_limit=1,
+            **wish,
+        )
+        running.success(js=ENDED)
+        running.failure(js=ENDED)
+    add_endpoint(studio, frames)
     picker.stop(announce, queue=False, trigger_mode="multiple", **wish)

@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from recon.lesion import apply_gains
 from recon.settings import Settings
 from recon.ui.cache import FrameCache
 from recon.ui.health import bundle_identity
@@ -17,19 +20,25 @@ if TYPE_CHECKING:
     from recon.reconstruct import Frame
 
 
-def layouts(studio: Studio, index: int, regressor: str) -> Iterator[Frame]:
-    """Stage 1: all its frames, or only the last of a picture that was there lately."""
+def read_response(studio: Studio, index: int, settings: Settings) -> np.ndarray:
+    """(n_voxels,) of a test picture, as the settings want it read. Raises IndexError and ValueError."""
+    response = studio.subject.test.response(index, settings.repeats)
+    return apply_gains(response, studio.subject.geometry.rois, settings.gains)
+
+
+def layouts(studio: Studio, index: int, settings: Settings) -> Iterator[Frame]:
+    """Stage 1: all its frames, or only the last if the same was there lately."""
     from recon.reconstruct import reconstruct_layout
 
-    kept = studio.layouts
-    if index in kept:
-        kept.move_to_end(index)
-        yield kept[index]
+    kept, key = studio.layouts, (index, settings.reading)
+    if key in kept:
+        kept.move_to_end(key)
+        yield kept[key]
         return
-    response = studio.bundle.subject.test.response(index)
-    for frame in reconstruct_layout(response, studio.pictures[index], studio.bundle, regressor):
+    response, picture = read_response(studio, index, settings), studio.pictures[index]
+    for frame in reconstruct_layout(response, picture, studio.bundle, settings.regressor, settings.components):
         yield frame
-    kept[index] = frame
+    kept[key] = frame
     if len(kept) > KEPT:
         kept.popitem(last=False)
 
@@ -45,10 +54,10 @@ def generator(studio: Studio) -> Callable[[int, Settings], Iterator[Frame]]:
         from recon.reconstruct import reconstruct_picture
 
         bundle = studio.bundle
-        response = bundle.subject.test.response(index)
+        response = read_response(studio, index, settings)
         if bundle.vdvae is None:
             return
-        stage_1 = layouts(studio, index, settings.regressor)
+        stage_1 = layouts(studio, index, settings)
         for layout in stage_1:
             yield layout
             if layout.ready:
@@ -101,6 +110,7 @@ def log_reconstruction(
         "regressor": settings.regressor,
         "prompt": settings.prompt,
         **vars(settings.lcm),
+        "reading": settings.reading,
         "ended": ended,
         "cached": cached,
         **{name: round(times[-1], 3) if times else None for name, times in stages.items()},

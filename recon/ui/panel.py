@@ -59,26 +59,64 @@ def score(picture: np.ndarray, truth: np.ndarray, seconds: float) -> str:
     return f"<b>r = {r:.2f}</b><span>{duration(seconds)}</span>".replace("-", "−")
 
 
-def card(kind: str, title: str, picture: np.ndarray | str, value: str, note: str) -> str:
-    """`value` and `note` are HTML; words in place of a picture stand in a blank of the same size."""
-    blank = f'<div class="blank">{escape(picture)}</div>' if isinstance(picture, str) else ""
-    shown = blank if blank else f'<img src="{data_uri(picture, "png")}" alt="{escape(title)}">'
+def picture_or(words: str, picture: np.ndarray | None, title: str) -> str:
+    """Words, in a blank of the same size, where there is no picture."""
+    if picture is None:
+        return f'<div class="blank">{escape(words)}</div>'
+    return f'<img src="{data_uri(picture, "png")}" alt="{escape(title)}">'
+
+
+def card(kind: str, title: str, picture: str, value: str, note: str) -> str:
+    """`picture`, `value` and `note` are HTML."""
     return (
-        f'<figure class="card {kind}"><figcaption>{escape(title)}</figcaption>{shown}'
+        f'<figure class="card {kind}"><figcaption>{escape(title)}</figcaption>{picture}'
         f'<p class="value">{value}</p><p class="note">{note}</p></figure>'
     )
 
 
-def stage_2_card(frame: Frame | None, truth: np.ndarray, settings: Settings, waits: str) -> str:
-    """Before its first step the words `waits`. truth (S, S, 3) at stage 1's size."""
+def reading_note(n_repeats: int, settings: Settings) -> str:
+    """How many responses, and what was done to them."""
+    n = min(settings.repeats or n_repeats, n_repeats)
+    parts = [f"mean of {n} responses" if n > 1 else "one response"]
+    if settings.components:
+        parts.append(f"{settings.components} component{'s' * (settings.components > 1)}")
+    lesions = [f"{roi} ×{gain:g}" for roi, gain in settings.gains]
+    return escape(", ".join([*parts, *lesions[:2], *(["…"] if len(lesions) > 2 else [])]))
+
+
+def versus(picture: np.ndarray, original: np.ndarray, title: str) -> str:
+    """A picture with the original under a movable cut (`picker.js` moves it)."""
+    top, under = data_uri(picture, "png"), data_uri(original, "webp")
+    return (
+        f'<div class="versus" tabindex="0" role="slider" aria-label="{escape(title)} against the original" aria-valuenow="100" '
+        f'aria-valuemin="0" aria-valuemax="100" title="Move over it, or ← →: original to the right of the line">'
+        f'<img src="{top}" alt="{escape(title)}"><img class="under-cut" src="{under}" alt="Original"></div>'
+    )
+
+
+def filmstrip(steps: list[Frame]) -> str:
+    """All denoising steps so far, small."""
+    if len(steps) < 2:
+        return ""
+    frames = "".join(
+        f'<figure><img src="{data_uri(area_average(f.images["lcm"][None], 64)[0], "webp")}" alt="after step {f.step}">'
+        f"<figcaption>{f.step} · {duration(f.seconds)}</figcaption></figure>"
+        for f in steps
+    )
+    return f'<div class="filmstrip"><span>Denoising steps</span>{frames}</div>'
+
+
+def stage_2_card(frame: Frame | None, truth: np.ndarray, original: np.ndarray, settings: Settings, waits: str) -> str:
+    """Before its first step the words `waits`. truth (S, S, 3) at stage 1's size; original at its own."""
     name = REGRESSOR_NAMES[settings.regressor]
     kind = "lcm oracle" if settings.prompt == "oracle" else "lcm"
     note = f"UNet steps run: {frame.step if frame else 0}"
     note += ORACLE if settings.prompt == "oracle" else f"<br>starts from {TITLES[settings.regressor]}"
     if frame is None:
-        return card(kind, f"{name} → VDVAE → LCM", waits, f"<b>0</b> of {settings.lcm.steps} steps", note)
-    picture = frame.images["lcm"]
-    return card(kind, f"{name} → VDVAE → LCM", picture, score(picture, truth, frame.seconds), note)
+        blank = picture_or(waits, None, "")
+        return card(kind, f"{name} → VDVAE → LCM", blank, f"<b>0</b> of {settings.lcm.steps} steps", note)
+    picture, title = frame.images["lcm"], f"{name} → VDVAE → LCM"
+    return card(kind, title, versus(picture, original, title), score(picture, truth, frame.seconds), note)
 
 
 def captions(label: dict, decoded: str, similarity: float, settings: Settings) -> str:
@@ -122,31 +160,35 @@ def panel(
     settings: Settings,
     decoded: tuple[str, float],
     layout: Frame | None,
-    frame: Frame | None,
+    steps: list[Frame],
 ) -> str:
     """Everything that one frame changes on the page.
 
-    truth (S, S, 3): the picture at stage 1's size; decoded: caption and similarity; layout: None if there is no VDVAE; frame:
-    stage 2's, once it has begun.
+    truth (S, S, 3): the picture at stage 1's size; wish: picture, serial number, and the query of its link; decoded: caption and
+    similarity; layout: None if there is no VDVAE; steps: stage 2's so far.
     """
+    frame = steps[-1] if steps else None
     index, trials, shapes = wish["index"], bundle.subject.test, bundle.vdvae.layer_shapes() if bundle.vdvae else []
     resolutions = sorted({shape[1] for shape in shapes[: bundle.n_layers]})
-    note = f"mean of {trials.n_repeats[index]} responses"
-    cards = {"original": card("original", "Original", trials.images[index], f"<b>picture {index}</b>", note)}
+    note = reading_note(int(trials.n_repeats[index]), settings)
+    original = picture_or("", trials.images[index], "Original")
+    cards = {"original": card("original", "Original", original, f"<b>picture {index}</b>", note)}
     for source, title in TITLES.items():
         picture = layout.images.get(source) if layout else None
         value = "" if picture is None else score(picture, truth, layout.seconds)
         blank = "to come" if layout else ABSENT
-        cards[source] = card(source, title, blank if picture is None else picture, value, NOTES[source])
+        cards[source] = card(source, title, picture_or(blank, picture, title), value, NOTES[source])
     follows, waits = (ABSENT, ABSENT) if bundle.absent else ("follows stage 1", "waits")
-    cards["lcm"] = stage_2_card(frame, truth, settings, follows)
+    cards["lcm"] = stage_2_card(frame, truth, trials.images[index], settings, follows)
     last = layout is None or layout.last and (bundle.open_stage_2 is None or bool(frame and frame.last))
     return (
         f'<section class="panel view" data-index="{index}" data-serial="{wish["serial"]}" '
-        f'data-step="{frame.step if frame else 0}" data-last="{str(last).lower()}">'
+        f'data-step="{frame.step if frame else 0}" data-last="{str(last).lower()}" data-query="{escape(wish["query"])}">'
         f'<div class="cards">{"".join(cards[name] for name in ORDER)}</div>'
-        f'<div class="under">{captions(trials.labels[index], *decoded, settings)}'
-        f"{progress(layout, frame, resolutions, settings.lcm.steps, waits)}</div></section>"
+        '<p class="actions"><button type="button" class="copy-link" title="A link that restores picture and settings">'
+        'Copy link</button><button type="button" class="download-panel" title="This panel as PNG, its settings as JSON">'
+        f'Download</button></p><div class="under">{captions(trials.labels[index], *decoded, settings)}'
+        f"{progress(layout, frame, resolutions, settings.lcm.steps, waits)}{filmstrip(steps)}</div></section>"
     )
 
 

@@ -36,7 +36,7 @@ class Studio:
     pictures: np.ndarray  # (n, S, S, 3) uint8: the test pictures at the VDVAE's size
     opening: Future[Bundle]
     stage_2: Future[None]
-    layouts: OrderedDict[int, Frame] = field(default_factory=OrderedDict)  # stage 1's last frames, newest last
+    layouts: OrderedDict[tuple, Frame] = field(default_factory=OrderedDict)  # stage 1's last frames, newest last
 
     @property
     def bundle(self) -> Bundle:

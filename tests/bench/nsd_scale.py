@@ -66,6 +66,7 @@ def random_bundle() -> Bundle:
         open_stage_2=lambda: diffusion,
         captions=None,
         regressors={name: random_regressors(n, RANKS[name], rng) for name, n in n_targets.items()},
+        response=None,
         absent={},
     )
 

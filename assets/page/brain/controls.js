@@ -1,0 +1,100 @@
+// What can be chosen beside the map.
+
+const SHAPES = {
+  surface: { inflated: "Inflated", flat: "Flat", pial: "Pial" },
+  volume: { slices: "Slices", centres: "3-D" },
+};
+const SIDES = { both: "Both", left: "Left", right: "Right" };
+
+function press(group, name) {
+  element.querySelectorAll(`.${group} button`).forEach((b) => b.setAttribute("aria-pressed", b.dataset.name === name));
+}
+
+function buttons(group, entries, current, act) {
+  $(`.${group}`).replaceChildren(...Object.entries(entries).map(([name, label]) => {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: label });
+    button.dataset.name = name;
+    button.addEventListener("click", () => attempt(act(name)));
+    return button;
+  }));
+  press(group, current);
+}
+
+// Of the shape shown; a view that it lacks gives way to its first one.
+function viewButtons() {
+  const labels = Object.fromEntries(Object.entries(views()).map(([name, { label }]) => [name, label]));
+  if (!(state.view in labels)) [state.view] = Object.keys(labels);
+  buttons("brain-views", labels, state.view, (name) => { state.view = name; press("brain-views", name); return draw(); });
+  $(".brain-views").classList.toggle("unused", state.shape === "slices");
+}
+
+function areaButton(name, area) {
+  const button = Object.assign(document.createElement("button"), { type: "button" });
+  button.dataset.name = name;
+  button.setAttribute("aria-pressed", state.area === area);
+  button.append(Object.assign(document.createElement("i"), { style: `background:${areaColour(area)}` }), name);
+  button.addEventListener("click", () => chooseArea(area));
+  return button;
+}
+
+function scaleBar({ unit, low, high, scale }) {
+  const tick = (share) => {
+    const value = low + share * (high - low);
+    const bound = share === 0 && low < 0 ? "≤ " : share === 1 && high !== 100 ? "≥ " : "";
+    return `<span>${bound}${String(Number(value.toPrecision(2))).replace("-", "−")}${unit === "%" && share === 1 ? " %" : ""}</span>`;
+  };
+  return `<div class="bar" style="background:linear-gradient(90deg,${STOPS[scale].join(",")})"></div>
+    <div class="ticks">${[0, 0.25, 0.5, 0.75, 1].map(tick).join("")}</div>`;
+}
+
+function offTheFlatMap() {
+  const here = (h) => h.voxel.filter((voxel, n) => voxel >= 0 && !h.drawn.has(n)).length;
+  return shown().reduce((sum, h) => sum + here(h), 0);
+}
+
+function help() {
+  const areas = "Areas by colour; where they overlap the first one shows, the hover text names all.";
+  const shape = {
+    flat: () => `${offTheFlatMap()} voxels lie on its cuts and are not on the flat map.`,
+    slices: () => "The subject’s own grid, subject’s right on the left.",
+  }[state.shape];
+  return `${state.map === "areas" ? areas : state.maps[state.map].note} ${shape ? shape() : ""}`;
+}
+
+function legend() {
+  const focused = document.activeElement?.dataset?.name;
+  $(".brain-help").textContent = help();
+  $(".brain-scale").innerHTML = state.map === "areas" ? "" : scaleBar(state.maps[state.map]);
+  $(".brain-legend").replaceChildren(...state.areaNames.map(areaButton));
+  if (focused) $(`.brain-legend [data-name="${CSS.escape(focused)}"]`)?.focus();
+}
+
+function threshold(value) {
+  state.threshold = value;
+  $(".brain-threshold output").textContent = value ? `${value} %` : "off";
+  soon();
+}
+
+async function onlySignificant(checked) {
+  if (checked) await fetchMap("q");
+  state.significant = checked;
+  paint();
+}
+
+function options(maps) {
+  const entries = [...maps, ["response", "Response to this picture"], ["areas", "ROI labels"]];
+  $(".brain-map").replaceChildren(...entries.map(([name, label]) => new Option(label, name)));
+  $(".brain-map").addEventListener("change", ({ target }) => attempt(showMap(target.value)));
+}
+
+function controls(kind, maps) {
+  options(maps);
+  buttons("brain-shapes", SHAPES[kind], state.shape, showShape);
+  buttons("brain-sides", SIDES, state.side, (name) => { state.side = name; press("brain-sides", name); return draw(); });
+  $(".brain-threshold input").addEventListener("input", ({ target }) => threshold(target.valueAsNumber));
+  $(".brain-significant").hidden = !maps.some(([name]) => name === "q");
+  $(".brain-significant input").addEventListener("change", ({ target }) => attempt(onlySignificant(target.checked)));
+  $(".brain-outlines input").addEventListener("change", ({ target }) => { state.outlines = target.checked; outlines(); });
+  const field = Object.assign($(".brain-voxel input"), { max: state.nVoxels - 1 });
+  field.addEventListener("change", () => field.value && field.reportValidity() && choose(field.valueAsNumber));
+}

@@ -1,0 +1,141 @@
+// Fetching, drawing, and the beginning. Geometry comes once, a surface or a map when it is first shown.
+
+const $ = (selector) => element.querySelector(selector);
+const state = {
+  map: "r2", shape: "", view: "posterior", side: "both", threshold: 0, significant: false, outlines: true, chosen: null, area: null,
+  hit: -1, pointer: { x: 0, y: 0 }, maps: {}, shapes: {},
+};
+
+function say(sentence) {
+  element.querySelector(".brain").classList.add("broken");
+  $(".brain-message").textContent = sentence;
+}
+
+function attempt(work) {
+  Promise.resolve(work).catch((error) => { $(".brain-help").textContent = `That did not work: ${error.message}`; });
+}
+
+function readMap(payload) {
+  return { ...payload, values: typed(payload.values, Float32Array) };
+}
+
+async function fetchMap(name) {
+  if (!(name in state.maps)) state.maps[name] = readMap(await server.brain_map(name));
+}
+
+async function fetchShape(name) {
+  if (name in state.shapes) return;
+  const raw = await server.brain_surface(name);
+  state.shapes[name] = state.hemispheres.map((h) => readSurface(h, raw[h.name]));
+}
+
+// The newest choice wins, in whatever order the answers come.
+async function showMap(name) {
+  state.wantedMap = name;
+  if (name !== "areas") await fetchMap(name);
+  if (state.wantedMap !== name) return;
+  state.map = name;
+  paint();
+}
+
+async function showShape(name) {
+  state.wantedShape = name;
+  if (state.kind === "surface") await fetchShape(name);
+  if (state.wantedShape !== name) return;
+  state.shape = name;
+  press("brain-shapes", name);
+  viewButtons();
+  await draw();
+}
+
+async function draw() {
+  const slices = state.shape === "slices";
+  $(".brain-plot").hidden = slices;
+  $(".brain-slices").hidden = !slices;
+  legend();
+  if (slices) drawSlices();
+  else await drawPlot();
+  settled();
+}
+
+function paint() {
+  legend();
+  if (state.shape === "slices") drawSlices();
+  else paintPlot();
+  settled();
+}
+
+// At most one painting a frame, however fast a slider moves.
+function soon() {
+  if (state.waiting) return;
+  state.waiting = true;
+  requestAnimationFrame(() => { state.waiting = false; paint(); });
+}
+
+function outlines() {
+  if (state.shape === "slices") drawSlices();
+  else outlinePlot();
+}
+
+function settled() {
+  Object.assign(element.querySelector(".brain").dataset, { map: state.map, shape: state.shape });
+}
+
+function receive() {
+  state.maps.response = readMap(JSON.parse(props.value));
+  if (state.map === "response" && state.shape) paint();
+}
+
+function loadScript(source) {
+  return new Promise((resolve, reject) => {
+    const script = Object.assign(document.createElement("script"), { src: source, onload: resolve });
+    script.onerror = () => reject(new Error("the plotting library did not load"));
+    document.head.append(script);
+  });
+}
+
+function readGeometry({ kind, areas, hemispheres, ...volume }) {
+  const inside = typed(areas.members, Uint8Array);
+  const read = Object.entries(hemispheres).map(([name, raw]) => readHemisphere(name, raw));
+  const nVoxels = read.reduce((n, h) => n + h.voxel.filter((v) => v >= 0).length, 0);
+  const isInside = (area, voxel) => Boolean(inside[area * nVoxels + voxel]);
+  const areasOf = (voxel) => areas.names.map((_, k) => k).filter((k) => isInside(k, voxel));
+  Object.assign(state, { kind, areaNames: areas.names, hemispheres: read, nVoxels, isInside, areasOf });
+  if (kind === "surface") return;
+  state.volume = readGrid(volume);
+  state.shapes.centres = read.map((h) => readCentres(h, hemispheres[h.name]));
+  state.shapes.slices = state.shapes.centres;
+}
+
+async function start() {
+  state.started = true;
+  if (!document.createElement("canvas").getContext("webgl")) {
+    say("This browser offers no WebGL, so the brain cannot be drawn here; the reconstructions work without it.");
+    return;
+  }
+  const [geometry] = await Promise.all([server.brain_geometry(null), loadScript(props.plotly), fetchMap("r2"), fetchMap("ceiling")]);
+  readGeometry(geometry);
+  state.maps.response = readMap(JSON.parse(props.value));
+  state.shape = Object.keys(SHAPES[state.kind])[0];
+  if (state.kind === "surface") await fetchShape(state.shape);
+  controls(state.kind, geometry.maps);
+  viewButtons();
+  const plot = $(".brain-plot");
+  await drawPlot();
+  listen();
+  plot.on("plotly_webglcontextlost", () => say("The graphics context was lost: reload the page to draw the brain again."));
+  new ResizeObserver(() => state.shape === "slices" && drawSlices()).observe($(".brain-canvas"));
+  await draw();
+  element.querySelector(".brain").dataset.ready = "true";
+}
+
+// The pictures come first: the brain is drawn after the frame that brought its values has been painted.
+function update() {
+  requestAnimationFrame(() => setTimeout(() => {
+    if (!state.started) start().catch((error) => say(`The brain could not be drawn: ${error.message}`));
+    else receive();
+  }));
+}
+
+watch("value", update);
+if (props.value) update();

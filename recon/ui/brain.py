@@ -1,0 +1,96 @@
+"""The brain map and the panel under it that tells of a clicked voxel or area."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import gradio as gr
+import plotly
+
+from recon.ui.inspector import HINT, roi_panel, voxel_panel
+from recon.ui.studio import Studio
+
+FOLDER = Path(__file__).parents[2] / "assets" / "page" / "brain"
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+SCRIPTS = ("scales", "points", "plot", "slices", "pointer", "controls", "start")
+SHOW = "() => document.querySelector('.inspector').scrollIntoView({block: 'nearest', behavior: 'smooth'})"
+
+
+def page_part(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+def server_functions(studio: Studio) -> list:
+    """What the browser asks for: geometry, a surface, a map; each is made once."""
+
+    @cache
+    def maps() -> dict:
+        from recon.brainmap import score_maps  # imports nilearn, which takes seconds
+
+        return score_maps(studio.bundle.scores, studio.subject.ncsnr)
+
+    @cache
+    def geometry() -> dict:
+        from recon.brain_geometry import geometry_payload
+
+        names = {"maps": [(name, shown.label) for name, shown in maps().items()]}
+        return geometry_payload(studio.subject.geometry) | names
+
+    @cache
+    def surface(name: str) -> dict:
+        from recon.brain_geometry import surface_mesh
+
+        return surface_mesh(studio.subject.geometry, name)
+
+    def brain_geometry(_) -> dict:
+        return geometry()
+
+    def brain_surface(name: str) -> dict:
+        return surface(name)
+
+    def brain_map(name: str) -> dict:
+        from recon.brainmap import map_payload
+
+        return map_payload(maps()[name])
+
+    return [brain_geometry, brain_surface, brain_map]
+
+
+def inspected(studio: Studio, chosen: dict) -> str:
+    """{"roi": name} or {"voxel": number} -> the panel that tells of it. Raises ValueError if there is no such thing."""
+    if "roi" in chosen:
+        return roi_panel(studio.bundle, chosen["roi"])
+    return voxel_panel(studio.bundle, chosen["voxel"])
+
+
+def brain_panel(studio: Studio) -> gr.HTML:
+    """Lays out map and inspector -> the map, whose value is a response map as JSON; its click carries voxel or ROI."""
+
+    def inspect(event: gr.EventData) -> str:
+        try:
+            return inspected(studio, event._data)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    brain = gr.HTML(
+        "",
+        html_template=page_part("brain.html"),
+        js_on_load="\n".join(page_part(f"{name}.js") for name in SCRIPTS),
+        apply_default_css=False,
+        elem_classes="brain-block",
+        plotly=f"gradio_api/file={PLOTLY}",
+        server_functions=server_functions(studio),
+    )
+    inspector = gr.HTML(HINT, apply_default_css=False)
+    shown = brain.click(
+        inspect,
+        None,
+        inspector,
+        queue=False,
+        show_progress="hidden",
+        trigger_mode="always_last",
+        api_visibility="private",
+    )
+    shown.success(js=SHOW)
+    return brain

@@ -1,0 +1,240 @@
+"""The brain map in a real browser: a subject on a surface, and one in a volume."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import write_tiny_bundle
+from served import CHROMIUM, FLAGS, serve_apps
+
+from recon.manifest import read_manifest, write_manifest
+from recon.subject import Volume, load_subject, save_subject
+
+sync_api = pytest.importorskip("playwright.sync_api")
+
+SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
+SHAPE = (9, 10, 6)
+MAPS = ("r2", "ceiling", "ratio", "r", "ncsnr", "response", "areas")
+COLOURS = "document.querySelector('.brain-plot').data.filter(t => t.vertexcolor).map(t => t.vertexcolor.join()).join()"
+CENTRES = "document.querySelector('.brain-plot').data.filter(t => t.type == 'scatter3d')"
+PIXELS = "document.querySelector('.brain-slices canvas').toDataURL()"
+SLIDE = """value => {
+    const range = document.querySelector(".brain-threshold input");
+    range.value = value;
+    range.dispatchEvent(new Event("input"));
+}"""
+
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium")
+
+
+def write_volume_bundle(folder):
+    """A tiny bundle whose voxels fill most of a small box; its first axis runs to the left."""
+    indices = np.argwhere(np.indices(SHAPE).sum(0) > 4).astype(np.int16)
+    write_tiny_bundle(folder, len(indices), len(indices))
+    affine = np.diag([-1.8, 1.8, 1.8, 1.0])
+    rois = {"V1": indices[:, 1] < 4, "PPA": indices[:, 2] > 3}
+    subject = load_subject(folder / "subject.h5")
+    save_subject(folder / "subject.h5", replace(subject, geometry=Volume(SHAPE, indices, affine, rois)))
+    facts = {k: v for k, v in read_manifest(folder).items() if k not in ("format", "version", "files")}
+    write_manifest(folder, facts)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Opens both subjects: name -> a page at rest, with the errors of its console."""
+    volume = write_volume_bundle(tmp_path_factory.mktemp("volume") / "bundle")
+    with serve_apps({}, {"RECON_BUNDLE": str(volume)}) as urls, sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield {name: open_page(browser, url) for name, url in zip(("surface", "volume"), urls)}
+        browser.close()
+
+
+def open_page(browser, url):
+    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page.errors = []
+    page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.goto(url)
+    page.wait_for_selector('.brain[data-ready="true"]', timeout=60 * SECONDS)
+    return page
+
+
+@pytest.fixture
+def surface(pages):
+    yield from at_rest(pages["surface"])
+
+
+@pytest.fixture
+def volume(pages):
+    yield from at_rest(pages["volume"])
+
+
+def at_rest(page):
+    yield page
+    assert page.errors == []
+
+
+def show(page, shape=None, value=None):
+    if shape:
+        page.click(f".brain-shapes [data-name={shape}]")
+        page.wait_for_selector(f".brain[data-shape={shape}]", timeout=20 * SECONDS)
+    if value:
+        page.select_option(".brain-map", value)
+        page.wait_for_selector(f".brain[data-map={value}]", timeout=20 * SECONDS)
+
+
+def slide(page, percent):
+    page.evaluate(SLIDE, percent)
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+@pytest.mark.parametrize("shape", ["flat", "pial", "inflated"])
+def test_every_value_has_its_own_colours_on_every_surface(surface, shape):
+    show(surface, shape)
+    seen = set()
+    for value in MAPS:
+        show(surface, value=value)
+        seen.add(surface.evaluate(COLOURS))
+    assert len(seen) == len(MAPS)
+    assert ("not on the flat map" in surface.inner_text(".brain-help")) == (shape == "flat")
+
+
+def test_the_threshold_grays_exactly_the_voxels_below_it(surface, demo_bundle):
+    show(surface, "inflated", "areas")  # every shown voxel has a colour or the gray of the unlabelled
+    show(surface, value="r")
+    gray = "document.querySelector('.brain-plot').data.filter(t => t.vertexcolor).map(t => t.vertexcolor)"
+    slide(surface, 0)
+    everything = [np.array(c) for c in surface.evaluate(gray)]
+    slide(surface, 20)
+    assert surface.inner_text(".brain-threshold output") == "20 %"
+    thresholded = [np.array(c) for c in surface.evaluate(gray)]
+    geometry, hidden = demo_bundle.subject.geometry, 100 * demo_bundle.scores.r2 < 20
+    for h in (0, 1):
+        changed = (everything[h] != thresholded[h])[geometry.vertex[geometry.hemisphere == h]]
+        np.testing.assert_array_equal(changed, hidden[geometry.hemisphere == h])
+    slide(surface, 0)
+
+
+def test_one_hemisphere_or_both(surface):
+    show(surface, "inflated")
+    bodies = "document.querySelector('.brain-plot').data.filter(t => t.vertexcolor).map(t => [t.name, t.x])"
+    for side, names in (("left", ["left"]), ("right", ["right"]), ("both", ["left", "right"])):
+        surface.click(f".brain-sides [data-name={side}]")
+        surface.wait_for_function(f"{bodies}.length == {len(names)} && {bodies}[0][0] == '{names[0]}'")
+    for view in ("ventral", "lateral", "medial", "posterior"):
+        surface.click(f".brain-views [data-name={view}]")
+        left, right = (np.array(x) for _, x in surface.evaluate(bodies))
+        assert left.max() == pytest.approx(-6) and right.min() == pytest.approx(6)
+
+
+def test_outlines_can_be_hidden(surface):
+    show(surface, "inflated")
+    lines = "document.querySelector('.brain-plot').data.filter(t => t.mode == 'lines' && t.visible).length"
+    assert surface.evaluate(lines) == 11
+    surface.uncheck(".brain-outlines input")
+    assert surface.evaluate(lines) == 0
+    surface.check(".brain-outlines input")
+    assert surface.evaluate(lines) == 11
+
+
+def test_a_click_on_the_brain_opens_the_voxel_that_the_pointer_named(surface):
+    show(surface, "inflated", "r2")
+    surface.wait_for_timeout(SECONDS / 2)
+    box = surface.locator(".brain-plot").bounding_box()
+    for dx in (0.66, 0.7, 0.74, 0.6):
+        surface.mouse.move(box["x"] + dx * box["width"], box["y"] + 0.6 * box["height"])
+        surface.wait_for_timeout(SECONDS)
+        if surface.is_visible(".brain-tip"):
+            break
+    named = surface.inner_text(".brain-tip").split("·")[0].split()[1]
+    surface.mouse.down()
+    surface.mouse.up()
+    surface.wait_for_selector(f'.inspector[data-voxel="{named}"]', timeout=10 * SECONDS)
+    assert surface.input_value(".brain-voxel input") == named
+    surface.wait_for_function("document.querySelector('.brain-plot').data.at(-1).x.length == 1")
+
+
+def test_a_voxel_is_chosen_by_keyboard_alone(surface):
+    surface.focus(".brain-voxel input")
+    surface.keyboard.press("Control+A")
+    surface.keyboard.type("17")
+    surface.keyboard.press("Enter")
+    surface.wait_for_selector('.inspector[data-voxel="17"]', timeout=10 * SECONDS)
+    assert surface.locator(".inspector .liked img").count() == 10
+
+
+def test_the_legend_opens_an_area_and_thickens_its_outline(surface, demo_bundle):
+    show(surface, "inflated")
+    surface.click(".brain-legend [data-name=PPA]")
+    surface.wait_for_selector('.inspector[data-roi="PPA"]', timeout=10 * SECONDS)
+    n = demo_bundle.subject.geometry.rois["PPA"].sum()
+    assert surface.inner_text(".inspector .panel-head p").startswith(f"{n} voxels")
+    width = "document.querySelector('.brain-plot').data.find(t => t.name == 'PPA').line.width"
+    thick = surface.evaluate(width)
+    surface.click(".brain-legend [data-name=PPA]")
+    assert surface.evaluate(width) < thick
+
+
+def test_every_control_can_be_reached_by_tab(surface):
+    surface.focus(".brain-map")
+    reached = set()
+    for _ in range(40):
+        reached.add(surface.evaluate("document.activeElement.closest('[class^=brain-]')?.className.split(' ')[0]"))
+        surface.keyboard.press("Tab")
+    groups = {"map", "shapes", "sides", "views", "threshold", "outlines", "voxel", "legend"}
+    assert {f"brain-{group}" for group in groups} <= reached
+
+
+def test_slices_show_every_value_and_open_the_voxel_clicked(volume):
+    show(volume, "slices")
+    seen = set()
+    for value in ("r2", "ceiling", "response", "areas"):
+        show(volume, value=value)
+        seen.add(volume.evaluate(PIXELS))
+    assert len(seen) == 4
+    canvas = volume.locator(".brain-slices canvas")
+    box = canvas.bounding_box()
+    for dx, dy in ((0.1, 0.3), (0.5, 0.25), (0.8, 0.8)):
+        canvas.hover(position={"x": dx * box["width"], "y": dy * box["height"]})
+        if volume.is_visible(".brain-tip"):
+            break
+    named = volume.inner_text(".brain-tip").split("·")[0].split()[1]
+    canvas.click(position={"x": dx * box["width"], "y": dy * box["height"]})
+    volume.wait_for_selector(f'.inspector[data-voxel="{named}"]', timeout=10 * SECONDS)
+
+
+def test_the_subjects_right_is_on_the_left_of_a_slice(volume):
+    show(volume, "slices")
+    volume.click(".brain-sides [data-name=both]")
+    canvas = volume.locator(".brain-slices canvas")
+    box, sides = canvas.bounding_box(), []
+    first = volume.evaluate("[document.querySelector('.brain-slices canvas').clientWidth]")[0]
+    assert first == box["width"]
+    for x in range(8, int(box["width"]), 6):  # along the middle of the first row of slices
+        canvas.hover(position={"x": x, "y": 60})
+        if volume.is_visible(".brain-tip"):
+            sides.append(volume.inner_text(".brain-tip b").split(" · ")[-1])
+    assert sides[0] == "right" and "left" in sides
+    assert sides[: sides.index("left")] == ["right"] * sides.index("left")
+
+
+def test_voxel_centres_take_every_value_too(volume):
+    show(volume, "centres", "r2")
+    n_voxels = (np.indices(SHAPE).sum(0) > 4).sum()
+    assert (
+        volume.evaluate(f"{CENTRES}.filter(t => t.name != 'chosen voxel').reduce((n, t) => n + t.x.length, 0)")
+        == n_voxels
+    )
+    seen = set()
+    for value in ("r2", "response", "areas"):
+        show(volume, value=value)
+        seen.add(volume.evaluate(f"{CENTRES}[0].marker.color.join()"))
+    assert len(seen) == 3
+
+
+def test_the_map_fits_a_phone(surface):
+    surface.set_viewport_size({"width": 390, "height": 844})
+    surface.wait_for_timeout(SECONDS / 2)
+    assert surface.evaluate("document.documentElement.scrollWidth") <= 390
+    surface.set_viewport_size({"width": 1366, "height": 768})
