@@ -23,7 +23,7 @@ from recon.ui.brain import PLOTLY
 from recon.ui.evaluate import evaluate_tab
 from recon.ui.explore import PAGE, explore_tab
 from recon.ui.panel import header
-from recon.ui.serve import serve
+from recon.ui.serve import describe_device, serve
 from recon.ui.studio import Studio, open_studio
 
 HERE = Path(__file__).parent
@@ -31,13 +31,17 @@ HERE = Path(__file__).parent
 
 def build(studio: Studio) -> gr.Blocks:
     with gr.Blocks(title="Brain → Image", fill_width=True, analytics_enabled=False) as demo:
-        top = gr.HTML(header(studio.manifest, {}), apply_default_css=False)
+        top = gr.HTML(header(studio.manifest, {}, ""), apply_default_css=False)
         with gr.Tabs():
             with gr.Tab("Explore", id="explore"):
                 explore_tab(studio, demo)
             with gr.Tab("Evaluate", id="evaluate"):
                 evaluate_tab(studio)
-        demo.load(lambda: header(studio.manifest, studio.bundle.absent), None, top, api_visibility="private")
+
+        def complete() -> str:
+            return header(studio.manifest, studio.bundle.absent, describe_device(studio.bundle))
+
+        demo.load(complete, None, top, api_visibility="private")
     return demo.queue(max_size=32)
 
 
