@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 
 
 def build(studio: Studio) -> gr.Blocks:
-    with gr.Blocks(title="Brain → Image", fill_width=True, analytics_enabled=False) as demo:
+    with gr.Blocks(title="Brain → Image", fill_width=True, analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
         top = gr.HTML(header(studio.manifest, {}, ""), apply_default_css=False)
         with gr.Tabs():
             with gr.Tab("Explore", id="explore"):
