@@ -28,15 +28,15 @@ from recon.ui.explore import PAGE, explore_tab
 from recon.ui.image_to_brain import image_to_brain_tab
 from recon.ui.own_data import own_data_tab
 from recon.ui.panel import header
-from recon.ui.serve import serve
+from recon.ui.serve import describe_device, serve
 from recon.ui.studio import Studio, open_studio
 
 HERE = Path(__file__).parent
 
 
 def build(studio: Studio) -> gr.Blocks:
-    with gr.Blocks(title="Brain → Image", fill_width=True, analytics_enabled=False) as demo:
-        top = gr.HTML(header(studio.manifest, {}), apply_default_css=False)
+    with gr.Blocks(title="Brain → Image", fill_width=True, analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
+        top = gr.HTML(header(studio.manifest, {}, ""), apply_default_css=False)
         with gr.Tabs():
             with gr.Tab("Explore", id="explore"):
                 explore_tab(studio, demo)
@@ -52,7 +52,11 @@ def build(studio: Studio) -> gr.Blocks:
                 evaluate_tab(studio)
             with gr.Tab("About", id="about"):
                 about_tab(studio)
-        demo.load(lambda: header(studio.manifest, studio.bundle.absent), None, top, api_visibility="private")
+
+        def complete() -> str:
+            return header(studio.manifest, studio.bundle.absent, describe_device(studio.bundle))
+
+        demo.load(complete, None, top, api_visibility="private")
     return demo.queue(max_size=32)
 
 

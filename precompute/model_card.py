@@ -130,7 +130,7 @@ def section(e: Evaluation) -> str:
             share_table(e.tables["captions"]),
         ]
     parts += [
-        "Voxels, medians by area; R² of the encoding model on averaged test responses, noise ceiling for the repeats that there are:",
+        "Voxels, medians by area; R² of the encoding model on averaged test responses, ceiling for the repeats that there are:",
         roi_table(e),
         "Latent R², mean over latents before rescaling: "
         + "; ".join(

@@ -202,8 +202,8 @@ def absent_banner(absent: dict[str, str]) -> str:
     )
 
 
-def header(manifest: dict, absent: dict[str, str]) -> str:
-    """Title, and in plain words what is simulated and what is absent."""
+def header(manifest: dict, absent: dict[str, str], device: str) -> str:
+    """Title, and in plain words on what the models run, what is simulated and what is absent."""
     banners = [absent_banner(absent)] if absent else []
     if manifest["simulated"]:
         banners.append(
@@ -211,6 +211,7 @@ def header(manifest: dict, absent: dict[str, str]) -> str:
             "not from a person.</p>"
         )
     return (
-        "<header><div><h1>Brain <span>→</span> Image</h1><p>Pictures reconstructed live from fMRI responses.</p></div>"
+        "<header><div><h1>Brain <span>→</span> Image</h1><p>Pictures reconstructed live from fMRI responses"
+        f"{', on ' + escape(device) if device else ''}.</p></div>"
         f"{''.join(banners)}</header>"
     )
