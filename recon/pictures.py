@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    import torch
 
 
 def area_average(images: np.ndarray, size: int) -> np.ndarray:
@@ -19,10 +22,13 @@ def area_average(images: np.ndarray, size: int) -> np.ndarray:
 
 def to_pixels(images: np.ndarray, size: int | None = None) -> torch.Tensor:
     """(n, H, W, 3) uint8 -> (n, 3, size, size) float32 in [-1, 1], bicubic; without a size as they are."""
+    import torch  # takes seconds, and a page shows pictures before
+    from torch.nn.functional import interpolate
+
     pixels = torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     if size is None or pixels.shape[2:] == (size, size):
         return pixels
-    return F.interpolate(pixels, size=(size, size), mode="bicubic", antialias=True).clamp(-1, 1)
+    return interpolate(pixels, size=(size, size), mode="bicubic", antialias=True).clamp(-1, 1)
 
 
 def to_images(pixels: torch.Tensor) -> np.ndarray:
