@@ -26,7 +26,7 @@ function mosaic() {
   const { clientWidth, clientHeight } = $(".brain-canvas");
   const fits = (n) => Math.min((clientWidth / n - PAD) / across, (clientHeight / Math.ceil(slices.length / n) - PAD) / down);
   const best = slices.map((_, k) => k + 1).reduce((a, b) => (fits(b) > fits(a) ? b : a));
-  const scale = Math.min(Math.max(Math.floor(fits(best)), SMALLEST), LARGEST);
+  const scale = Math.min(Math.max(fits(best), SMALLEST), LARGEST);
   const perRow = Math.max(1, Math.min(slices.length, Math.floor(clientWidth / (scale * across + PAD))));
   return { xs, ys, slices, perRow, pixel: [(scale * size[0]) / unit, (scale * size[1]) / unit], cell: [scale * across + PAD, scale * down + PAD] };
 }
