@@ -45,7 +45,7 @@ const LABELS = { index: "by number", random: "shuffled" };
 for (const [name, values] of Object.entries(props.scores)) {
   for (const [best, word] of [[1, "best"], [-1, "worst"]]) {
     ORDERS[`${word} ${name}`] = (list) => list.filter((k) => values[k] !== null).sort((a, b) => best * (values[b] - values[a]));
-    LABELS[`${word} ${name}`] = `${word} first: ${name}`;
+    LABELS[`${word} ${name}`] = `${word} ${name}`;
   }
 }
 sort.replaceChildren(...Object.entries(LABELS).map(([value, text]) => new Option(text, value)));
@@ -53,7 +53,7 @@ sort.replaceChildren(...Object.entries(LABELS).map(([value, text]) => new Option
 const facets = Object.entries(props.facets).map(([name, values]) => {
   const select = document.createElement("select");
   const known = [...new Set(values)].filter(Boolean).sort();
-  select.replaceChildren(new Option(`any ${name}`, ""), ...known.map((value) => new Option(value, value)));
+  select.replaceChildren(new Option(name, ""), ...known.map((value) => new Option(value, value)));
   select.setAttribute("aria-label", `Only pictures of this ${name}`);
   Object.assign(select, { className: `picker-${name}`, title: `Only pictures of this ${name}` });
   select.addEventListener("change", arrange);
@@ -80,7 +80,7 @@ function paged() {
   const pitch = shown.length > 1 ? thumbs[shown[1]].offsetLeft - thumbs[shown[0]].offsetLeft : props.side;
   const first = Math.min(Math.round(strip.scrollLeft / pitch), Math.max(shown.length - 1, 0));
   const last = Math.min(first + Math.floor((strip.clientWidth + 4) / pitch), shown.length);
-  $(".picker-count").textContent = shown.length ? `${first + 1}–${last} of ${shown.length}` : "none";
+  $(".picker-count").textContent = shown.length ? `${first + 1}–${last} / ${shown.length}` : "none";
 }
 const page = (by) => strip.scrollBy({ left: by * (strip.clientWidth - props.side), behavior: "smooth" });
 $(".picker-back").addEventListener("click", () => page(-1));
