@@ -76,6 +76,7 @@ def main() -> None:
         share=False,
         ssr_mode=False,
         theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        head=f"<script>{(PAGE / 'theme.js').read_text(encoding='utf-8')}</script>",
         css_paths=[PAGE / "page.css", PAGE / "tabs.css", PAGE / "brain" / "brain.css"],
         footer_links=[],
         favicon_path=PAGE / "icon.svg",

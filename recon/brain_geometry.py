@@ -9,7 +9,6 @@ import base64
 
 import numpy as np
 from nibabel.orientations import io_orientation
-from nilearn.datasets import load_fsaverage, load_fsaverage_data
 
 from recon.subject import Geometry, Volume
 
@@ -79,6 +78,8 @@ def surface_mesh(geometry: Geometry, surface: str) -> dict:
     """
     if surface not in SURFACES:
         raise ValueError(f"surface: expected one of {', '.join(SURFACES)}, got {surface!r}")
+    from nilearn.datasets import load_fsaverage  # takes seconds, and a page shows pictures before the brain
+
     mesh, parts = load_fsaverage(geometry.mesh)[surface], {}
     for h, name in enumerate(HEMISPHERES):
         coordinates, faces = mesh.parts[name].coordinates, mesh.parts[name].faces
@@ -98,6 +99,8 @@ def surface_payload(geometry: Geometry) -> dict:
 
     Per hemisphere: sulcus (n,) "<f4", positive in sulci; voxel (n,) "<i4". areas: names, and members (n_names, n_voxels) "u1".
     """
+    from nilearn.datasets import load_fsaverage_data
+
     sulcus = load_fsaverage_data(geometry.mesh, data_type="sulcal").data.parts
     hemispheres = {}
     for h, name in enumerate(HEMISPHERES):

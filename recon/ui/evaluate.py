@@ -6,7 +6,7 @@ from html import escape
 
 import gradio as gr
 
-from recon.ui.panel import REGRESSOR_NAMES
+from recon.ui.parts import REGRESSOR_NAMES
 from recon.ui.studio import Studio
 
 ROWS = REGRESSOR_NAMES | {"ceiling": "Ceiling", "shuffled": "Shuffled responses", "truth": "True pictures"}
