@@ -35,8 +35,8 @@ def build(studio: Studio) -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Explore", id="explore"):
                 explore_tab(studio, demo)
-            with gr.Tab("Evaluate", id="evaluate"):
-                evaluate_tab(studio)
+            with gr.Tab("Evaluate", id="evaluate") as evaluate:
+                evaluate_tab(studio, evaluate)
         demo.load(lambda: header(studio.manifest, studio.bundle.absent), None, top, api_visibility="private")
     return demo.queue(max_size=32)
 
@@ -57,7 +57,7 @@ def main() -> None:
         share=False,
         ssr_mode=False,
         theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        css_paths=[PAGE / "page.css", PAGE / "brain" / "brain.css"],
+        css_paths=[PAGE / "page.css", PAGE / "brain" / "brain.css", PAGE / "evaluate.css"],
         footer_links=[],
         favicon_path=PAGE / "icon.svg",
     )
