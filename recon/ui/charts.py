@@ -6,12 +6,12 @@ from html import escape
 
 import numpy as np
 
-from recon.evaluation import CurvePoint, Evaluation, Row
+from recon.evaluation import CurvePoint, Evaluation
 from recon.metrics import METRICS
 from recon.percentile import percentile
 from recon.ui.inspector import number, pixels, ticks
 from recon.ui.panel import REGRESSOR_NAMES
-from recon.ui.scores import STAGES, chance_of, in_percent, score, title
+from recon.ui.scores import STAGES, chance_level, chance_of, found_row, in_percent, score, title
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 560, 300, 48, 552, 26, 252  # of a chart and its axes, in pixels
 BINS = 30
@@ -59,11 +59,13 @@ def steps(values: np.ndarray, edges: np.ndarray, x: np.ndarray, top: int) -> str
     return f"M{x[0]:.1f} {BOTTOM}{across}V{BOTTOM}Z"
 
 
-def standing(evaluation: Evaluation, name: str, scores: np.ndarray, metric: str, picture: int) -> str:
+def standing(evaluation: Evaluation, name: str, scores: np.ndarray, metric: str, picture: int | None) -> str:
     """One sentence: where a test image stands among all."""
+    if picture is None:
+        return "Choose a picture to see where it stands."
     place = np.flatnonzero(evaluation.images == picture)
     if not len(place):
-        return f"Picture {picture} is not among the {len(evaluation.images)} images that were evaluated."
+        return f"Picture {number(picture, 0)} is not among the {len(evaluation.images)} images that were evaluated."
     value = scores[place[0]]
     better = percentile(value, scores) if METRICS[metric].direction == "higher" else 100 - percentile(value, scores)
     return (
@@ -85,28 +87,15 @@ def distribution(evaluation: Evaluation, stage: str, metric: str, picture: int |
     body = axis(metric, low, high, int(top))
     body += "".join(f'<path class="area {s}" d="{steps(v, edges, x, top)}"/>' for s, v in found.items())
     body += chance_mark(metric, low, high)
+    curves = {s: found[s] for s in REGRESSOR_NAMES if s in found}
     place = np.flatnonzero(evaluation.images == picture)
-    if len(place):
-        body += "".join(
-            mark(s, float(pixels(found[s][place[0]], low, high, LEFT, RIGHT))) for s in REGRESSOR_NAMES if s in found
-        )
+    for source, values in curves.items():
+        body += "".join(mark(source, float(pixels(values[k], low, high, LEFT, RIGHT))) for k in place)
     names = {NULL: "Shuffled responses (null)"} | REGRESSOR_NAMES
-    legend = "".join(
-        key(s, f"{names[s]}: mean {score(metric, float(np.nanmean(v)))}, n = {len(v)}") for s, v in found.items()
-    )
+    legend = "".join(key(s, f"{names[s]}: mean {score(metric, np.nanmean(v))}, n = {len(v)}") for s, v in found.items())
     legend += key("at", f"picture {picture}") if len(place) else ""
-    words = (
-        ""
-        if picture is None
-        else " ".join(
-            dict.fromkeys(
-                standing(evaluation, REGRESSOR_NAMES[s], found[s], metric, picture)
-                for s in REGRESSOR_NAMES
-                if s in found
-            )
-        )
-    )
-    words += f" Chance level: {chance_of(metric)}."
+    said = [standing(evaluation, REGRESSOR_NAMES[s], v, metric, picture) for s, v in curves.items()]
+    words = " ".join([*dict.fromkeys(said), f"Chance level: {chance_of(evaluation, stage, metric)}."])
     return figure("distribution", name, words, body, legend, words)
 
 
@@ -134,7 +123,8 @@ def chance_mark(metric: str, low: float, high: float) -> str:
 
 def mark(source: str, x: float) -> str:
     """Where the chosen picture stands."""
-    return f'<g class="mark {source}"><path d="M{x:.1f} {TOP + 6}V{BOTTOM}"/><path class="head" d="M{x - 6:.1f} {TOP - 2}h12l-6 10z"/></g>'
+    line, arrow = f"M{x:.1f} {TOP + 6}V{BOTTOM}", f"M{x - 6:.1f} {TOP - 2}h12l-6 10z"
+    return f'<g class="mark {source}"><path d="{line}"/><path class="head" d="{arrow}"/></g>'
 
 
 # --- bottleneck -------------------------------------------------------------------------------------------------------
@@ -142,24 +132,9 @@ def mark(source: str, x: float) -> str:
 FACETS = {"vdvae": (LEFT, 288), "lcm": (312, RIGHT)}  # from where to where along the chart
 
 
-def level(evaluation: Evaluation, stage: str, source: str, metric: str) -> Row | None:
-    try:
-        return evaluation.find(stage, source, metric)
-    except KeyError:
-        return None
-
-
-def chance_level(evaluation: Evaluation, stage: str, metric: str) -> tuple[float, str] | None:
-    """Value and name: of guessing, or, where that depends on the pictures, of shuffled responses."""
-    chance, row = METRICS[metric].chance, level(evaluation, stage, NULL, metric)
-    if chance is not None:
-        return chance, "chance"
-    return (row.value, "shuffled") if row else None
-
-
 def levels(evaluation: Evaluation, stage: str, metric: str) -> dict[str, tuple[float, str]]:
     """Horizontal lines: class -> value and name."""
-    ceiling, chance = level(evaluation, stage, "ceiling", metric), chance_level(evaluation, stage, metric)
+    ceiling, chance = found_row(evaluation, stage, "ceiling", metric), chance_level(evaluation, stage, metric)
     found = {"top": (ceiling.value, "ceiling")} if ceiling else {}
     return found | ({"chance": chance} if chance else {})
 
@@ -181,9 +156,11 @@ def facet(evaluation: Evaluation, stage: str, points: list[CurvePoint], largest:
     """One stage: both regressors, the ceiling and chance."""
     start, end = FACETS[stage]
     top = max(np.log2(largest), 1)
-    body = f'<path class="frame" d="M{start} {BOTTOM}H{end}"/><text class="note" x="{start}" y="{TOP - 10}" style="text-anchor:start">{STAGES[stage]}</text>'
+    body = f'<path class="frame" d="M{start} {BOTTOM}H{end}"/>'
+    body += f'<text class="stage start" x="{start}" y="{TOP - 10}">{STAGES[stage]}</text>'
     for kind, (value, name) in levels(evaluation, stage, points[0].metric).items():
-        body += f'<path class="{kind}" d="M{start} {y(value):.1f}H{end}"/><text class="note end" x="{end}" y="{y(value) - 5:.1f}">{name}</text>'
+        body += f'<path class="{kind}" d="M{start} {y(value):.1f}H{end}"/>'
+        body += f'<text class="note end" x="{end}" y="{y(value) - 5:.1f}">{name}</text>'
     for k in range(0, int(top) + 1, 2):
         body += f'<text x="{float(pixels(k, 0, top, start + 8, end - 8)):.1f}" y="{BOTTOM + 18}">{2**k}</text>'
     for regressor in REGRESSOR_NAMES:
@@ -216,7 +193,7 @@ def bottleneck(evaluation: Evaluation, metric: str) -> str:
     n = sorted({p.n for p in points})
     words = (
         f"Both regressors cut down to their first 1, 2, 4 … components, for latents and prompt alike; bars are 95 % intervals over "
-        f"n = {', '.join(map(str, n))} images. Ceiling and {'chance' if in_percent(metric) else 'shuffled'}: n = {evaluation.n_images}. "
+        f"n = {', '.join(map(str, n))} images. Ceiling and chance level: n = {evaluation.n_images}. "
         "A curve that is flat early says that little of the brain is needed for that score."
     )
     body = f'<g class="grid">{grid}</g><g class="ticks">{sides}{facets}{names}</g>'

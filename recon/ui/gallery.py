@@ -11,7 +11,7 @@ from recon.pictures import area_average
 from recon.settings import Settings
 from recon.share import to_query
 from recon.ui.panel import data_uri
-from recon.ui.scores import score
+from recon.ui.scores import STAGES, chance_of, in_percent, score
 
 LARGEST = 192  # side of an original, in pixels
 ORIGINAL = "original"
@@ -24,8 +24,7 @@ KINDS = {  # title, and where its scores are
     "ceiling": ("Ceiling, stage 2", "lcm/ceiling"),
     "nearest_training": ("Nearest training image", "lcm/nearest_training"),
 }
-SHOWN = ("pixcorr", "clip", "clip_demo")  # scores under a picture, where they are there
-SHORT = {"pixcorr": "r", "clip": "CLIP", "clip_demo": "CLIP"}
+SHOWN = {"pixcorr": "r", "clip": "CLIP", "clip_demo": "CLIP"}  # metrics under a picture, where they are there
 
 
 def small(image: np.ndarray) -> np.ndarray:
@@ -37,19 +36,26 @@ def small(image: np.ndarray) -> np.ndarray:
 
 def scores_under(evaluation: Evaluation, where: str | None, image: int) -> str:
     """The chosen metrics of one picture."""
-    place = np.flatnonzero(evaluation.images == image)
-    if where is None or not len(place):
-        return ""
-    found = {m: evaluation.image_scores.get(f"{where}/{m}") for m in SHOWN}
-    shown = [
-        f"{SHORT[m]} {score(m, float(v[place[0]]))}{' %' * (m != 'pixcorr')}" for m, v in found.items() if v is not None
-    ]
+    place, shown = np.flatnonzero(evaluation.images == image), []
+    for metric, name in SHOWN.items():
+        values = evaluation.image_scores.get(f"{where}/{metric}")
+        if values is not None and len(place):
+            shown.append(f"{name} {score(metric, values[place[0]])}{' %' * in_percent(metric)}")
     return " · ".join(shown)
+
+
+def legend(evaluation: Evaluation) -> str:
+    """What the scores under the pictures are, and their chance levels."""
+    chance = " in stage 1, ".join(chance_of(evaluation, stage, "pixcorr") for stage in STAGES)
+    return (
+        f"r: pixel correlation, chance {chance} in stage 2. CLIP: two-way identification by CLIP’s features, chance 50 %. "
+        "Stage 2’s scores are means over seeds, its pictures are those of the first."
+    )
 
 
 def picture(image: np.ndarray, alt: str, under: str) -> str:
     uri = data_uri(image, "webp")
-    return f'<td><img src="{uri}" alt="{escape(alt)}" loading="lazy"><small>{under}</small></td>'
+    return f'<td><img src="{uri}" alt="{escape(alt)}"><small>{under}</small></td>'
 
 
 def gallery_row(evaluation: Evaluation, gallery: Gallery, kind: str, originals: np.ndarray) -> str:
@@ -71,10 +77,10 @@ def gallery_table(evaluation: Evaluation, group: str, originals: np.ndarray) -> 
         f'<th scope="col"><a href="?{q}" title="Open in Explore">picture {k}</a></th>' for k, q in query.items()
     )
     rows = "".join(gallery_row(evaluation, gallery, kind, originals) for kind in KINDS)
-    chance = "r: pixel correlation; CLIP: two-way identification by CLIP’s features, chance 50 %. Scores are means over stage 2’s seeds, pictures of the first."
+    name, n = escape(group), f"{len(gallery.images)} of n = {evaluation.n_images} test images"
     return (
-        f'<section class="panel result gallery" data-group="{escape(group)}"><h3>{escape(group.capitalize())}</h3>'
-        f'<p class="about">Rule: <b>{escape(gallery.rule)}</b>; {len(gallery.images)} of n = {evaluation.n_images} test images. {chance}</p>'
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Gallery: {escape(group)}"><table><thead><tr><th scope="col"></th>{heads}'
-        f"</tr></thead><tbody>{rows}</tbody></table></div></section>"
+        f'<section class="panel result gallery" data-group="{name}"><h3>{name.capitalize()}</h3>'
+        f'<p class="about">Rule: <b>{escape(gallery.rule)}</b>; {n}. {legend(evaluation)}</p>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Gallery: {name}"><table>'
+        f'<thead><tr><th scope="col"></th>{heads}</tr></thead><tbody>{rows}</tbody></table></div></section>'
     )

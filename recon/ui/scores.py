@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
+from recon.evaluation import Evaluation, Row
 from recon.metrics import METRICS
 from recon.ui.inspector import number
 from recon.ui.panel import REGRESSOR_NAMES
 
 STAGES = {"vdvae": "Stage 1", "lcm": "Stage 2"}
-DECODERS = {"vdvae": "VDVAE layout, 64 × 64", "lcm": "LCM, from the layout and the decoded prompt"}
+DECODERS = {"vdvae": "the VDVAE’s layout", "lcm": "the LCM’s picture, from layout and prompt"}
 GROUPS = {  # of a stage's rows
     "Reconstructions": ("ridge", "mlp"),
     "Nulls": ("shuffled", "other_image", "mean", "empty_prompt", "nearest_training"),
@@ -51,10 +54,25 @@ def plain(value: float | None, digits: int = 2, unit: str = "") -> str:
     return number(UNKNOWN if value is None else value, digits, unit)
 
 
-def chance_of(metric: str) -> str:
-    """The level that guessing reaches, where it does not depend on the pictures."""
-    chance = METRICS[metric].chance
-    return "see shuffled" if chance is None else percent(chance, 0)
+def chance_level(evaluation: Evaluation, stage: str, metric: str) -> tuple[float, str] | None:
+    """Value and name: of guessing, or, where that depends on the pictures, of shuffled responses."""
+    chance, row = METRICS[metric].chance, found_row(evaluation, stage, "shuffled", metric)
+    if chance is not None:
+        return chance, "chance"
+    return (row.value, "shuffled") if row else None
+
+
+def chance_of(evaluation: Evaluation, stage: str, metric: str) -> str:
+    """The same in words."""
+    found = chance_level(evaluation, stage, metric)
+    if found is None:
+        return "–"
+    return score(metric, found[0]) + (" %" if in_percent(metric) else f" ({found[1]})")
+
+
+def found_row(evaluation: Evaluation, stage: str, source: str, metric: str) -> Row | None:
+    rows = (r for r in evaluation.rows if (r.stage, r.source, r.metric) == (stage, source, metric))
+    return next(rows, None)
 
 
 def title(metric: str) -> str:
@@ -63,3 +81,10 @@ def title(metric: str) -> str:
 
 def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else plain(p, 3)
+
+
+def in_words(note: str) -> str:
+    """A note of the evaluation, with the page's names and minus signs."""
+    names = STAGES | SOURCES
+    worded = re.sub(rf"\b({'|'.join(names)})\b", lambda found: names[found[0]], note)
+    return re.sub(r"-(?=\d)", "−", worded)

@@ -1,18 +1,15 @@
-"""The Evaluate tab's tables, as HTML: every number with its interval, its n and its chance level within sight."""
+"""The Evaluate tab's tables beside that of the scores, as HTML: every number with its n and its chance level within sight."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
 
-from recon.evaluation import Evaluation, Row
+from recon.evaluation import Evaluation
 from recon.metrics import METRICS
-from recon.published import published_beside
-from recon.ui.panel import ORACLE, REGRESSOR_NAMES
+from recon.ui.panel import REGRESSOR_NAMES
 from recon.ui.scores import (
     ARROWS,
-    DECODERS,
-    GROUPS,
     SOURCES,
     STAGES,
     chance_of,
@@ -24,7 +21,6 @@ from recon.ui.scores import (
     title,
 )
 
-KINDS = {"Nulls": "null", "Ceilings": "ceiling", "Reconstructions": "own"}  # a group's class
 ALPHA = 0.05
 
 
@@ -53,9 +49,6 @@ def lines(rows: Sequence[Sequence[str]]) -> str:
     return f"<tbody>{''.join(made)}</tbody>"
 
 
-# --- the scores -------------------------------------------------------------------------------------------------------
-
-
 def computed(evaluation: Evaluation) -> list[str]:
     """The metrics that there are, in the order of METRICS."""
     there = {row.metric for row in evaluation.rows}
@@ -65,97 +58,6 @@ def computed(evaluation: Evaluation) -> list[str]:
 def metric_head(name: str) -> str:
     arrow, words = ARROWS[METRICS[name].direction]
     return f'{escape(title(name))} <span class="arrow" role="img" aria-label="{words}" title="{words}">{arrow}</span>'
-
-
-def absent_heads(not_computed: dict[str, str]) -> list[str]:
-    """One column for all metrics that wait for the same command."""
-    return [
-        f'<span class="absent">{" · ".join(escape(METRICS[m].title) for m, c in not_computed.items() if c == command)}'
-        f"<small>not computed: first run <code>{escape(command)}</code></small></span>"
-        for command in dict.fromkeys(not_computed.values())
-    ]
-
-
-def score_row(source: str, rows: dict[str, Row], metrics: list[str], n: int, n_absent: int) -> str:
-    """One source of one stage; `rows` by metric."""
-    first = next(iter(rows.values()))
-    name = escape(SOURCES.get(source, source)) + (f" {ORACLE}" if source == "oracle" else "")
-    detail = escape(first.note) + (f" (n = {first.n})" if first.n != n else "")
-    cells = [
-        cell(score(m, rows[m].value), interval(m, rows[m].low, rows[m].high)) if m in rows else cell("–")
-        for m in metrics
-    ]
-    return f'<tr class="{escape(source)}">{head(name, detail)}{"".join(cells)}{"<td><small>not computed</small></td>" * n_absent}</tr>'
-
-
-def stage_body(evaluation: Evaluation, stage: str, metrics: list[str], n_absent: int) -> str:
-    """One body a group: reconstructions, nulls, ceilings."""
-    found: dict[str, dict[str, Row]] = {}
-    for row in evaluation.rows:
-        if row.stage == stage:
-            found.setdefault(row.source, {})[row.metric] = row
-    width = 1 + len(metrics) + n_absent
-    bodies = [
-        f'<tbody class="stage"><tr><th scope="rowgroup" colspan="{width}">{STAGES[stage]}<small>{DECODERS[stage]}</small></th></tr></tbody>'
-    ]
-    for group, sources in GROUPS.items():
-        rows = [score_row(s, found[s], metrics, evaluation.n_images, n_absent) for s in sources if s in found]
-        if rows:
-            label = f'<tr class="group"><th scope="rowgroup" colspan="{width}">{group}</th></tr>'
-            bodies.append(f'<tbody class="{KINDS[group]}">{label}{"".join(rows)}</tbody>')
-    return "".join(bodies)
-
-
-def seeds_body(evaluation: Evaluation, metrics: list[str], n_absent: int) -> str:
-    """The largest spread of a mean over stage 2's seeds."""
-    sds = {m: [r.seed_sd for r in evaluation.rows if r.metric == m and r.seed_sd is not None] for m in metrics}
-    if not any(sds.values()):
-        return ""
-    name = head("Spread over seeds", f"largest SD of a mean over stage 2’s {len(evaluation.seeds)} seeds")
-    cells = "".join(cell(score(m, max(sds[m])) if sds[m] else "–") for m in metrics)
-    return f'<tbody class="seeds"><tr>{name}{cells}{"<td></td>" * n_absent}</tr></tbody>'
-
-
-def published_body(evaluation: Evaluation, metrics: list[str], n_absent: int) -> str:
-    """What papers report, if it may be compared."""
-    rows = []
-    for paper in published_beside(evaluation):
-        about = (
-            f"{STAGES[paper['stage']].lower()}, subject{'s' * (',' in paper['subjects'])} {paper['subjects']}, n = 982"
-        )
-        cells = "".join(cell(score(m, paper["scores"].get(m))) for m in metrics)
-        rows.append(
-            f"<tr>{head(escape(paper['method'] + ' ' + str(paper['year'])), about)}{cells}{'<td></td>' * n_absent}</tr>"
-        )
-    label = f'<tr class="group"><th scope="rowgroup" colspan="{1 + len(metrics) + n_absent}">Published, same protocol; no intervals given</th></tr>'
-    return f'<tbody class="published">{label}{"".join(rows)}</tbody>' if rows else ""
-
-
-def score_table(evaluation: Evaluation) -> str:
-    """Both stages: reconstructions, nulls and ceilings against every metric."""
-    metrics = computed(evaluation)
-    absent = absent_heads(evaluation.not_computed)
-    chance = "".join(cell(chance_of(m)) for m in metrics) + "<td></td>" * len(absent)
-    body = f'<tbody class="chance"><tr>{head("Chance level", "what guessing reaches")}{chance}</tr></tbody>'
-    body += "".join(stage_body(evaluation, stage, metrics, len(absent)) for stage in STAGES)
-    body += seeds_body(evaluation, metrics, len(absent)) + published_body(evaluation, metrics, len(absent))
-    n = f"n = {evaluation.n_images}"
-    about = f"Means over <b>{n}</b> test images, with 95 % bootstrap intervals over images. ↑ higher is better, ↓ lower is better."
-    return table("Scores", about, [n, *map(metric_head, metrics), *absent], body, "scores-table")
-
-
-def order_notes(evaluation: Evaluation) -> str:
-    """Where ceiling ≥ ridge ≥ nulls does not hold."""
-    if not evaluation.notes:
-        return '<p class="order">Ceiling ≥ ridge ≥ every null, on every metric of both stages.</p>'
-    items = "".join(f"<li>{escape(note).replace('(-', '(−')}</li>" for note in evaluation.notes)
-    return (
-        f'<details class="order" open><summary>Expected is ceiling ≥ ridge ≥ every null. It does not hold in '
-        f"{len(evaluation.notes)} case{'s' * (len(evaluation.notes) > 1)}:</summary><ul>{items}</ul></details>"
-    )
-
-
-# --- tables beside the scores -----------------------------------------------------------------------------------------
 
 
 def paired_table(evaluation: Evaluation) -> str:
@@ -170,8 +72,8 @@ def paired_table(evaluation: Evaluation) -> str:
         about = cell(score(m, pair.difference, True), interval(m, pair.low, pair.high, True))
         rows.append(f"<tr>{head(name)}{about}{cell(p_value(pair.p))}{cell(verdict)}{cell(str(pair.n))}</tr>")
     about = (
-        f"MLP minus ridge on the same images, 95 % interval; Wilcoxon’s signed-rank test, two-sided. Chance: 0. Of {len(pairs)} tests, "
-        f"a difference counts where p &lt; {ALPHA} / {len(pairs)} (Bonferroni)."
+        f"MLP minus ridge on the same images, 95 % interval; Wilcoxon’s signed-rank test, two-sided. Chance: 0. "
+        f"Of {len(pairs)} tests, a difference counts where p &lt; {ALPHA} / {len(pairs)} (Bonferroni)."
     )
     columns = ("MLP − ridge", "difference", "p, uncorrected", "verdict", "n")
     return table("Ridge against MLP", about, columns, f"<tbody>{''.join(rows)}</tbody>")
@@ -210,8 +112,9 @@ def roi_table(evaluation: Evaluation) -> str:
         medians += [plain(r.true_ceiling_median, 1, " %")] * true + [plain(r.median_ratio, 0, " %")]
         rows.append([escape(r.roi), str(r.n_voxels), *medians, f"{r.n_ceiling_10}", f"{r.n_significant}"])
     about = (
-        "Medians over each area’s voxels, of an encoding model scored on the test images; R² is not clipped. Chance: R² and r at 0; "
-        "significant: permutation test, false discovery rate 5 %. R² / ceiling only over voxels whose ceiling is at least 10 %."
+        f"Medians over each area’s voxels, of an encoding model scored on n = {evaluation.n_images} test images; R² is not "
+        "clipped. Chance: R² and r of 0; significant: permutation test, false discovery rate 5 %. R² / ceiling: of voxels with a ceiling "
+        "of at least 10 %."
     )
     columns = ["Area", "n voxels", "R²", "r", "noise ceiling", *["true ceiling"] * true]
     columns += ["R² / ceiling", "voxels with ceiling ≥ 10 %", "significant voxels"]
@@ -220,20 +123,18 @@ def roi_table(evaluation: Evaluation) -> str:
 
 def attribute_table(title: str, shares: dict[str, dict[str, float]], n: int, about: str) -> str:
     """One row a source, one column an attribute."""
-    attributes = list(next(iter(shares.values())))
-    rows = [
-        [escape(SOURCES[s]) + " <small>chance</small>" * (s == "shuffled"), *map(percent, v.values())]
-        for s, v in shares.items()
-    ]
+    names = {s: escape(SOURCES[s]) + " <small>chance</small>" * (s == "shuffled") for s in shares}
+    rows = [[names[s], *map(percent, values.values())] for s, values in shares.items()]
+    attributes = next(iter(shares.values()))
     return table(title, f"{about} n = {n} test images.", ["Right about", *map(str.capitalize, attributes)], lines(rows))
 
 
-def means_table(title: str, means: dict[str, dict[str, float]], n: int, about: str) -> str:
+def means_table(title: str, evaluation: Evaluation, stage: str, means: dict[str, dict[str, float]], about: str) -> str:
     """One row a regressor, one column a metric."""
     metrics = [m for m in METRICS if m in next(iter(means.values()))]
     rows = [[REGRESSOR_NAMES[name], *(score(m, values[m]) for m in metrics)] for name, values in means.items()]
-    rows.append(["Chance level", *map(chance_of, metrics)])
-    return table(title, f"{about} n = {n} test images.", ["Regressor", *map(metric_head, metrics)], lines(rows))
+    rows.append(["Chance level", *(chance_of(evaluation, stage, m) for m in metrics)])
+    return table(title, about, ["Regressor", *map(metric_head, metrics)], lines(rows))
 
 
 def latent_table(values: dict[str, dict[str, float]], n: int) -> str:
@@ -254,11 +155,13 @@ def side_tables(evaluation: Evaluation) -> str:
         about = "What a classifier sees in stage 2’s pictures; how far to trust it, the true pictures show."
         made.append(attribute_table("What stage 2 draws", extra["drawn"], n, about))
     if "unseen" in extra:
-        about = "Stage 2 on test images whose combination of contents never occurs in training."
-        made.append(means_table("Unseen combinations", extra["unseen"], evaluation.n_unseen, about))
+        about = (
+            f"Stage 2 on n = {evaluation.n_unseen} test images whose combination of contents never occurs in training."
+        )
+        made.append(means_table("Unseen combinations", evaluation, "lcm", extra["unseen"], about))
     if "without_rescaling" in extra:
-        about = "Stage 1 without giving predicted latents the spread of true ones."
-        made.append(means_table("Without rescaling", extra["without_rescaling"], n, about))
+        about = f"Stage 1 without giving predicted latents the spread of true ones; n = {n} test images."
+        made.append(means_table("Without rescaling", evaluation, "vdvae", extra["without_rescaling"], about))
     if "latent_r2" in extra:
         made.append(latent_table(extra["latent_r2"], n))
     return f'<div class="side-tables">{"".join(made)}</div>'
