@@ -91,7 +91,8 @@ def distribution(evaluation: Evaluation, stage: str, metric: str, picture: int |
     place = np.flatnonzero(evaluation.images == picture)
     for source, values in curves.items():
         body += "".join(mark(source, float(pixels(values[k], low, high, LEFT, RIGHT))) for k in place)
-    names = {NULL: "Shuffled responses (null)"} | REGRESSOR_NAMES
+    shuffles = evaluation.settings.get("shuffles", 1)
+    names = {NULL: f"Shuffled responses (null, mean of {shuffles})"} | REGRESSOR_NAMES
     legend = "".join(key(s, f"{names[s]}: mean {score(metric, np.nanmean(v))}, n = {len(v)}") for s, v in found.items())
     legend += key("at", f"picture {picture}") if len(place) else ""
     said = [standing(evaluation, REGRESSOR_NAMES[s], v, metric, picture) for s, v in curves.items()]

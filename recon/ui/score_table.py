@@ -10,8 +10,8 @@ from recon.evaluation import Evaluation, Row
 from recon.metrics import METRICS
 from recon.published import published_beside
 from recon.ui.panel import ORACLE
-from recon.ui.scores import DECODERS, GROUPS, SOURCES, STAGES, chance_of, in_words, interval, score
-from recon.ui.tables import cell, computed, head, metric_head, table
+from recon.ui.scores import DECODERS, GROUPS, SOURCES, STAGES, in_words, interval, score
+from recon.ui.tables import cell, chance_cell, computed, head, metric_head, table
 
 KINDS = {"Nulls": "null", "Ceilings": "ceiling", "Reconstructions": "own"}  # a group's class
 KNOWING = {("lcm", "ceiling"), ("lcm", "oracle")}  # drawn from the true captions
@@ -65,7 +65,7 @@ def stage_body(evaluation: Evaluation, stage: str, columns: Columns) -> str:
             found.setdefault(row.source, {})[row.metric] = row
     name = f"{STAGES[stage]}<small>{DECODERS[stage]}</small>"
     title = f'<tr class="name"><th scope="rowgroup" colspan="{columns.width}">{name}</th></tr>'
-    chance = [cell(chance_of(evaluation, stage, m)) for m in columns.metrics]
+    chance = [chance_cell(evaluation, stage, m) for m in columns.metrics]
     bodies = [f'<tbody class="stage">{title}{columns.row(head("Chance level"), chance, kind="chance")}</tbody>']
     for group, sources in GROUPS.items():
         rows = [score_row(stage, s, found[s], evaluation.n_images, columns) for s in sources if s in found]

@@ -38,7 +38,8 @@ def in_percent(metric: str) -> bool:
 def score(metric: str, value: float | None, signed: bool = False) -> str:
     """In the metric's own unit; a `signed` one shows its plus too."""
     value = UNKNOWN if value is None else value
-    shown = number(100 * value, 1) if in_percent(metric) else number(value, 3)
+    value, digits = (100 * value, 1) if in_percent(metric) else (value, 3)
+    shown = number(round(value, digits) + 0.0, digits)  # + 0.0: no minus before a zero
     return f"+{shown}" if signed and value > 0 else shown
 
 

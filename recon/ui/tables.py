@@ -12,7 +12,7 @@ from recon.ui.scores import (
     ARROWS,
     SOURCES,
     STAGES,
-    chance_of,
+    chance_level,
     interval,
     p_value,
     percent,
@@ -41,6 +41,15 @@ def table(title: str, about: str, columns: Sequence[str], body: str, kind: str =
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}"><table><thead><tr>{heads}</tr></thead>'
         f"{body}</table></div></section>"
     )
+
+
+def chance_cell(evaluation: Evaluation, stage: str, metric: str) -> str:
+    found = chance_level(evaluation, stage, metric)
+    return cell("–") if found is None else cell(score(metric, found[0]), "" if found[1] == "chance" else found[1])
+
+
+def chance_row(cells: str) -> str:
+    return f'<tr class="chance">{head("Chance level")}{cells}</tr>'
 
 
 def lines(rows: Sequence[Sequence[str]]) -> str:
@@ -92,7 +101,7 @@ def retrieval_table(evaluation: Evaluation) -> str:
         chance = (
             cell(percent(f.chance_top1, 2)) + cell(percent(f.chance_top5, 2)) + cell(plain(f.chance_median_rank, 1))
         )
-        rows.append(f'<tr class="chance">{head("Chance level")}{chance}{cell(str(f.n))}</tr>')
+        rows.append(chance_row(chance + cell(str(f.n))))
     about = "Rank of the true image among the n test images, by the image embedding that is decoded from the responses."
     columns = ("Decoded by", "first", "among the first five", "median rank", "n")
     return table("Retrieval", about, columns, f"<tbody>{''.join(rows)}</tbody>")
@@ -113,8 +122,8 @@ def roi_table(evaluation: Evaluation) -> str:
         rows.append([escape(r.roi), str(r.n_voxels), *medians, f"{r.n_ceiling_10}", f"{r.n_significant}"])
     about = (
         f"Medians over each area’s voxels, of an encoding model scored on n = {evaluation.n_images} test images; R² is not "
-        "clipped. Chance: R² and r of 0; significant: permutation test, false discovery rate 5 %. R² / ceiling: of voxels with a ceiling "
-        "of at least 10 %."
+        "clipped. Chance: R² and r of 0; significant: permutation test, false discovery rate 5 %. R² / ceiling: of voxels "
+        "with a ceiling of at least 10 %."
     )
     columns = ["Area", "n voxels", "R²", "r", "noise ceiling", *["true ceiling"] * true]
     columns += ["R² / ceiling", "voxels with ceiling ≥ 10 %", "significant voxels"]
@@ -133,15 +142,15 @@ def means_table(title: str, evaluation: Evaluation, stage: str, means: dict[str,
     """One row a regressor, one column a metric."""
     metrics = [m for m in METRICS if m in next(iter(means.values()))]
     rows = [[REGRESSOR_NAMES[name], *(score(m, values[m]) for m in metrics)] for name, values in means.items()]
-    rows.append(["Chance level", *(chance_of(evaluation, stage, m) for m in metrics)])
-    return table(title, about, ["Regressor", *map(metric_head, metrics)], lines(rows))
+    chance = chance_row("".join(chance_cell(evaluation, stage, m) for m in metrics))
+    return table(title, about, ["Regressor", *map(metric_head, metrics)], lines(rows) + f"<tbody>{chance}</tbody>")
 
 
 def latent_table(values: dict[str, dict[str, float]], n: int) -> str:
     rows = [[REGRESSOR_NAMES[name], plain(v["cv"], 3), plain(v["test"], 3)] for name, v in values.items()]
     about = f"Mean R² over stage 1’s latents, before rescaling. Chance: 0. Test: n = {n} images; both should agree."
     columns = ("Regressor", "held-out training images", "test images")
-    return table("Latents", about, columns, lines([*rows, ["Chance level", "0", "0"]]))
+    return table("Latents", about, columns, lines(rows) + f"<tbody>{chance_row(2 * cell('0'))}</tbody>")
 
 
 def side_tables(evaluation: Evaluation) -> str:
