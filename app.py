@@ -32,6 +32,7 @@ from recon.ui.serve import describe_device, serve
 from recon.ui.studio import Studio, open_studio
 
 HERE = Path(__file__).parent
+STYLES = ("page.css", "tabs.css", "evaluate.css", "brain/brain.css")
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -48,8 +49,8 @@ def build(studio: Studio) -> gr.Blocks:
                 image_to_brain_tab(studio)
             with gr.Tab("Your data", id="your-data"):
                 own_data_tab(studio)
-            with gr.Tab("Evaluate", id="evaluate"):
-                evaluate_tab(studio)
+            with gr.Tab("Evaluate", id="evaluate") as evaluate:
+                evaluate_tab(studio, evaluate)
             with gr.Tab("About", id="about"):
                 about_tab(studio)
 
@@ -77,7 +78,7 @@ def main() -> None:
         ssr_mode=False,
         theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         head=f"<script>{(PAGE / 'theme.js').read_text(encoding='utf-8')}</script>",
-        css_paths=[PAGE / "page.css", PAGE / "tabs.css", PAGE / "brain" / "brain.css"],
+        css_paths=[PAGE / name for name in STYLES],
         footer_links=[],
         favicon_path=PAGE / "icon.svg",
     )
