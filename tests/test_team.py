@@ -31,18 +31,10 @@ write_rows(Path(sys.argv[1]), ({N}, {COLUMNS}), "float32", {BATCH}, {{"model": "
 
 
 def begin(script: Path, n: int, *arguments) -> subprocess.Popen:
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        str(n),
-        "--master_port",
-        "0",
-        str(script),
-    ]
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(n)]
+    command = [sys.executable, "-m", *launcher, str(script)]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*command, *map(str, arguments)], env=env, cwd=ROOT, stderr=subprocess.DEVNULL)
+    return subprocess.Popen([*command, *map(str, arguments)], env=env, cwd=ROOT)
 
 
 @pytest.fixture
