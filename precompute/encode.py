@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from recon.encoding import fit_encoding, save_scores, score_voxels
-from recon.files import open_array, save_json
+from recon.files import fingerprint, load_json, open_array, save_json
 from recon.image_features import PatchDictionary, image_statistics
 from recon.regression import Standardiser
 from recon.subject import load_subject
@@ -43,7 +43,14 @@ class LatentComponents:
 
 
 def encode(images: dict[str, Path], latents: dict[str, Path], voxels: Path, subject: Path, out: Path) -> dict:
-    """Fits on "train", scores on "test", writes `voxel_scores.h5` and `encode.json`; returns the summary."""
+    """Fits on "train", scores on "test", writes `voxel_scores.h5` and, last, `encode.json`, unless they are there and of
+    these inputs; returns the summary, and whether they were there already."""
+    sources = [*images.values(), *latents.values(), voxels, subject]
+    inputs, report = [fingerprint(path) for path in sources], out / "encode.json"
+    if report.exists() and (found := load_json(report)).get("inputs") == inputs:
+        return found | {"already finished": True}
+    report.unlink(missing_ok=True)
+    (out / "voxel_scores.h5").unlink(missing_ok=True)
     pictures = {s: np.asarray(open_array(p)) for s, p in images.items()}
     Z = {s: open_array(p) for s, p in latents.items()}
     components = LatentComponents.fit(Z["train"], N_COMPONENTS)
@@ -68,5 +75,5 @@ def encode(images: dict[str, Path], latents: dict[str, Path], voxels: Path, subj
             else None,
         }
     summary = {"n_features": features["train"].shape[1], "n_test_images": scores.n_images, "rois": by_roi}
-    save_json(out / "encode.json", summary)
-    return summary
+    save_json(report, summary | {"inputs": inputs})
+    return summary | {"already finished": False}

@@ -1,83 +1,144 @@
 """Voxels -> latents, prompt embedding, image embedding: ridge and MLP, fitted to training images alone.
 
-`python -m precompute demo` runs it.
+`python -m precompute fit` and `demo` run it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from recon.files import open_plain, save_array, save_json
-from recon.mlp import Training, fit_mlp, validation_r2
+from precompute.blocks import remove_leftovers
+from precompute.curves import draw_alphas
+from recon.files import fingerprint, load_json, open_plain, save_array, save_json
+from recon.mlp import Linear, MLPReport, fit_mlp, validation_r2
+from recon.network import Training
 from recon.regression import split_rows
-from recon.ridge import fit_ridge
+from recon.ridge import LowRank, RidgeReport, fit_ridge
 from recon.vdvae import VDVAE
 
 ALPHAS = np.logspace(1, 7, 13)
 BRAIN_DIFFUSER = {"latents": (5e4,), "prompt": (1e5,), "image": (6e4,)}  # Ozcelik & VanRullen's alphas, fixed by hand
+WEIGHTS = ("ridge.safetensors", "mlp.safetensors")
+
+Groups = dict[str, slice]  # name -> columns of the targets
 
 
-def layer_groups(vdvae: VDVAE, n_layers: int) -> dict[str, slice]:
+def layer_groups(vdvae: VDVAE, n_layers: int) -> Groups:
     """One group of columns per stochastic layer, named after its number and resolution."""
     ends = [vdvae.n_latents(k) for k in range(n_layers + 1)]
     shapes = vdvae.layer_shapes()
     return {f"layer {k} ({shapes[k][1]}×{shapes[k][1]})": slice(ends[k], ends[k + 1]) for k in range(n_layers)}
 
 
+def inputs(voxels: Path, targets: Path) -> dict[str, str]:
+    """Fingerprints that tell whether they were made anew since a fit."""
+    return {"voxels": fingerprint(voxels), "targets": fingerprint(targets)}
+
+
 def fit(
     target: str,
     voxels: Path,
     targets: Path,
-    groups: dict[str, slice],
+    groups: Groups,
     out: Path,
     rank: int,
     training: Training,
     alphas: Sequence[float] = ALPHAS,
+    per_target: bool = False,
 ) -> dict:
-    """Writes `TARGET_ridge.safetensors`, `TARGET_mlp.safetensors`, R² of training images per column, and `TARGET_fit.json`.
+    """Writes `TARGET_ridge.safetensors`, `TARGET_mlp.safetensors`, R² of training images per column, alphas, and last
+    `TARGET_fit.json`; whatever an earlier fit to other inputs or with other choices left is removed first.
 
-    `targets` (n, n_targets); the columns of one of `groups` share one of the `alphas`. Returns what the JSON file holds.
-    Raises BadFile for a truncated file, ValueError for voxels that are NaN or infinite, or numbers of rows that differ.
+    `targets` (n, n_targets); the columns of one of `groups` share one of the `alphas`, or each has its own if `per_target`.
+    Returns what the JSON file holds, and whether it was there already. A run that was killed goes on at the MLP's last epoch.
+    Raises BadFile for a truncated file, ValueError for NaN or infinity in either, or numbers of rows that differ.
     """
-    X, Y = open_plain(voxels), open_plain(targets)
+    X, Y, sources = open_plain(voxels), open_plain(targets), inputs(voxels, targets)
+    choices = {"rank": rank, "training": asdict(training), "alphas": list(alphas), "per_target": per_target}
+    columns = {name: [g.start, g.stop] for name, g in groups.items()}
+    job = hashlib.sha256(json.dumps([sources, choices, columns]).encode()).hexdigest()
+    report = out / f"{target}_fit.json"
+    if report.exists() and (found := load_json(report)).get("job") == job:
+        return found | {"already finished": True}
+    for name in ("fit.json", *WEIGHTS):
+        (out / f"{target}_{name}").unlink(missing_ok=True)
+    remove_leftovers(out, f"{target}_*")
+    work = _work_folder(out / f"{target}_mlp", job)
+    summary = {"job": job, "inputs": sources, "n_images": len(X), "n_voxels": X.shape[1], "n_targets": Y.shape[1]}
+    summary |= _fit(target, X, Y, groups, out, rank, training, alphas, per_target, work)
+    save_json(report, summary)
+    shutil.rmtree(work)
+    return summary | {"already finished": False}
+
+
+def _work_folder(work: Path, job: str) -> Path:
+    """The folder of this job's unfinished work; that of another is removed."""
+    mark = work / "job.json"
+    if not (mark.exists() and load_json(mark) == job):
+        shutil.rmtree(work, ignore_errors=True)
+        save_json(mark, job)
+    return work
+
+
+def _fit(target, X, Y, groups: Groups, out: Path, rank, training: Training, alphas, per_target, work: Path) -> dict:
     # the MLP's split: both are scored on the same images
     held, _ = split_rows(len(X), training.validation_share, training.seed)
-    ridge, report = fit_ridge(X, Y, groups, alphas, rank, held)
+    ridge, report = fit_ridge(X, Y, groups, alphas, rank, held, per_target=per_target)
     ridge.save(out / f"{target}_ridge.safetensors")
     save_array(out / f"{target}_ridge_cv_r2.npy", report.r2)
+    save_array(out / f"{target}_alphas.npy", report.chosen)
+    draw_alphas(out / f"{target}_alphas.svg", target, report.alphas, report.curve)
 
-    basis = ridge.up / np.linalg.norm(ridge.up, axis=1, keepdims=True)
-    work = out / f"{target}_mlp"  # of the projected targets and the checkpoint
-    work.mkdir(exist_ok=True)
-    mlp, mlp_report = fit_mlp(X, Y, basis, ridge.intercept, training, work)
+    mlp, mlp_report = fit_mlp(X, Y, linear_model(ridge, report), training, work)
     mlp.save(out / f"{target}_mlp.safetensors")
     mlp_r2 = validation_r2(Y, mlp, mlp_report)
     save_array(out / f"{target}_mlp_cv_r2.npy", mlp_r2)
-
-    per_group = {name: float(np.nanmean(report.r2[columns])) for name, columns in groups.items()}
-    summary = {
-        "n_images": len(X),
-        "n_voxels": X.shape[1],
-        "n_targets": Y.shape[1],
+    return {
         "rank": ridge.up.shape[0],
-        "ridge": {
-            "alphas": report.alphas.tolist(),
-            "chosen_alpha": report.chosen,
-            "validation_r2_curve": report.curve,
-            "validation_r2_mean": float(np.nanmean(report.r2)),
-            "validation_r2_per_group": per_group,
-            "validation_r2_by_rank": report.rank_curve,
-        },
-        "mlp": {
-            "training": training.__dict__,
-            "curve_columns": ["epoch", "training loss", "validation R² (variance-weighted)"],
-            "curve": mlp_report.curve,
-            "best_epoch": mlp_report.best_epoch,
-            "validation_r2_mean": float(np.nanmean(mlp_r2)),
-        },
+        "ridge": _ridge_summary(report, groups),
+        "mlp": _mlp_summary(mlp_report, mlp_r2, training, groups),
     }
-    save_json(out / f"{target}_fit.json", summary)
-    return summary
+
+
+def linear_model(ridge: LowRank, report: RidgeReport) -> Linear:
+    """Ridge as the MLP's partner: in the basis of the fit that did not see the held-out images."""
+    basis = report.basis
+    held_out = (report.predicted - ridge.intercept) @ basis.T
+    return Linear(ridge.down @ (ridge.up @ basis.T), basis, ridge.intercept, held_out)
+
+
+def _r2_summary(r2: np.ndarray, groups: Groups) -> dict:
+    """Means over targets that vary."""
+    per_group = {name: r2[g] for name, g in groups.items()}
+    return {
+        "validation_r2_mean": float(np.nanmean(r2)),
+        "validation_r2_per_group": {k: float(np.nanmean(v)) for k, v in per_group.items() if not np.isnan(v).all()},
+    }
+
+
+def _ridge_summary(report: RidgeReport, groups: Groups) -> dict:
+    values, counts = np.unique(report.chosen, return_counts=True)
+    return _r2_summary(report.r2, groups) | {
+        "alphas": report.alphas.tolist(),
+        "chosen_alpha": {name: float(np.median(report.chosen[g])) for name, g in groups.items()},
+        "targets_per_alpha": {f"{a:g}": int(n) for a, n in zip(values, counts)},
+        "validation_r2_curve": report.curve,
+        "validation_r2_by_rank": report.rank_curve,
+    }
+
+
+def _mlp_summary(report: MLPReport, r2: np.ndarray, training: Training, groups: Groups) -> dict:
+    return _r2_summary(r2, groups) | {
+        "training": asdict(training),
+        "curve_columns": ["epoch", "training loss", "validation R² (variance-weighted)"],
+        "curve": report.curve,
+        "best_epoch": report.best_epoch,
+        "share_of_network": report.share,
+    }

@@ -18,12 +18,12 @@ import torch
 
 from precompute.encode import encode
 from precompute.features import extract_embeddings, extract_latents, extract_prompts
-from precompute.fit import ALPHAS, BRAIN_DIFFUSER, fit, layer_groups
+from precompute.fit import ALPHAS, BRAIN_DIFFUSER, fit, inputs, layer_groups
 from recon.captions import CaptionIndex
-from recon.files import BadFile, file_digest, load_json, open_array, whole_file
+from recon.files import BadFile, file_digest, load_json, open_array, open_plain, whole_file
 from recon.manifest import FILES, TARGETS, write_manifest
-from recon.mlp import Training
 from recon.models import MODELS, locate, locked
+from recon.network import Training
 from recon.subject import load_subject
 from recon.vdvae import VDVAE, load_openai
 from recon.vdvae_layers import VDVAEConfig
@@ -94,32 +94,30 @@ def _groups(target: str, n_targets: int) -> dict[str, slice]:
 
 
 def fit_targets(folder: Path, alpha: str, training: Training = TRAINING, ranks: dict[str, int] = RANKS) -> dict:
-    """Ridge and MLP to every target that has not been fitted yet; returns R² of held-out training images by target.
+    """Ridge and MLP to every target, unless just this fit to just these inputs is there; returns R² of held-out training
+    images by target.
 
-    `alpha`: "held-out", chosen by those, or "brain-diffuser", the published constants.
+    `alpha`: "held-out" or "per-target", chosen by those for each group of targets or for each target; "brain-diffuser", the
+    published constants.
     """
     voxels = _need(folder / "train_voxels.npy", "prepare")
     Y = {t: _need(folder / f"{t}_train.npy", f"features --target {name}") for name, t in FEATURES.items()}
-    there = [t for t in TARGETS if (folder / f"{t}_fit.json").exists()]
+    reports = {}
     for target in TARGETS:
-        if target not in there:
-            groups = _groups(target, open_array(Y[target]).shape[1])
-            alphas = BRAIN_DIFFUSER[target] if alpha == "brain-diffuser" else ALPHAS
-            fit(target, voxels, Y[target], groups, folder, ranks[target], training, alphas)
-    reports = {t: load_json(folder / f"{t}_fit.json") for t in TARGETS}
+        groups = _groups(target, open_plain(Y[target]).shape[1])
+        alphas = BRAIN_DIFFUSER[target] if alpha == "brain-diffuser" else ALPHAS
+        per_target = alpha == "per-target"
+        reports[target] = fit(target, voxels, Y[target], groups, folder, ranks[target], training, alphas, per_target)
+    there = [t for t, report in reports.items() if report["already finished"]]
     r2 = {t: {name: r[name]["validation_r2_mean"] for name in ("ridge", "mlp")} for t, r in reports.items()}
     return {"already finished": there, "r2": r2}
 
 
 def encode_voxels(folder: Path) -> dict:
     """The encoding model and the scores of every voxel; returns what `encode.json` holds."""
-    report = folder / "encode.json"
-    finished = report.exists()
-    if not finished:
-        images = {split: _need(folder / f"{split}_64.npy", "prepare") for split in SPLITS}
-        latents = {split: _need(folder / f"latents_{split}.npy", "features --target vdvae") for split in SPLITS}
-        encode(images, latents, folder / "train_voxels.npy", folder / "subject.h5", folder)
-    return {"already finished": finished} | load_json(report)
+    images = {split: _need(folder / f"{split}_64.npy", "prepare") for split in SPLITS}
+    latents = {split: _need(folder / f"latents_{split}.npy", "features --target vdvae") for split in SPLITS}
+    return encode(images, latents, folder / "train_voxels.npy", folder / "subject.h5", folder)
 
 
 # --- bundle -----------------------------------------------------------------------------------------------------------
@@ -133,6 +131,8 @@ def make_bundle(folder: Path, out: Path) -> dict:
     labels = _need(folder / "train.json", "prepare")
     embeddings = _need(folder / "image_train.npy", "features --target clip-image")
     makers = {"subject.h5": "prepare", "voxel_scores.h5": "encode"}
+    for target in TARGETS:
+        _check_fit(folder, target)
     parts = [_need(folder / name, makers.get(name, "fit")) for name in FILES if name != CAPTIONS]
     finished = _is_bundle_of(parts, out)
     subject = load_subject(folder / "subject.h5")
@@ -147,6 +147,13 @@ def make_bundle(folder: Path, out: Path) -> dict:
     size = sum((out / name).stat().st_size for name in FILES)
     show = f"RECON_BUNDLE={out} python app.py"
     return {"already finished": finished, "name": subject.name, "bytes": size, "show": show, "absent": _absent()}
+
+
+def _check_fit(folder: Path, target: str) -> None:
+    """Raises BadFile if the regressors are not finished, or were fitted to other files than are there now."""
+    report = load_json(_need(folder / f"{target}_fit.json", "fit"))
+    if report.get("inputs") != inputs(folder / "train_voxels.npy", folder / f"{target}_train.npy"):
+        raise BadFile(f"{folder}: voxels or {target}_train.npy were made anew since they were fitted: run `fit` again")
 
 
 def _is_bundle_of(parts: list[Path], out: Path) -> bool:

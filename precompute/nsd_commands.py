@@ -81,20 +81,32 @@ def features(
 
 class Alpha(str, Enum):
     held_out = "held-out"
+    per_target = "per-target"
     brain_diffuser = "brain-diffuser"
+
+
+class Network(str, Enum):
+    own = "own"
+    student = "student"
 
 
 def fit(
     subject: Subject,
     alpha: Annotated[
-        Alpha, typer.Option(help="Of ridge: by held-out training images, or the papers'.")
+        Alpha,
+        typer.Option(help="Of ridge: by held-out training images, for groups or for each target; or the papers'."),
     ] = Alpha.held_out,
+    mlp: Annotated[
+        Network, typer.Option(help="Averaged with ridge; or the student project's, alone, on raw voxels.")
+    ] = Network.own,
     folder: Folder = None,
 ):
     """Ridge and MLP from voxels to the three features."""
     from precompute import nsd
+    from recon.network import STUDENT
 
-    _run(lambda: nsd.fit_targets(folder or prepared(subject), alpha.value))
+    training = STUDENT if mlp is Network.student else nsd.TRAINING
+    _run(lambda: nsd.fit_targets(folder or prepared(subject), alpha.value, training))
 
 
 def encode(subject: Subject, folder: Folder = None):

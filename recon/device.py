@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from functools import cache
 
 import torch
@@ -29,3 +30,16 @@ def choose_dtype() -> torch.dtype:
     if choose_device().type == "cuda":
         return torch.float16
     return torch.bfloat16 if _seconds(torch.bfloat16) < _seconds(torch.float32) else torch.float32
+
+
+@cache
+def trains_in_bfloat16() -> bool:
+    """Whether products of training steps are faster in bfloat16 here: GPUs that have it, CPUs by measurement."""
+    if choose_device().type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return choose_dtype() == torch.bfloat16
+
+
+def autocast() -> AbstractContextManager:
+    """Context of the forward pass of a training step; weights stay float32."""
+    return torch.autocast(choose_device().type, torch.bfloat16, enabled=trains_in_bfloat16())

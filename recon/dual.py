@@ -35,6 +35,14 @@ def read_rows(array: np.ndarray, start: int, stop: int) -> np.ndarray:
     return np.array(array[start:stop], np.float32)
 
 
+def read_columns(array: np.ndarray, columns: slice) -> np.ndarray:
+    """Columns of all rows as float32; of a whole memory-mapped file, through a map that is closed again: mapped pages count as
+    memory used."""
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap):
+        array = np.memmap(array.filename, array.dtype, "r", array.offset, array.shape)
+    return np.array(array[:, columns], np.float32)
+
+
 def stream(array: np.ndarray, size: int = ROWS) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of rows, in order, on the device; the next one is read while the caller computes."""
     spans = [slice(k, min(k + size, len(array))) for k in range(0, len(array), size)]
@@ -95,24 +103,36 @@ def dual_weights(inner: Tensor, cross: Tensor, alpha: float) -> Tensor:
     return torch.cholesky_solve(cross.T, factor(inner, alpha)).T
 
 
-def multiply(
-    weights: dict[float, Tensor], Y: np.ndarray, columns: dict[float, np.ndarray | slice]
-) -> tuple[Tensor, Tensor]:
-    """weights[α] (m, n) @ Y[:, columns[α]] (n, q_α) side by side, in one pass -> (m, q) on the CPU, and the sums of Y's columns.
+def check_targets(values: Tensor) -> None:
+    """Raises ValueError if sums of targets, or targets, (…, q) are not finite: then a target is NaN or infinite."""
+    bad = torch.nonzero(~torch.isfinite(values).reshape(-1, values.shape[-1]).all(0))[:, 0]
+    if len(bad):
+        raise ValueError(f"expected finite targets, got NaN or infinity in {len(bad)} of them (first: target {bad[0]})")
 
-    The columns of all alphas make up those of Y.
+
+def multiply(
+    weights: dict[float, Tensor], Y: np.ndarray, columns: dict[float, np.ndarray | slice], rows: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """weights[α] (m, n) @ Y[rows][:, columns[α]] (n, q_α) side by side, in one pass -> (m, q) on the CPU, and the means of
+    Y[rows] (q,) float32.
+
+    The columns of all alphas make up those of Y. Raises ValueError if one of these targets is NaN or infinite.
     """
     m, device = len(next(iter(weights.values()))), choose_device()
     out, total = torch.zeros(m, Y.shape[1], device=device), torch.zeros(Y.shape[1], dtype=torch.float64, device=device)
     only = next(iter(columns)) if len(columns) == 1 else None
     for span, block in stream(Y):
+        first, last = np.searchsorted(rows, (span.start, span.stop))
+        if last - first < len(block):
+            block = block[torch.as_tensor(rows[first:last] - span.start, device=device)]
         total += block.sum(0, dtype=torch.float64)
         if only is not None:
-            out.addmm_(weights[only][:, span], block)
+            out.addmm_(weights[only][:, first:last], block)
             continue
         for alpha, chosen in columns.items():
-            out[:, chosen] += weights[alpha][:, span] @ block[:, chosen]
-    return out.cpu(), total.cpu()
+            out[:, chosen] += weights[alpha][:, first:last] @ block[:, chosen]
+    check_targets(total)
+    return out.cpu(), (total / len(rows)).float().cpu()
 
 
 def subtract_means(

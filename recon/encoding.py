@@ -69,7 +69,13 @@ class EncodingModel:
 
 
 def fit_encoding(features: np.ndarray, voxels: np.ndarray, alphas: np.ndarray = ALPHAS) -> EncodingModel:
-    """Ridge features (n, f) -> averaged training voxels (n, n_voxels); alpha per voxel by leave-one-out R²."""
+    """Ridge features (n, f) -> averaged training voxels (n, n_voxels); alpha per voxel by leave-one-out R².
+
+    Raises ValueError if they differ in length or either holds NaN or infinity.
+    """
+    if len(features) != len(voxels):
+        raise ValueError(f"expected as many rows of features as of voxels, got {len(features)} and {len(voxels)}")
+    Standardiser.none(voxels.shape[1])(voxels)  # refuses bad ones
     standardise = Standardiser.fit(features)
     spectrum = decompose(standardise(features))
     n_voxels = voxels.shape[1]
@@ -85,7 +91,9 @@ def fit_encoding(features: np.ndarray, voxels: np.ndarray, alphas: np.ndarray = 
 
 
 def score_voxels(predicted: np.ndarray, measured: np.ndarray, ncsnr: np.ndarray, n_repeats: np.ndarray) -> VoxelScores:
-    """Predicted and measured (averaged) test responses (n, n_voxels) -> scores."""
+    """Predicted and measured (averaged) test responses (n, n_voxels) -> scores. Raises ValueError for other n_repeats than n."""
+    if len(n_repeats) != len(measured):
+        raise ValueError(f"expected as many images as numbers of repeats, got {len(measured)} and {len(n_repeats)}")
     p, m = predicted - predicted.mean(0), measured - measured.mean(0)
     norm = np.sqrt((p**2).sum(0) * (m**2).sum(0))
     r = np.where(norm > 0, (p * m).sum(0) / np.where(norm > 0, norm, 1), 0)

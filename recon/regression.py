@@ -9,8 +9,17 @@ import numpy as np
 
 
 class Regressor(Protocol):
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """(n, n_voxels) betas -> (n, n_targets) float32."""
+    def predict(self, X: np.ndarray, components: int | None = None) -> np.ndarray:
+        """(n, n_voxels) betas -> (n, n_targets) float32, by the first components alone if told so."""
+
+
+def check_components(components: int | None, rank: int) -> int:
+    """How many of a regressor's ordered components to use: all `rank` of them if None. Raises ValueError outside 1…rank."""
+    if components is None:
+        return rank
+    if not 1 <= components <= rank:
+        raise ValueError(f"expected a number of components from 1 to {rank}, got {components}")
+    return components
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,11 @@ class Standardiser:
         mean = np.concatenate([part.mean(0, dtype=np.float64) for part in columns])
         sd = np.concatenate([part.std(0, ddof=1, dtype=np.float64) for part in columns])
         return cls(mean.astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32))
+
+    @classmethod
+    def none(cls, n_voxels: int) -> Standardiser:
+        """Leaves voxels as they are, and still refuses bad ones."""
+        return cls(np.zeros(n_voxels, np.float32), np.ones(n_voxels, np.float32))
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         """(n, n_voxels) -> (n, n_voxels) float32. Raises ValueError on a wrong voxel count, NaN or infinity."""

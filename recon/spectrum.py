@@ -1,6 +1,7 @@
 """Ridge with many alphas by the singular values of X, where one side of X is small: leave-one-out R² in closed form.
 
-With X = U S Vᵀ and centred targets Y, ridge predicts U diag(s²/(s² + α)) Uᵀ Y (Hoerl & Kennard 1970).
+With X = U S Vᵀ and centred targets Y, ridge predicts U diag(s²/(s² + α)) Uᵀ Y (Hoerl & Kennard 1970). Unlike the Cholesky
+factors of `recon.dual`, one an alpha, this gives every voxel its own alpha, and the hat matrix's diagonal, for one decomposition.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+
+from recon.dual import gram
 
 BLOCK = 2048  # targets at a time
 
@@ -27,8 +30,7 @@ def decompose(X: np.ndarray) -> Spectrum:
     """Singular vectors of X (n, p) by the eigenvectors of its smaller Gram matrix (float64 for the eigenproblem)."""
     X = torch.as_tensor(np.ascontiguousarray(X, np.float32))
     wide = X.shape[1] > X.shape[0]
-    gram = (X @ X.T if wide else X.T @ X).double()
-    values, vectors = torch.linalg.eigh(gram)
+    values, vectors = torch.linalg.eigh(gram(X if wide else X.T).double())
     keep = values > values[-1] * 1e-10
     s = values[keep].sqrt().flip(0).float()
     near = vectors[:, keep].flip(1).float()

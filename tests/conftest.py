@@ -14,7 +14,8 @@ from recon.bundle import load_bundle
 from recon.captions import CaptionIndex
 from recon.encoding import VoxelScores, save_scores
 from recon.manifest import write_manifest
-from recon.mlp import MLP, Network, Training
+from recon.mlp import MLP
+from recon.network import Network, Training
 from recon.regression import Rescaler, Standardiser
 from recon.ridge import LowRank
 from recon.subject import Geometry, Subject, Trials, save_subject

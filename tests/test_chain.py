@@ -114,6 +114,19 @@ def test_finished_features_of_another_dtype_are_refused(chain):
     assert result.exit_code == 1 and "holds float32, float16 is asked for" in result.stderr
 
 
+def test_a_bundle_is_not_made_of_regressors_of_other_features(chain, tmp_path):
+    for path in (chain / "prepared").iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "prompt_train.npy").unlink()
+    np.save(tmp_path / "prompt_train.npy", np.load(chain / "prepared" / "prompt_train.npy")[::-1])
+    where = ["--folder", str(tmp_path), "--out", str(tmp_path / "bundle")]
+    result = CliRunner().invoke(app, ["bundle", "--subject", "1", *where])
+    assert (
+        result.exit_code == 1 and "prompt_train.npy were made anew since they were fitted: run `fit`" in result.stderr
+    )
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_the_bundle_opens_with_the_published_decoders_and_both_stages_stream(chain):
     bundle = load_bundle(chain / "bundle")
     assert bundle.manifest["decoders"] == "published" and bundle.absent == {}

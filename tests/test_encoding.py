@@ -60,6 +60,17 @@ def test_each_voxel_gets_scikit_learns_ridge_at_its_own_alpha(rng):
         np.testing.assert_allclose(model.predict(F)[:, v], expected, rtol=1e-3, atol=1e-3)
 
 
+def test_rows_that_differ_and_bad_voxels_are_told(rng):
+    F, voxels = rng.normal(size=(2, 20, 4)).astype(np.float32)
+    with pytest.raises(ValueError, match="expected as many rows of features as of voxels, got 20 and 19"):
+        fit_encoding(F, voxels[:19])
+    with pytest.raises(ValueError, match="expected as many images as numbers of repeats, got 20 and 21"):
+        score_voxels(voxels, voxels, np.ones(4), np.full(21, 3))
+    voxels[2, 1] = np.nan
+    with pytest.raises(ValueError, match=r"NaN or infinity in 1 of them \(first: voxel 1\)"):
+        fit_encoding(F, voxels)
+
+
 def test_share_of_the_ceiling_is_undefined_below_ten_percent():
     scores = VoxelScores(np.array([0.2, 0.2]), np.zeros(2), np.array([40.0, 9.9]), 10)
     assert scores.r2_over_ceiling[0] == pytest.approx(50)

@@ -47,6 +47,20 @@ def test_weights_are_scipys_cholesky_solution_in_float64(rng):
     assert np.abs(ours - exact).max() <= 1e-4 * np.abs(exact).max()
 
 
+def test_float32_predictions_are_scikit_learns_in_float64_to_one_in_ten_thousand(rng):
+    """More voxels than images that share strong dimensions, as in fMRI: where float32 has least to spare."""
+    hidden = rng.normal(size=(700, 20)) * np.arange(1, 21) ** -0.7
+    X = (5 * hidden @ rng.normal(size=(20, 1500)) + rng.normal(size=(700, 1500))).astype(np.float32)
+    Y = (hidden @ rng.normal(size=(20, 30)) + rng.normal(size=(700, 30)) + 3).astype(np.float32)
+    held, rows = split_rows(700)
+    _, report = fit_ridge(X, Y, {"all": slice(0, 30)}, [100.0], 5, held)
+    X, Y = X.astype(np.float64), Y.astype(np.float64)
+    z = (X - X.mean(0)) / X.std(0, ddof=1)
+    exact = Ridge(100.0).fit(z[rows], Y[rows]).predict(z[held])
+    assert np.abs(report.predicted - exact).max() <= 1e-4 * np.abs(exact).max()
+    assert np.linalg.norm(report.predicted - exact) <= 1e-4 * np.linalg.norm(exact - Y[rows].mean(0))
+
+
 def test_gram_matrix_is_the_product_whatever_the_size_of_its_blocks(rng, monkeypatch):
     Z = torch.randn(50, 30, generator=torch.Generator().manual_seed(0))
     for side in (7, 25, 100):
@@ -95,11 +109,30 @@ def test_each_group_gets_the_alpha_that_scores_best(rng):
     X, clean = problem(rng, 800, 10, 4, noise=0.01)
     noise = rng.normal(size=(800, 4)).astype(np.float32)
     Y = np.hstack([clean, noise])
-    _, report = fit(X, Y, {"signal": slice(0, 4), "noise": slice(4, 8)}, np.logspace(-2, 5, 8), 8)
-    assert report.chosen["signal"] <= 1 < 100 <= report.chosen["noise"]
-    for name in report.chosen:
-        best = int(np.argmax(report.curve[name]))
-        assert report.chosen[name] == report.alphas[best]
+    groups = {"signal": slice(0, 4), "noise": slice(4, 8)}
+    _, report = fit(X, Y, groups, np.logspace(-2, 5, 8), 8)
+    assert (report.chosen[:4] <= 1).all() and (report.chosen[4:] >= 100).all()
+    for name, g in groups.items():
+        assert (report.chosen[g] == report.alphas[np.argmax(report.curve[name])]).all()
+
+
+def test_per_target_every_column_gets_its_own_best_alpha_and_scikit_learns_predictions(rng, tmp_path, monkeypatch):
+    X, Y = problem(rng, 90, 12, 7)
+    Y += 10 * rng.normal(size=Y.shape).astype(np.float32) * (np.arange(7) % 2)
+    np.save(tmp_path / "y.npy", Y)
+    held, rows = split_rows(90)
+    alphas, groups = np.logspace(-1, 5, 7), {"a": slice(0, 3), "b": slice(3, 7)}
+    Y = np.load(tmp_path / "y.npy", mmap_mode="r")
+    monkeypatch.setattr("recon.spectrum.BLOCK", 2)
+    model, report = fit_ridge(X, Y, groups, alphas, 100, held, per_target=True)
+    z = (X - X.mean(0)) / X.std(0, ddof=1)
+    sklearn = [Ridge(a).fit(z[rows], Y[rows]).predict(z[held]) for a in alphas]
+    r2 = np.stack([r2_score(Y[held], p, multioutput="raw_values") for p in sklearn])
+    np.testing.assert_array_equal(report.chosen, alphas[r2.argmax(0)])
+    assert len(set(report.chosen)) > 1
+    np.testing.assert_allclose(report.curve["b"], r2[:, 3:].mean(1), atol=1e-4)
+    expected = Ridge(report.chosen).fit(z, Y).predict(z)
+    np.testing.assert_allclose(model.predict(X), expected, atol=0.02)  # targets have SDs of 1 and 10
 
 
 def test_low_rank_is_the_best_approximation_of_the_training_predictions(rng):
@@ -116,8 +149,59 @@ def test_first_components_are_the_smaller_model(rng):
     X, Y = problem(rng, 50, 12, 9)
     big, _ = fit(X, Y, {"all": slice(0, 9)}, [3.0], 6)
     small, _ = fit(X, Y, {"all": slice(0, 9)}, [3.0], 2)
-    truncated = big.coordinates(X)[:, :2] @ big.up[:2] + big.intercept
-    np.testing.assert_allclose(truncated, small.predict(X), atol=1e-3)
+    np.testing.assert_allclose(big.predict(X, components=2), small.predict(X), atol=1e-3)
+    np.testing.assert_array_equal(big.predict(X, components=6), big.predict(X))
+
+
+@pytest.mark.parametrize("k", [0, 4, -1])
+def test_a_number_of_components_that_there_is_not_is_told(rng, k):
+    X, Y = problem(rng, 30, 5, 3)
+    model, _ = fit(X, Y, {"all": slice(0, 3)}, [3.0], 3)
+    with pytest.raises(ValueError, match=f"expected a number of components from 1 to 3, got {k}"):
+        model.predict(X, components=k)
+
+
+def test_the_rank_curve_is_of_a_fit_that_has_not_seen_the_held_out_images(rng):
+    X, Y = problem(rng, 200, 30, 40)
+    held, rows = split_rows(200)
+    _, report = fit_ridge(X, Y, {"all": slice(0, 40)}, [3.0], 4, held)
+    z = (X - X.mean(0)) / X.std(0, ddof=1)
+    sklearn = Ridge(3.0).fit(z[rows], Y[rows])
+    mean = Y[rows].mean(0)
+    _, _, vt = svd(sklearn.predict(z[rows]) - mean, full_matrices=False)
+    for r in (8, 16):
+        p = (sklearn.predict(z[held]) - mean) @ vt[:r].T @ vt[:r] + mean
+        expected = 1 - ((Y[held] - p) ** 2).sum() / ((Y[held] - Y[held].mean(0)) ** 2).sum()
+        assert report.rank_curve[str(r)] == pytest.approx(expected, abs=1e-3)
+    np.testing.assert_allclose(np.abs((report.basis * vt[:4]).sum(1)), 1, atol=1e-3)
+
+
+def test_constant_voxels_weigh_nothing(rng):
+    X, Y = problem(rng, 60, 5, 3)
+    X[:, 2] = 7
+    model, _ = fit(X, Y, {"all": slice(0, 3)}, [3.0], 3)
+    assert not model.down[2].any() and np.isfinite(model.down).all()
+    changed = X.copy()
+    changed[:, 2] = -100
+    np.testing.assert_array_equal(model.predict(changed), model.predict(X))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("row", ["held out", "fitted"])
+def test_nan_and_infinite_targets_are_told(rng, bad, row):
+    X, Y = problem(rng, 300, 5, 9)
+    held, rows = split_rows(300)
+    Y[held[1] if row == "held out" else rows[-1], 6] = bad
+    with pytest.raises(ValueError, match=r"got NaN or infinity in 1 of them \(first: target 6\)"):
+        fit_ridge(X, Y, {"all": slice(0, 9)}, [3.0], 3, held)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_infinite_voxels_are_told(rng, bad):
+    X, Y = problem(rng, 30, 5, 3)
+    X[7, 4] = bad
+    with pytest.raises(ValueError, match=r"got NaN or infinity in 1 of them \(first: voxel 4\)"):
+        fit(X, Y, {"all": slice(0, 3)}, [3.0], 3)
 
 
 def test_targets_may_be_a_memory_map(rng, tmp_path):

@@ -33,7 +33,7 @@ from recon.bundle import load_bundle
 from recon.captions import CaptionIndex
 from recon.files import BadFile, load_json, open_array, save_array, save_json
 from recon.manifest import FILES, OWN_DECODERS, write_manifest
-from recon.mlp import Training
+from recon.network import Training
 from recon.pictures import area_average
 from recon.vdvae import VDVAE
 from recon.vdvae_layers import VDVAEConfig
@@ -155,9 +155,7 @@ def _fit(work: Path, s: Settings) -> None:
         "image": {"embedding": slice(0, config["projection_dim"])},
     }
     for (target, columns), rank, training in zip(groups.items(), s.ranks, s.mlps):
-        if not (work / f"{target}_fit.json").exists():
-            Y = work / f"{target}_train.npy"
-            fit(target, work / "brain" / "train_voxels.npy", Y, columns, work, rank, training)
+        fit(target, work / "brain" / "train_voxels.npy", work / f"{target}_train.npy", columns, work, rank, training)
 
 
 def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], object]]]:

@@ -14,7 +14,7 @@ from precompute.evaluate import Judge, decode_layouts
 from recon.bundle import open_parts
 from recon.files import load_json, open_array, save_json
 from recon.lcm import refine_all
-from recon.mlp import Training
+from recon.network import Training
 from recon.reconstruct import decoded
 from recon.regression import split_rows
 from recon.settings import LCMSettings

@@ -24,7 +24,8 @@ from full_size import random_stable_diffusion, random_taesd, random_vdvae
 from recon.bundle import Bundle
 from recon.device import choose_device, choose_dtype
 from recon.lcm import Diffusion, with_preview
-from recon.mlp import MLP, Network, Training
+from recon.mlp import MLP
+from recon.network import Network, Training
 from recon.reconstruct import reconstruct_layout, reconstruct_picture
 from recon.regression import Rescaler, Standardiser
 from recon.ridge import LowRank

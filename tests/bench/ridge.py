@@ -23,9 +23,10 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from recon.alphas import choose_alphas, columns_of
 from recon.dual import centred, dual_weights, gram, multiply, standardised
 from recon.regression import split_rows
-from recon.ridge import choose_alphas, columns_of, find_range
+from recon.ridge import find_range, random_directions
 
 ALPHA, N_GROUPS, N_ALPHAS = 50_000.0, 31, 12
 
@@ -72,8 +73,7 @@ class Laps:
 
 def predict(weights: torch.Tensor, Y: np.ndarray) -> torch.Tensor:
     """Intercept included."""
-    predicted, total = multiply({ALPHA: weights}, Y, {ALPHA: slice(None)})
-    mean = (total / len(Y)).float()
+    predicted, mean = multiply({ALPHA: weights}, Y, {ALPHA: slice(None)}, np.arange(len(Y)))
     return predicted.addr_(weights.sum(1), mean, alpha=-1).add_(mean)
 
 
@@ -99,10 +99,13 @@ def ours(folder: Path, q: int, extras: bool) -> dict:
         edges = np.linspace(0, q, N_GROUPS + 1).astype(int)
         groups = {str(k): slice(int(a), int(b)) for k, (a, b) in enumerate(zip(edges, edges[1:]))}
         held, rows = split_rows(len(X))
-        _, chosen = choose_alphas(*centred(K, rows, held), Y, rows, held, groups, np.logspace(2, 7, N_ALPHAS), 0)
+        grid, (inner, cross) = np.logspace(2, 7, N_ALPHAS), centred(K, rows, held)
+        solved = (dual_weights(inner, cross, alpha) for alpha in grid)
+        _, chosen = choose_alphas(solved, Y, rows, held, groups, grid, 0)
+        del inner, cross, solved
         report["alpha_selection_seconds"] = round(time.perf_counter() - start, 2)
         start = time.perf_counter()
-        find_range(K, Y, columns_of(chosen, groups), 256 + 32, 0)
+        find_range(K, Y, columns_of(chosen), 256, np.arange(len(Y)), random_directions(256, Y, 0), 2)
         report["low_rank_256_seconds"] = round(time.perf_counter() - start, 2)
         report["peak_rss_gb_with_alphas_and_low_rank"] = peak_gb()
     return report

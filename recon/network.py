@@ -1,0 +1,158 @@
+"""The MLP's network and its training: mini-batches from memory maps, early stopping, resumable.
+
+`STUDENT` is the plain network of the student project that this one grew from: no linear path, no basis, no z-scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from recon.device import autocast, choose_device
+from recon.files import whole_file
+from recon.regression import Standardiser, split_rows
+
+
+@dataclass(frozen=True)
+class Training:
+    """Hyper-parameters of `fit_mlp`."""
+
+    hidden: int = 512
+    plain: bool = (
+        False  # ReLU, no linear path, no basis: predicts the targets themselves, and is not averaged with ridge
+    )
+    standardise: bool = True  # voxels
+    input_dropout: float = 0.2
+    hidden_dropout: float = 0.5
+    learning_rate: float = 5e-4  # at the start; falls to 0 along a cosine
+    weight_decay: float = 0.3
+    batch: int = 128
+    max_epochs: int = 60
+    patience: int = 6  # epochs without a better validation R²
+    clip_norm: float = 5.0
+    validation_share: float = 0.1
+    seed: int = 0
+
+
+# Linear -> LayerNorm -> ReLU -> Linear by Adam on raw voxels; stopped early like any other
+STUDENT = Training(128, True, False, 0.0, 0.0, learning_rate=1e-4, weight_decay=0.0, batch=8)
+
+
+class Network(nn.Module):
+    def __init__(self, n_voxels: int, n_out: int, training: Training):
+        super().__init__()
+        self.linear = None if training.plain else nn.Linear(n_voxels, n_out)
+        self.inward = nn.Linear(n_voxels, training.hidden)
+        self.norm = nn.LayerNorm(training.hidden)
+        self.activation = nn.ReLU() if training.plain else nn.GELU()
+        self.outward = nn.Linear(training.hidden, n_out)
+        self.drop_in, self.drop = nn.Dropout(training.input_dropout), nn.Dropout(training.hidden_dropout)
+        if self.linear is not None:
+            nn.init.zeros_(self.linear.weight)
+            nn.init.zeros_(self.outward.weight)
+
+    def forward(self, x):
+        x = self.drop_in(x)
+        out = self.outward(self.drop(self.activation(self.norm(self.inward(x)))))
+        return out if self.linear is None else self.linear(x) + out
+
+    @property
+    def last_layers(self) -> list[nn.Linear]:
+        """Their sum is what comes out."""
+        return [self.outward] if self.linear is None else [self.linear, self.outward]
+
+
+def _variance_weighted_r2(truth: np.ndarray, predicted: np.ndarray) -> float:
+    return float(1 - ((truth - predicted) ** 2).sum() / ((truth - truth.mean(0)) ** 2).sum())
+
+
+def predict(network: Network, X: np.ndarray) -> np.ndarray:
+    """X (n, n_voxels), standardised -> (n, n_out), without dropout."""
+    network.eval()
+    with torch.inference_mode():
+        return network(torch.as_tensor(X, device=network.outward.weight.device)).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class NetworkReport:
+    curve: list[list[float]]  # epoch, training loss, validation R² (variance-weighted over what the network learns)
+    best_epoch: int
+    validation_rows: np.ndarray  # training images held out from the gradient
+    validation_coefficients: np.ndarray  # (n_validation, r) predictions for them
+
+
+def fit_network(X, Z, standardise: Standardiser, training: Training, checkpoint: Path) -> tuple[Network, NetworkReport]:
+    """Fits voxels X (n, n_voxels) to coefficients Z (n, r), both possibly memory-mapped; the best epoch's weights win.
+
+    Resumes from `checkpoint`, which must be of the same call; the caller removes it. bfloat16 where the hardware is faster in it.
+    Raises ValueError if X and Z differ in length.
+    """
+    if len(X) != len(Z):
+        raise ValueError(f"expected as many rows of coefficients as of voxels, got {len(Z)} and {len(X)}")
+    device = choose_device()
+    validation, rows = split_rows(len(X), training.validation_share, training.seed)
+    X_validation, Z_validation = standardise(X[validation]), np.asarray(Z[validation], np.float32)
+    # one scale for all coefficients: keeps their relative weight
+    unit = 1.0 if training.plain else float(np.sqrt(np.mean(Z_validation.var(0))))
+
+    torch.manual_seed(training.seed)
+    network = Network(X.shape[1], Z.shape[1], training).to(device)
+    optimiser = torch.optim.AdamW(network.parameters(), training.learning_rate, weight_decay=training.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, training.max_epochs)
+    first, curve, best_r2, best_epoch = 0, [], -np.inf, 0
+    best = {k: v.clone() for k, v in network.state_dict().items()}
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True, map_location=device)
+        network.load_state_dict(saved["network"])
+        optimiser.load_state_dict(saved["optimiser"])
+        schedule.load_state_dict(saved["schedule"])
+        first, curve, best, best_r2, best_epoch = (
+            saved[k] for k in ("epoch", "curve", "best", "best_r2", "best_epoch")
+        )
+
+    bar = tqdm(range(first, training.max_epochs), initial=first, total=training.max_epochs, desc="MLP", mininterval=5)
+    for epoch in bar:
+        if epoch - best_epoch >= training.patience:
+            break
+        torch.manual_seed(training.seed * 1_000_003 + epoch)
+        shuffled = np.random.default_rng((training.seed, 41, epoch)).permutation(rows)
+        network.train()
+        losses = []
+        for k in range(0, len(rows), training.batch):
+            chosen = np.sort(shuffled[k : k + training.batch])  # ascending: the memory map is read forwards, whole rows
+            target = torch.as_tensor(np.asarray(Z[chosen], np.float32) / np.float32(unit), device=device)
+            voxels = torch.as_tensor(standardise(X[chosen]), device=device)
+            with autocast():
+                out = network(voxels)
+            loss = nn.functional.mse_loss(out.float(), target)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm)
+            optimiser.step()
+            losses.append(loss.item())
+        schedule.step()
+        r2 = _variance_weighted_r2(Z_validation, unit * predict(network, X_validation))
+        curve.append([epoch + 1, float(np.mean(losses)), r2])
+        bar.set_postfix(loss=f"{np.mean(losses):.4f}", validation_r2=f"{r2:.4f}")
+        if r2 > best_r2:
+            best_r2, best_epoch = r2, epoch + 1
+            best = {k: v.clone() for k, v in network.state_dict().items()}
+        state = {
+            "network": network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "schedule": schedule.state_dict(),
+        }
+        state |= {"epoch": epoch + 1, "curve": curve, "best": best, "best_r2": best_r2, "best_epoch": best_epoch}
+        with whole_file(checkpoint) as part:
+            torch.save(state, part)
+    network.load_state_dict(best)
+    with torch.no_grad():
+        for layer in network.last_layers:
+            layer.weight *= unit
+            layer.bias *= unit
+    return network.eval().cpu(), NetworkReport(curve, best_epoch, validation, predict(network, X_validation))
