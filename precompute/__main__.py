@@ -49,6 +49,7 @@ for command in (
     nsd_commands.bundle,
     nsd_commands.evaluate,
     nsd_commands.card,
+    nsd_commands.run,
 ):
     app.command()(command)
 

@@ -79,7 +79,7 @@ def features(
     """What a published model says of every picture or caption. A rerun resumes."""
     from precompute import nsd
 
-    _run(lambda: nsd.features(folder or prepared(subject), target.value, dtype.value, batch))
+    _run(lambda: nsd.features(folder or prepared(subject), target.value, dtype.value, batch), shared=True)
 
 
 class Alpha(str, Enum):
@@ -163,6 +163,21 @@ def evaluate(
         _run(lambda: nsd.evaluate_bundle(folder or prepared(subject), out, options))
 
 
+def run(
+    subjects: Annotated[list[int], typer.Option(min=1, max=8, help="NSD subjects, one --subjects each.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is done, stale or missing.")] = False,
+):
+    """All stages from prepared files to evaluated bundles; what is done is not done again."""
+    from precompute import plan
+
+    def one(subject: int) -> list[dict]:
+        folder, out = prepared(subject), Path(f"data/bundles/subj{subject:02d}")
+        stages = plan.subject_stages(subject, folder, out)
+        return plan.show(folder, stages) if dry_run else plan.run(folder, stages)
+
+    _run(lambda: {f"subj{subject:02d}": one(subject) for subject in subjects})
+
+
 def card(
     bundle: Annotated[Path, typer.Option(help="What has been evaluated.")] = Path("assets/demo"),
     into: Annotated[Path, typer.Option(help="A Markdown file with the two marks of the section.")] = Path("README.md"),
@@ -174,8 +189,13 @@ def card(
         write_card(bundle, into)
 
 
-def _run(stage: Callable[[], dict]) -> None:
-    """Prints what the stage returns."""
+def _run(stage: Callable[[], dict], shared: bool = False) -> None:
+    """Prints what the stage returns. Of several processes all work on a stage that they share, else the first alone."""
+    from precompute.team import team
+
+    me = team()
     with failing_in_one_sentence():
-        report = stage()
-    print(json.dumps(report, indent=1, ensure_ascii=False))
+        report = stage() if shared or me.first else {}
+        me.wait()
+    if me.first:
+        print(json.dumps(report, indent=1, ensure_ascii=False))
