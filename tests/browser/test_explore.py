@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from page_actions import OBSERVE, SECONDS, STAGE_1, STAGE_2, change, choose, press, settle, slide
 from PIL import Image
-from served import CHROMIUM, FLAGS, serve_apps
+from served import CHROMIUM, FLAGS, ROOT, serve_apps
+
+from recon.subject import load_subject
 
 sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium")
@@ -92,8 +94,8 @@ def read(page, selector, *values):
     page.evaluate(READ, [selector, values])
 
 
-def test_facets_words_and_unseen_narrow_the_strip_and_orders_only_reorder_it(page, demo_bundle):
-    labels = demo_bundle.subject.test.labels
+def test_facets_words_and_unseen_narrow_the_strip_and_orders_only_reorder_it(page):
+    labels = load_subject(ROOT / "assets" / "demo" / "subject.h5").test.labels
     page.select_option(".picker-setting", "city")
     page.fill(".picker-filter", "RED")
     expected = [k for k, x in enumerate(labels) if x["setting"] == "city" and "red" in " ".join(x["captions"]).lower()]
