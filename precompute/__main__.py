@@ -47,6 +47,8 @@ for command in (
     nsd_commands.fit,
     nsd_commands.encode,
     nsd_commands.bundle,
+    nsd_commands.evaluate,
+    nsd_commands.card,
 ):
     app.command()(command)
 

@@ -1,4 +1,7 @@
-"""`python -m precompute prepare | features | fit | encode | bundle --subject N`: an NSD subject, from raw files to a bundle."""
+"""An NSD subject, from raw files to an evaluated bundle.
+
+`python -m precompute prepare | features | fit | encode | bundle | evaluate --subject N`
+"""
 
 from __future__ import annotations
 
@@ -125,6 +128,50 @@ def bundle(
     from precompute import nsd
 
     _run(lambda: nsd.make_bundle(folder or prepared(subject), out or Path(f"data/bundles/subj{subject:02d}")))
+
+
+class Protocol(str, Enum):
+    own = "own"
+    brain_diffuser = "brain-diffuser"
+
+
+def evaluate(
+    subject: Annotated[int | None, typer.Option(min=1, max=8, help="NSD subject.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="The simulated subject instead.")] = False,
+    limit: Annotated[int | None, typer.Option(help="So many test images, drawn at random; by default all.")] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of stage 2.")] = 3,
+    protocol: Annotated[
+        Protocol, typer.Option(help="Sizes and images: ours, or those of Brain-Diffuser's table.")
+    ] = Protocol.own,
+    folder: Annotated[Path | None, typer.Option(help="Of the prepared subject, or of the demo's files.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="What is evaluated; the evaluation becomes a part of it.")] = None,
+):
+    """How good both stages are, beside nulls and ceilings, on the test images. A rerun resumes."""
+    from precompute.evaluate import Options
+
+    options = Options(limit, seeds, protocol.value)
+    if demo == (subject is not None):
+        raise typer.BadParameter("expected one of --subject N and --demo")
+    if demo:
+        from precompute.demo.pipeline import evaluate_bundle
+
+        _run(lambda: evaluate_bundle(folder or Path("data/demo"), bundle or Path("assets/demo"), options))
+    else:
+        from precompute import nsd
+
+        out = bundle or Path(f"data/bundles/subj{subject:02d}")
+        _run(lambda: nsd.evaluate_bundle(folder or prepared(subject), out, options))
+
+
+def card(
+    bundle: Annotated[Path, typer.Option(help="What has been evaluated.")] = Path("assets/demo"),
+    into: Annotated[Path, typer.Option(help="A Markdown file with the two marks of the section.")] = Path("README.md"),
+):
+    """Writes the section of a model card that says how good a bundle is, from its evaluation."""
+    from precompute.model_card import write_card
+
+    with failing_in_one_sentence():
+        write_card(bundle, into)
 
 
 def _run(stage: Callable[[], dict]) -> None:

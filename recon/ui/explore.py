@@ -20,10 +20,10 @@ from recon.ui.brain import brain_panel
 from recon.ui.cache import FrameCache
 from recon.ui.controls import control_values, read_settings, reading_of, settings_controls
 from recon.ui.frames import frame_source, generator, read_response
+from recon.ui.image_scores import orders, standing
 from recon.ui.outputs import add_endpoint, panel_files
 from recon.ui.panel import panel
 from recon.ui.parts import COLUMNS, THUMBNAIL, thumbnail_sheet
-from recon.ui.scores import orders, standing
 from recon.ui.studio import Studio
 
 if TYPE_CHECKING:

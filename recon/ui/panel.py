@@ -148,8 +148,8 @@ def absent_banner(absent: dict[str, str]) -> str:
     )
 
 
-def header(manifest: dict, absent: dict[str, str]) -> str:
-    """Title, and in plain words what is simulated and what is absent; a switch between light and dark."""
+def header(manifest: dict, absent: dict[str, str], device: str) -> str:
+    """Title, and in plain words on what the models run, what is simulated and what is absent; a switch of light and dark."""
     banners = [absent_banner(absent)] if absent else []
     if manifest["simulated"]:
         banners.append(
@@ -157,7 +157,8 @@ def header(manifest: dict, absent: dict[str, str]) -> str:
             "not from a person.</p>"
         )
     return (
-        "<header><div><h1>Brain <span>→</span> Image</h1><p>Pictures reconstructed live from fMRI responses.</p></div>"
+        "<header><div><h1>Brain <span>→</span> Image</h1><p>Pictures reconstructed live from fMRI responses"
+        f"{', on ' + escape(device) if device else ''}.</p></div>"
         f'{"".join(banners)}<button type="button" class="theme-switch" aria-label="Light or dark" title="Light or dark">◐'
         "</button></header>"
     )

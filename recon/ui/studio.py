@@ -14,7 +14,7 @@ import numpy as np
 from recon.manifest import read_manifest
 from recon.pictures import area_average
 from recon.subject import Subject, load_subject
-from recon.ui.scores import ImageScores, read_image_scores
+from recon.ui.image_scores import ImageScores, read_image_scores
 
 if TYPE_CHECKING:
     from recon.bundle import Bundle

@@ -45,7 +45,8 @@ function rectangle([x, y, z], { xs, ys, slices, perRow, pixel, cell }) {
 function canvasContext(plan) {
   const canvas = $(".brain-slices canvas");
   const ratio = window.devicePixelRatio || 1;
-  const [width, height] = [plan.perRow * plan.cell[0], Math.ceil(plan.slices.length / plan.perRow) * plan.cell[1] + 2];
+  const nRows = Math.ceil(plan.slices.length / plan.perRow);
+  const [width, height] = [plan.perRow * plan.cell[0], nRows * plan.cell[1] + 2].map(Math.floor);
   Object.assign(canvas, { width: width * ratio, height: height * ratio });
   Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
   const context = canvas.getContext("2d");
