@@ -192,7 +192,7 @@ def test_a_random_seed_changes_with_every_picture_and_a_fixed_one_stays(page):
 def test_a_link_restores_picture_and_settings_in_a_fresh_profile(page, browser, address):
     change(page, choose, 12)
     change(page, slide, "Guidance", 1.5)
-    change(page, press, "label:has([value=ridge])")
+    change(page, press, ".regressor label:has([value=ridge])")
     change(page, press, '[aria-label="Lesion PPA"]')
     change(page, read, ".reading-components input", 3)
     page.click(".copy-link")
@@ -208,7 +208,7 @@ def test_a_link_restores_picture_and_settings_in_a_fresh_profile(page, browser, 
     other.context.close()
     change(page, press, ".reading-reset")
     change(page, slide, "Guidance", 1)
-    change(page, press, "label:has([value=mlp])")
+    change(page, press, ".regressor label:has([value=mlp])")
 
 
 def test_the_panel_downloads_as_one_picture_and_its_record(page):
