@@ -2,7 +2,9 @@
 {
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const dark = () => ({ dark: true, light: false })[localStorage.getItem("theme")] ?? system.matches;
+  let chosen = null;
+  try { chosen = localStorage.getItem("theme"); } catch { /* a frame without storage forgets the choice when it is closed */ }
+  const dark = () => ({ dark: true, light: false })[chosen] ?? system.matches;
   const apply = () => {
     root.dataset.theme = dark() ? "dark" : "light";
     if (document.body && document.body.classList.contains("dark") !== dark()) document.body.classList.toggle("dark", dark());
@@ -14,7 +16,8 @@
   });
   document.addEventListener("click", ({ target }) => {
     if (!target.closest?.(".theme-switch")) return;
-    localStorage.setItem("theme", dark() ? "light" : "dark");
+    chosen = dark() ? "light" : "dark";
+    try { localStorage.setItem("theme", chosen); } catch { /* as above */ }
     apply();
   });
   apply();

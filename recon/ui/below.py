@@ -40,7 +40,7 @@ def ranked(told: Told) -> str:
 def captions(label: dict, told: Told, settings: Settings) -> str:
     """The true caption, the decoded one and what that is, and the prompt of stage 2."""
     hint = "Setting, object and light never occur together in training"
-    unseen = f' <span class="badge" title="{hint}">unseen combination</span>' if label.get("unseen") else ""
+    unseen = f' <span class="badge" title="{hint}">unseen</span>' if label.get("unseen") else ""
     prompt = f"“{escape(settings.own_prompt)}”" if settings.prompt == "own" else PROMPTS[settings.prompt]
     if settings.prompt == "oracle":
         prompt = f"the true captions {ORACLE}"

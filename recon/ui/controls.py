@@ -59,7 +59,7 @@ def settings_controls() -> list:
         guidance = gr.Slider(1, MAX_GUIDANCE, lcm.guidance, step=0.1, label="Guidance", info=HELP["guidance"], **more)
         strength = gr.Slider(MIN_STRENGTH, 1, lcm.strength, step=0.05, label="Strength", info=HELP["strength"], **more)
         seed = gr.Number(lcm.seed, label="Seed", precision=0, minimum=0, info=HELP["seed"], elem_classes="seed")
-        random_seed = gr.Button("New", elem_classes="random-seed")
+        random_seed = gr.Button("New seed", elem_classes="random-seed")
         always = gr.Checkbox(False, label="random", info=HELP["always"], elem_classes="always-random")
         choices = [(name, key) for key, name in REGRESSOR_NAMES.items()]
         regressor = gr.Radio(choices, value="mlp", label="Stage 1", info=HELP["regressor"], elem_classes="regressor")

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parents[2] / "assets" / "page"
 ENDED = "() => { document.dispatchEvent(new Event('reconstructed')); }"  # to the picker, after errors too
 FACETS = ("setting", "object", "light")  # labels to filter by, where pictures have them
-SEARCH = "() => window.location.search"  # a link's query
+SEARCH = """() => {
+    document.querySelector(".random-seed").title = "Draws another seed";
+    return window.location.search;
+}"""  # a link's query; and the line of help that a gr.Button has no place for
 
 
 @dataclass

@@ -20,6 +20,7 @@ NAMES = {  # metric -> its name; those of which more is better
     "alexnet5": "identification by AlexNet(5)",
     "inception": "identification by Inception",
 }
+SHORT = {"pixcorr": "pixel r", "clip_demo": "by CLIP", "clip": "by CLIP"}  # those that fit under the pictures
 STAGES = {"vdvae": "stage 1", "lcm": "stage 2"}
 
 ImageScores = dict[str, np.ndarray]  # "STAGE/SOURCE/METRIC" -> (n_images,) float32, NaN where not scored
@@ -52,12 +53,15 @@ def orders(scores: ImageScores) -> dict[str, list[float | None]]:
 def standing(scores: ImageScores, index: int, regressor: str) -> str:
     """A picture's scores at the default settings and their percentiles among all test pictures, as HTML; may be empty."""
     parts = []
-    for key, values in scores.items():
-        stage, source, metric = key.split("/")
-        if source == regressor and np.isfinite(values[index]):
-            share = percentile(values[index], values)
-            text = f"{STAGES[stage]}, {NAMES[metric]} <b>{values[index]:.2f}</b> · percentile {share:.0f}"
-            parts.append(f"<span>{text}</span>".replace("-", "−"))
+    for stage, title in STAGES.items():
+        known = {m: scores[f"{stage}/{regressor}/{m}"] for m in SHORT if f"{stage}/{regressor}/{m}" in scores}
+        known = {m: values for m, values in known.items() if np.isfinite(values[index])}
+        words = (
+            f"{SHORT[m]} <b>{values[index]:.2f}</b>, percentile <b>{percentile(values[index], values):.0f}</b>"
+            for m, values in known.items()
+        )
+        if known:
+            parts.append(f"<span>{title.capitalize()}: {' · '.join(words)}</span>".replace("-", "−"))
     if not parts:
         return ""
     hint = "Scores of this picture with the default settings; percentile: share of the test pictures that score lower"

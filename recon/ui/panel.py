@@ -120,9 +120,17 @@ def panel(
         "lcm": stage_2_card(frame, truth, trials.images[index], settings, follows),
     }
     last = layout is None or layout.last and (bundle.open_stage_2 is None or bool(frame and frame.last))
+    data = {
+        "index": index,
+        "serial": wish["serial"],
+        "layout": layout.step if layout else 0,
+        "step": frame.step if frame else 0,
+        "last": str(last).lower(),
+        "query": escape(wish["query"]),
+    }
+    attributes = " ".join(f'data-{name}="{value}"' for name, value in data.items())
     return (
-        f'<section class="panel view" data-index="{index}" data-serial="{wish["serial"]}" '
-        f'data-step="{frame.step if frame else 0}" data-last="{str(last).lower()}" data-query="{escape(wish["query"])}">'
+        f'<section class="panel view" {attributes}>'
         f'<div class="cards">{"".join(cards[name] for name in ORDER)}</div>'
         f'<div class="under"><div class="captions">{captions(trials.labels[index], told, settings)}</div>'
         f"{filmstrip(steps, settings.lcm.steps)}{progress(layout, frame, resolutions, settings.lcm.steps, waits)}"
