@@ -72,11 +72,8 @@ def score_maps(scores: VoxelScores, ncsnr: np.ndarray) -> dict[str, VoxelMap]:
             ncsnr,
         ),
     }
-    q = scores.q
-    if q is not None:
-        note = "q: the false discovery rate at which r is above chance; small is significant."
-        maps["q"] = VoxelMap("Significance q", note, "", "cividis", 0.0, Q_MAX, q)
-    return maps
+    note = "q: the false discovery rate at which r is above chance; small is significant."
+    return maps | {"q": VoxelMap("Significance q", note, "", "cividis", 0.0, Q_MAX, scores.q)}
 
 
 def response_map(response: np.ndarray) -> VoxelMap:

@@ -1,7 +1,6 @@
 """Claims about the values that the brain view is given."""
 
 import base64
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -15,7 +14,9 @@ NCSNR = np.array([1.0, 0.5, 0.3], np.float32)
 @pytest.fixture
 def scores():
     r2 = np.array([0.25, -0.5, 0.04], np.float32)
-    return VoxelScores(r2, np.sqrt(np.abs(r2)), np.array([50, 20, 8], np.float32), 30)
+    return VoxelScores(
+        r2, np.sqrt(np.abs(r2)), np.array([50, 20, 8], np.float32), 30, r2, np.array([0.01, 0.2, 1], np.float32)
+    )
 
 
 def test_r2_and_its_ceiling_are_percent_on_one_scale(scores):
@@ -30,15 +31,8 @@ def test_the_ratio_is_percent_of_the_ceiling_and_absent_below_ten_percent(scores
     np.testing.assert_allclose(score_maps(scores, NCSNR)["ratio"].values, [50, -250, np.nan], rtol=1e-6)
 
 
-def test_significance_is_a_map_if_it_was_computed(scores):
-    @dataclass(frozen=True)
-    class Significant(VoxelScores):
-        q: np.ndarray = None
-
-    assert "q" not in score_maps(scores, NCSNR)
-    q = np.array([0.001, 0.2, 0.04], np.float32)
-    with_q = Significant(scores.r2, scores.r, scores.noise_ceiling, 30, q)
-    np.testing.assert_array_equal(score_maps(with_q, NCSNR)["q"].values, q)
+def test_significance_is_a_map_of_q(scores):
+    np.testing.assert_array_equal(score_maps(scores, NCSNR)["q"].values, scores.q)
 
 
 def test_the_response_scale_is_symmetric_and_does_not_follow_the_values():

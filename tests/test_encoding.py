@@ -72,13 +72,14 @@ def test_rows_that_differ_and_bad_voxels_are_told(rng):
 
 
 def test_share_of_the_ceiling_is_undefined_below_ten_percent():
-    scores = VoxelScores(np.array([0.2, 0.2]), np.zeros(2), np.array([40.0, 9.9]), 10)
+    scores = VoxelScores(np.array([0.2, 0.2]), np.zeros(2), np.array([40.0, 9.9]), 10, np.ones(2), np.ones(2))
     assert scores.r2_over_ceiling[0] == pytest.approx(50)
     assert np.isnan(scores.r2_over_ceiling[1])
 
 
 def test_scores_survive_the_disk_and_damage_is_told(tmp_path):
-    scores = VoxelScores(*(np.arange(3, dtype=np.float32) + k for k in range(3)), 10)
+    r2, r, ceiling, p, q = (np.arange(3, dtype=np.float32) + k for k in range(5))
+    scores = VoxelScores(r2, r, ceiling, 10, p, q)
     save_scores(tmp_path / "s.h5", scores)
     read = load_scores(tmp_path / "s.h5")
     np.testing.assert_array_equal(read.noise_ceiling, scores.noise_ceiling)

@@ -66,10 +66,6 @@ function show() {
 
 slider.addEventListener("input", () => { state.components = counts[Number(slider.value)]; tell(); });
 $(".reading-reset").addEventListener("click", () => { state = structuredClone(NOTHING); tell(); });
-document.addEventListener("gain", ({ detail }) => { // an area's slider, from elsewhere on the page
-  gains[detail.roi]?.set(detail.value);
-  element.querySelector("details").open = true;
-});
 function restore() {
   if (!props.value) return;
   state = { ...structuredClone(NOTHING), ...props.value };
@@ -78,3 +74,8 @@ function restore() {
 watch("value", restore);
 restore();
 show();
+document.addEventListener("click", ({ target }) => { // the inspector's buttons
+  if (!target.matches?.(".set-gain")) return;
+  gains[target.dataset.roi]?.set(Number(target.dataset.value));
+  element.querySelector("details").open = true;
+});

@@ -40,15 +40,14 @@ def facts(values: dict[str, str]) -> str:
 def scores_of(bundle: Bundle) -> dict[str, tuple[np.ndarray, int, str]]:
     """Name -> what (n_voxels,) scores it names, digits, unit."""
     scores = bundle.scores
-    shown = {
+    return {
         "R²": (100 * scores.r2, 1, " %"),
         "r": (scores.r, 2, ""),
         "Noise ceiling": (scores.noise_ceiling, 1, " %"),
         "R² / ceiling": (scores.r2_over_ceiling, 0, " %"),
         "ncsnr": (bundle.subject.ncsnr, 2, ""),
+        "q": (scores.q, 3, ""),
     }
-    q = scores.q
-    return shown if q is None else shown | {"q": (q, 3, "")}
 
 
 # --- charts -----------------------------------------------------------------------------------------------------------
@@ -196,12 +195,15 @@ def roi_panel(bundle: Bundle, name: str) -> str:
         for key, (values, digits, unit) in scores.items()
         if key != "q"
     }
-    if "q" in scores:
-        q = scores["q"][0][here]
-        medians[f"q &lt; {SIGNIFICANT}"] = f"{(q < SIGNIFICANT).sum()} of {len(q)}"
+    q = scores["q"][0][here]
+    medians[f"q &lt; {SIGNIFICANT}"] = f"{(q < SIGNIFICANT).sum()} of {len(q)}"
     where = f"{here.sum()} voxels · {here.sum() - n_right} left, {n_right} right"
     chart_ = histogram(100 * bundle.scores.r2[here], "R² of its voxels (%)")
-    return panel(name, where, f'data-roi="{escape(name)}"', medians, chart_)
+    gains = "".join(
+        f'<button type="button" class="set-gain" data-roi="{escape(name)}" data-value="{value}">{text}</button>'
+        for value, text in ((0, "Lesion"), (1, "As measured"), (2, "Double"))
+    )
+    return panel(name, where, f'data-roi="{escape(name)}"', medians, f'{chart_}<p class="gains">{gains}</p>')
 
 
 def median(values: np.ndarray) -> float:
