@@ -19,25 +19,45 @@ import gradio as gr
 
 from recon.files import BadFile
 from recon.hub import locate_bundle
+from recon.ui.about import about_tab
 from recon.ui.brain import PLOTLY
+from recon.ui.brain_to_image import brain_to_image_tab
+from recon.ui.compare import compare_tab
 from recon.ui.evaluate import evaluate_tab
 from recon.ui.explore import PAGE, explore_tab
+from recon.ui.image_to_brain import image_to_brain_tab
+from recon.ui.own_data import own_data_tab
 from recon.ui.panel import header
-from recon.ui.serve import serve
+from recon.ui.serve import describe_device, serve
 from recon.ui.studio import Studio, open_studio
 
 HERE = Path(__file__).parent
+STYLES = ("page.css", "tabs.css", "evaluate.css", "brain/brain.css")
 
 
 def build(studio: Studio) -> gr.Blocks:
-    with gr.Blocks(title="Brain → Image", fill_width=True, analytics_enabled=False) as demo:
-        top = gr.HTML(header(studio.manifest, {}), apply_default_css=False)
+    with gr.Blocks(title="Brain → Image", fill_width=True, analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
+        top = gr.HTML(header(studio.manifest, {}, ""), apply_default_css=False)
         with gr.Tabs():
             with gr.Tab("Explore", id="explore"):
                 explore_tab(studio, demo)
+            with gr.Tab("Compare", id="compare"):
+                compare_tab(studio)
+            with gr.Tab("Brain → image", id="brain-to-image"):
+                brain_to_image_tab(studio)
+            with gr.Tab("Image → brain", id="image-to-brain"):
+                image_to_brain_tab(studio)
+            with gr.Tab("Your data", id="your-data"):
+                own_data_tab(studio)
             with gr.Tab("Evaluate", id="evaluate") as evaluate:
                 evaluate_tab(studio, evaluate)
-        demo.load(lambda: header(studio.manifest, studio.bundle.absent), None, top, api_visibility="private")
+            with gr.Tab("About", id="about"):
+                about_tab(studio)
+
+        def complete() -> str:
+            return header(studio.manifest, studio.bundle.absent, describe_device(studio.bundle))
+
+        demo.load(complete, None, top, api_visibility="private")
     return demo.queue(max_size=32)
 
 
@@ -57,7 +77,8 @@ def main() -> None:
         share=False,
         ssr_mode=False,
         theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        css_paths=[PAGE / "page.css", PAGE / "brain" / "brain.css", PAGE / "evaluate.css"],
+        head=f"<script>{(PAGE / 'theme.js').read_text(encoding='utf-8')}</script>",
+        css_paths=[PAGE / name for name in STYLES],
         footer_links=[],
         favicon_path=PAGE / "icon.svg",
     )

@@ -47,6 +47,9 @@ for command in (
     nsd_commands.fit,
     nsd_commands.encode,
     nsd_commands.bundle,
+    nsd_commands.evaluate,
+    nsd_commands.card,
+    nsd_commands.run,
 ):
     app.command()(command)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from precompute.team import team
 from recon.files import BadFile, load_json, save_json
 
 Span = tuple[int, int]  # rows start to stop - 1
@@ -92,27 +93,64 @@ def write_rows(
 ) -> None:
     """Fills `out` (.npy) of this shape and dtype with rows(slice), `batch` at a time; goes on after a kill at any moment.
 
-    What has been written lies in a hidden file beside `out` until it is whole; a second one says how many rows of it count,
-    and `source` (JSON) what they come from, and stays. Raises BadFile if rows of another source are there.
+    The processes of a team share the batches. What has been written lies in a hidden file beside `out` until it is whole; a
+    second one holds a byte a row, 1 where it counts, so that another number of processes may go on; a third says what `source`
+    (JSON) the rows come from, and stays. Raises BadFile if rows of another source are there.
     """
-    part, mark = (out.with_name(f".{out.name}.{kind}") for kind in ("unfinished", "progress.json"))
-    wanted = json.loads(json.dumps({"shape": shape, "dtype": dtype, "source": source}))
-    found = load_json(mark) if mark.exists() else wanted | {"rows": 0}
-    done = found.pop("rows")
+    part, marks = (out.with_name(f".{out.name}.{kind}") for kind in ("unfinished", "rows"))
+    me = team()
+    if me.first:
+        _begin(out, part, marks, {"shape": shape, "dtype": dtype, "source": source})
+    me.wait()
+    if not out.exists():
+        done = np.fromfile(marks, np.uint8)
+        todo = _pending(done, batch)[me.rank :: me.size]
+        total, mine = shape[0], sum(stop - start for start, stop in todo)
+        with tqdm(
+            total=total, initial=total - mine, desc=out.stem, unit="image", mininterval=2, disable=not me.first
+        ) as bar:
+            for start, stop in todo:
+                _write(part, start, rows(slice(start, stop)))
+                _mark(marks, start, stop)
+                bar.update(stop - start)
+    me.wait()
+    if me.first and not out.exists():
+        part.replace(out)
+        marks.unlink()
+    me.wait()
+
+
+def _begin(out: Path, part: Path, marks: Path, wanted: dict) -> None:
+    """Makes the empty file and its marks, unless they or the finished file are there. Raises BadFile as `write_rows`."""
+    note, wanted = out.with_name(f".{out.name}.source.json"), json.loads(json.dumps(wanted))
+    found = load_json(note) if note.exists() else wanted
     if found != wanted:
-        raise BadFile(f"{out} was begun as {found}, now {wanted} is asked for: remove it and {mark} to begin anew")
+        raise BadFile(f"{out} was begun as {found}, now {wanted} is asked for: remove it and {note} to begin anew")
     if out.exists():
+        marks.unlink(missing_ok=True)
         return
-    remove_leftovers(out.parent, mark.name)
-    if not (mark.exists() and part.exists()):
-        done = 0
-        mark.unlink(missing_ok=True)
+    remove_leftovers(out.parent, note.name)
+    if not (note.exists() and part.exists() and marks.exists()):
         out.parent.mkdir(parents=True, exist_ok=True)
-        _create(part, Rows(out, shape, dtype))
-    with tqdm(total=shape[0], initial=done, desc=out.stem, unit="image", mininterval=2) as bar:
-        for k in range(done, shape[0], batch):
-            span = slice(k, min(k + batch, shape[0]))
-            _write(part, k, rows(span))
-            save_json(mark, wanted | {"rows": span.stop})
-            bar.update(span.stop - span.start)
-    part.replace(out)
+        note.unlink(missing_ok=True)
+        _create(part, Rows(out, tuple(wanted["shape"]), wanted["dtype"]))
+        marks.write_bytes(bytes(wanted["shape"][0]))
+        save_json(note, wanted)
+
+
+def _pending(done: np.ndarray, batch: int) -> list[Span]:
+    """done (n,) 0 or 1 -> the batches of which rows are missing, without what is there at either end."""
+    found = []
+    for start, stop in spans(len(done), batch):
+        missing = start + np.flatnonzero(done[start:stop] == 0)
+        if len(missing):
+            found.append((int(missing[0]), int(missing[-1]) + 1))
+    return found
+
+
+def _mark(marks: Path, start: int, stop: int) -> None:
+    with open(marks, "r+b") as f:
+        f.seek(start)
+        f.write(bytes([1]) * (stop - start))
+        f.flush()
+        os.fsync(f.fileno())

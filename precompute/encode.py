@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from recon.encoding import fit_encoding, save_scores, score_voxels
+from recon.encoding import VoxelScores, fit_encoding, save_scores, score_voxels
+from recon.evaluation import Roi
 from recon.files import fingerprint, load_json, open_array, save_json
 from recon.image_features import PatchDictionary, image_statistics
 from recon.regression import Standardiser
 from recon.subject import load_subject
 
 N_COMPONENTS = 500
+FDR = 0.05  # q up to which a voxel counts as explained
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,44 @@ class LatentComponents:
         return np.concatenate([self.standardise(part) @ self.directions for part in parts])
 
 
-def encode(images: dict[str, Path], latents: dict[str, Path], voxels: Path, subject: Path, out: Path) -> dict:
+def _median(values: np.ndarray) -> float | None:
+    return float(np.median(values)) if len(values) else None
+
+
+def roi_table(scores: VoxelScores, rois: dict[str, np.ndarray]) -> list[Roi]:
+    """Medians and counts of the voxels of every area that has some."""
+    table = []
+    for name, mask in rois.items():
+        ratio, truth = scores.r2_over_ceiling[mask], scores.true_noise_ceiling
+        alive = np.isfinite(ratio)
+        row = Roi(
+            roi=name,
+            n_voxels=int(mask.sum()),
+            median_r2=_median(scores.r2[mask]),
+            median_r=_median(scores.r[mask]),
+            median_ceiling=_median(scores.noise_ceiling[mask]),
+            median_ratio=_median(ratio[alive]),
+            n_ceiling_10=int(alive.sum()),
+            n_significant=int((scores.q[mask] <= FDR).sum()),
+            true_ceiling_median=None if truth is None else _median(truth[mask]),
+        )
+        table += [row] if row.n_voxels else []
+    return table
+
+
+def encode(
+    images: dict[str, Path],
+    latents: dict[str, Path],
+    voxels: Path,
+    subject: Path,
+    out: Path,
+    true_ncsnr: np.ndarray | None = None,
+) -> dict:
     """Fits on "train", scores on "test", writes `voxel_scores.h5` and, last, `encode.json`, unless they are there and of
-    these inputs; returns the summary, and whether they were there already."""
+    these inputs; returns the summary, and whether they were there already.
+
+    `true_ncsnr` (n_voxels,): of a simulated subject, the ncsnr that the simulator gave each voxel.
+    """
     sources = [*images.values(), *latents.values(), voxels, subject]
     inputs, report = [fingerprint(path) for path in sources], out / "encode.json"
     if report.exists() and (found := load_json(report)).get("inputs") == inputs:
@@ -60,20 +97,11 @@ def encode(images: dict[str, Path], latents: dict[str, Path], voxels: Path, subj
     }
     model = fit_encoding(features["train"], np.asarray(open_array(voxels)))
     person = load_subject(subject)
-    measured = person.test.averaged()
-    scores = score_voxels(model.predict(features["test"]), measured, person.ncsnr, person.test.n_repeats)
+    test = person.test
+    predicted = model.predict(features["test"])
+    scores = score_voxels(predicted, test.averaged(), person.ncsnr, test.n_repeats, true_ncsnr)
     save_scores(out / "voxel_scores.h5", scores)
-    by_roi = {}
-    for name, mask in person.geometry.rois.items():
-        alive = mask & (scores.noise_ceiling >= 10)
-        by_roi[name] = {
-            "n_voxels": int(mask.sum()),
-            "median_r2": float(np.median(scores.r2[mask])),
-            "median_noise_ceiling_percent": float(np.median(scores.noise_ceiling[mask])),
-            "explained_share_percent": float(100 * scores.r2[alive].mean() / (scores.noise_ceiling[alive].mean() / 100))
-            if alive.any()
-            else None,
-        }
-    summary = {"n_features": features["train"].shape[1], "n_test_images": scores.n_images, "rois": by_roi}
+    rois = [asdict(row) for row in roi_table(scores, person.geometry.rois)]
+    summary = {"n_features": features["train"].shape[1], "n_test_images": scores.n_images, "rois": rois}
     save_json(report, summary | {"inputs": inputs})
     return summary | {"already finished": False}

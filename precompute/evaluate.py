@@ -1,40 +1,88 @@
-"""Scores both stages on the test images and draws the contact sheets; `python -m precompute demo` runs it."""
+"""Scores both stages on the test images beside nulls and ceilings: `python -m precompute evaluate`.
+
+Scores are computed piece by piece (a stage, a source, a seed) and kept in `OUT/evaluation/KEY`; a rerun computes what is missing.
+The key digests the settings and the parts of the bundle. `precompute.summary` makes the tables of them.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from transformers import CLIPVisionModelWithProjection
+from tqdm import tqdm
 
-from recon.bundle import REGRESSORS, Bundle, open_parts
-from recon.clip import image_embeddings
-from recon.files import load_json, open_array, save_json, whole_file
-from recon.lcm import refine_all
-from recon.metrics import pixel_correlation, two_way_identification
-from recon.pictures import area_average, to_images, to_pixels
-from recon.reconstruct import decode_caption, decoded, prompt_embeddings
-from recon.regression import r2_per_target
-from recon.settings import LCMSettings, Settings
+from precompute.candidates import LAYOUTS, NULL, STAGE_2, Candidates, decode_layouts
+from precompute.judge import BRAIN_DIFFUSER, Find, Judge, Protocol, Scores, taken
+from recon.bundle import Bundle
+from recon.files import BadFile, file_digest, open_array, save_array, whole_file
+from recon.manifest import DECODERS, FILES
+from recon.models import read_lock
+from recon.network_metrics import Describe
+from recon.settings import REGRESSORS, LCMSettings
 
-N_SHUFFLES, N_SHEET = 20, 24
-SHEET_STEPS = (1, 2, 4, 8)
-ATTRIBUTES = ("setting", "light", "object", "colour")
-# pictures (n, S, S, 3) uint8 and their labels -> in what share of them each attribute is seen to be right
-Find = Callable[[np.ndarray, list[dict]], dict[str, float]]
+VERSION = 1  # of what is kept: another one computes everything anew
+N_SHUFFLES, N_CURVE = 5, 100  # permutations; test images of the bottleneck curve
+Pieces = dict[str, dict[str, np.ndarray]]  # name of the piece -> "SOURCE/METRIC" -> (n,)
 
 
-def decode_layouts(bundle: Bundle, latents: np.ndarray, batch: int = 64) -> np.ndarray:
-    """Stage 1: (n, n_latents) -> (n, S, S, 3) uint8."""
-    return np.concatenate([bundle.vdvae.decode(latents[k : k + batch]) for k in range(0, len(latents), batch)])
+@dataclass(frozen=True)
+class Options:
+    limit: int | None = None  # so many test images, drawn at random; all if None
+    seeds: int = 3  # runs of stage 2
+    protocol: str = "own"  # or "brain-diffuser"
+    lcm: LCMSettings = LCMSettings()
 
 
-def wrong_partners(n: int, seed: int) -> list[np.ndarray]:
+@dataclass(frozen=True)
+class Inputs:
+    """What is evaluated, and against what."""
+
+    bundle: Bundle
+    parts: dict[str, str]  # file of the bundle -> digest
+    images: np.ndarray  # (n, S, S, 3) uint8 test pictures, as large as they are
+    latents: np.ndarray  # (n, n_latents) their own
+    embeddings: np.ndarray  # (n, d) where CLIP puts them
+    training_images: np.ndarray  # (n_train, S, S, 3) uint8
+    training_labels: list[dict]
+    held_out_r2: dict[str, np.ndarray]  # regressor -> (n_latents,) of held-out training images
+    describe: dict[str, Describe]  # networks that are there
+    not_computed: dict[str, str] = field(default_factory=dict)  # metric -> the command to run first
+    find: Find | None = None
+
+
+def digest_parts(folder: Path, decoders: str) -> dict[str, str]:
+    """SHA-256 of what the evaluation depends on: files in `folder`, and revisions of published models."""
+    own = {name: file_digest(folder / name) for name in (*FILES, *DECODERS[decoders])}
+    return own if decoders == "own" else own | {"models": json.dumps(read_lock(), sort_keys=True)}
+
+
+def choose_protocol(inputs: Inputs, options: Options) -> Protocol:
+    """Raises BadFile if there are not as many test images as the protocol is defined for."""
+    if options.protocol == "own":
+        return Protocol("own", inputs.bundle.vdvae.cfg.image_size)
+    n, wanted = len(inputs.images), BRAIN_DIFFUSER.n_images
+    if n != wanted or options.limit:
+        raise BadFile(
+            f"protocol brain-diffuser: expected all of {wanted} test images, got {options.limit or n} of {n}: prepare the "
+            "subject with `--sessions 37`, and evaluate without --limit"
+        )
+    return BRAIN_DIFFUSER
+
+
+def choose_rows(n: int, limit: int | None) -> np.ndarray:
+    """All test images, or `limit` of them at random; at least 2. Raises BadFile."""
+    if limit is not None and not 2 <= limit <= n:
+        raise BadFile(f"--limit: expected 2 to {n} test images, got {limit}")
+    return np.arange(n) if limit is None else np.sort(np.random.default_rng((0, 53)).choice(n, limit, replace=False))
+
+
+def wrong_partners(n: int) -> list[np.ndarray]:
     """N_SHUFFLES ways to give each of n images another image's response: cyclic shifts of random orders."""
-    rng = np.random.default_rng((seed, 50))
-    partners = []
+    rng, partners = np.random.default_rng((0, 50)), []
     for _ in range(N_SHUFFLES):
         order = rng.permutation(n)
         other = np.empty_like(order)
@@ -43,150 +91,140 @@ def wrong_partners(n: int, seed: int) -> list[np.ndarray]:
     return partners
 
 
-def shuffled_mean(score: Callable[[np.ndarray], dict[str, float]], n: int, seed: int) -> dict[str, float]:
-    """The mean of score(partners) over the ways to give each of n images another image's response: chance."""
-    runs = [score(partners) for partners in wrong_partners(n, seed)]
-    return {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
+def random_partners(n: int) -> np.ndarray:
+    """(n,) for each of n images another one, at random."""
+    other = np.random.default_rng((0, 54)).integers(0, n - 1, n)
+    return other + (other >= np.arange(n))
 
 
-class Judge:
-    """Scores pictures against the test images: pixels at the VDVAE's size, identification also by CLIP's image embedding."""
+def component_counts(rank: int) -> list[int]:
+    """1, 2, 4, … rank."""
+    return [k for k in (2**e for e in range(rank.bit_length())) if k < rank] + [rank]
 
-    def __init__(self, images: np.ndarray, size: int, vision: CLIPVisionModelWithProjection):
-        self.size, self.vision = size, vision
-        self.truth, self.embeddings = area_average(images, size), image_embeddings(vision, images)
 
-    def rows(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pictures (n, S, S, 3) at the size of the pixel scores, and their embeddings (n, d)."""
-        small = pictures if pictures.shape[1] == self.size else area_average(pictures, self.size)
-        return small, image_embeddings(self.vision, pictures)
+class Store:
+    """Arrays that are made once, in one folder."""
 
-    def score(self, small: np.ndarray, embeddings: np.ndarray) -> dict[str, float]:
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def array(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        path = self.folder / f"{name}.npy"
+        if not path.exists():
+            save_array(path, make())
+        return np.asarray(open_array(path))
+
+    def scores(self, name: str, make: Callable[[], Scores]) -> Scores:
+        path = self.folder / f"{name}.npz"
+        if not path.exists():
+            with whole_file(path) as part:
+                np.savez(part, **make())
+        with np.load(path, allow_pickle=False) as f:
+            return dict(f)
+
+
+def with_source(source: str, scores: Scores) -> Scores:
+    return {f"{source}/{name}": values for name, values in scores.items()}
+
+
+def null_scores(judge: Judge, seen: dict[str, np.ndarray]) -> Scores:
+    """ "shuffled" and "other_image": the same pictures, judged as those of other images."""
+    n = len(seen["pixels"])
+    runs = [judge.scores(taken(seen, other)) for other in wrong_partners(n)]
+    shuffled = {name: np.mean([run[name] for run in runs], 0) for name in runs[0]}
+    return with_source("shuffled", shuffled) | with_source("other_image", judge.scores(taken(seen, random_partners(n))))
+
+
+@dataclass(frozen=True)
+class Work:
+    """An evaluation under way."""
+
+    inputs: Inputs
+    options: Options
+    protocol: Protocol
+    test: Candidates
+    judge: Judge
+    store: Store
+
+    def layouts(self, source: str) -> np.ndarray:
+        return self.store.array(f"layouts_{source}", lambda: self.test.layouts(source))
+
+    def _with_nulls(self, source: str, pictures: np.ndarray) -> Scores:
+        seen = self.judge.features(pictures)
+        nulls = null_scores(self.judge, seen) if source == NULL else {}
+        return with_source(source, self.judge.scores(seen)) | nulls
+
+    def stage_1(self, source: str) -> Scores:
+        return self._with_nulls(source, self.layouts(source))
+
+    def stage_2(self, source: str, run: int) -> Scores:
+        layout, prompt = STAGE_2[source]
+        return self._with_nulls(
+            source, self.test.refined(self.layouts(layout), self.test.prompts(prompt), run, self.options.lcm)
+        )
+
+    def nearest_training(self) -> Scores:
+        pictures = self.inputs.training_images[self.test.nearest_training()]
+        return with_source("nearest_training", self.judge.score(pictures))
+
+    def without_rescaling(self, regressor: str) -> Scores:
+        latents = self.inputs.bundle.regressors["latents"][regressor].predict(self.test.X)
+        return with_source(regressor, self.judge.score(decode_layouts(self.inputs.bundle, latents)))
+
+    def curve_point(self, regressor: str, components: int, judge: Judge, some: Candidates) -> Scores:
+        """Both stages with `components` components of latents and prompt; "vdvae" and "lcm" stand for the source."""
+        layouts, prompts = some.layouts(regressor, components), some.prompts(regressor, components)
+        pictures = some.refined(layouts, prompts, 0, self.options.lcm)
+        return with_source("vdvae", judge.score(layouts)) | with_source("lcm", judge.score(pictures))
+
+    def curve(self) -> dict[str, Callable[[], Scores]]:
+        """On N_CURVE images, drawn from those evaluated, with the first seed."""
+        n = len(self.test.rows)
+        chosen = np.sort(np.random.default_rng((0, 55)).choice(n, min(N_CURVE, n), replace=False))
+        some, labels = self.test.subset(chosen), [self.judge.labels[k] for k in chosen]
+        rank = self.inputs.bundle.regressors["latents"]["ridge"].n_components
+        judge = Judge(self.inputs.images[some.rows], self.judge.side, self.judge.describe, self.judge.find, labels)
         return {
-            "pixel_correlation": float(pixel_correlation(small, self.truth).mean()),
-            "identification": float(two_way_identification(small, self.truth).mean()),
-            "clip_identification": float(two_way_identification(embeddings, self.embeddings).mean()),
+            f"curve.{name}.{k}": lambda name=name, k=k: self.curve_point(name, k, judge, some)
+            for name in REGRESSORS
+            for k in component_counts(rank)
         }
 
-    def unseen(self, pictures: np.ndarray, rows: np.ndarray) -> float:
-        """CLIP identification of some of the pictures among all."""
-        _, embeddings = self.rows(pictures)
-        return float(two_way_identification(embeddings, self.embeddings)[rows].mean())
-
-    def table(self, kinds: dict[str, np.ndarray], seed: int) -> dict[str, dict[str, float]]:
-        """Scores of each kind of picture; "shuffled": ridge's pictures judged as those of other images."""
-        rows = {name: self.rows(pictures) for name, pictures in kinds.items()}
-        table = {name: self.score(*row) for name, row in rows.items()}
-        small, embeddings = rows["ridge"]
-        chance = shuffled_mean(lambda other: self.score(small[other], embeddings[other]), len(small), seed)
-        return table | {"shuffled": chance}
+    def plan(self) -> dict[str, Callable[[], Scores]]:
+        """Name of each piece -> what computes it, in order."""
+        plan = {f"vdvae.{s}": lambda s=s: self.stage_1(s) for s in LAYOUTS}
+        plan |= {f"raw.{name}": lambda name=name: self.without_rescaling(name) for name in REGRESSORS}
+        plan["lcm.nearest_training.0"] = self.nearest_training
+        for run in range(self.options.seeds):
+            plan |= {f"lcm.{s}.{run}": lambda s=s, run=run: self.stage_2(s, run) for s in STAGE_2}
+        return plan | self.curve()
 
 
-def caption_scores(bundle: Bundle, X: np.ndarray, labels: list[dict], training: list[dict], seed: int) -> dict:
-    """In what share of test images the nearest training picture has the right setting, light, object, colour.
-
-    "shuffled": ridge's captions for other images. `training` are the labels of the rows of the caption index.
-    """
-
-    def right(rows) -> dict[str, float]:
-        return {a: float(np.mean([training[k][a] == e[a] for k, e in zip(rows, labels)])) for a in ATTRIBUTES}
-
-    found = {name: decode_caption(X, bundle, name)[0] for name in REGRESSORS}
-    shuffled = shuffled_mean(lambda other: right(found["ridge"][other]), len(X), seed)
-    return {name: right(rows) for name, rows in found.items()} | {"shuffled": shuffled}
-
-
-def drawn_scores(pictures: dict[str, np.ndarray], labels: list[dict], find: Find, seed: int) -> dict:
-    """In what share of pictures `find` sees the right setting, light, object, colour; "shuffled" as above."""
-
-    def right(some: np.ndarray) -> dict[str, float]:
-        found = find(some, labels)
-        return {a: found[a] for a in ATTRIBUTES}
-
-    shuffled = shuffled_mean(lambda other: right(pictures["ridge"][other]), len(labels), seed)
-    return {name: right(some) for name, some in pictures.items()} | {"shuffled": shuffled}
+def begin(inputs: Inputs, out: Path, options: Options) -> Work:
+    """Raises BadFile where a decoder is absent, or the options do not fit the subject."""
+    bundle, absent = inputs.bundle, list(inputs.bundle.absent.values())
+    if absent:
+        raise BadFile(absent[0])
+    if options.seeds < 1:
+        raise BadFile(f"--seeds: expected at least 1, got {options.seeds}")
+    protocol, rows = choose_protocol(inputs, options), choose_rows(len(inputs.images), options.limit)
+    trials = bundle.subject.test
+    labels = [trials.labels[k] for k in rows]
+    captions = [e["captions"] for e in labels]
+    test = Candidates(bundle, rows, trials.averaged()[rows], captions, np.asarray(inputs.latents[rows], np.float32))
+    judge = Judge(inputs.images[rows], protocol.pixels, inputs.describe, inputs.find, labels)
+    # more runs of stage 2 reuse those that there are
+    how = {"version": VERSION, "limit": options.limit, "protocol": asdict(protocol), "lcm": asdict(options.lcm)}
+    how |= {"parts": inputs.parts, "networks": sorted(inputs.describe), "attributes": inputs.find is not None}
+    key = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:16]
+    return Work(inputs, options, protocol, test, judge, Store(out / "evaluation" / key))
 
 
-def evaluate(
-    images: Path,
-    latents: Path,
-    training_labels: Path,
-    folder: Path,
-    clip: Path,
-    n_layers: int,
-    seed: int,
-    find: Find,
-) -> dict:
-    """`images` (n, 128, 128, 3), true `latents`, and in `folder` all parts of the bundle.
-
-    `find` says in what share of pictures (n, S, S, 3) a classifier sees each attribute of their labels.
-    Writes `evaluation.json`, `contact_sheet.png` (stage 1) and `stage2_sheet.jpg` to `folder`; returns the evaluation.
-    """
-    bundle = open_parts(folder, {"n_layers": n_layers, "decoders": "own"})
-    vision = CLIPVisionModelWithProjection.from_pretrained(clip).eval()
-    pictures, own = np.asarray(open_array(images)), np.asarray(open_array(latents))
-    test = bundle.subject.test
-    X, captions = test.averaged(), [e["captions"] for e in test.labels]
-    judge = Judge(pictures, bundle.vdvae.cfg.image_size, vision)
-
-    latent_r2, raw = {}, {}
-    for name, model in bundle.regressors["latents"].items():
-        cv = float(np.nanmean(open_array(folder / f"latents_{name}_cv_r2.npy")))
-        predicted = model.predict(X)
-        latent_r2[name] = {"cv": cv, "test": float(np.nanmean(r2_per_target(own, predicted)))}
-        raw[name] = judge.score(*judge.rows(decode_layouts(bundle, predicted)))
-    layouts = {name: decode_layouts(bundle, decoded("latents", X, bundle, name)) for name in REGRESSORS}
-    layouts["ceiling"] = decode_layouts(bundle, own)
-    prompts = {name: prompt_embeddings(X, captions, bundle, Settings(regressor=name)) for name in REGRESSORS}
-    prompts["ceiling"] = prompt_embeddings(X, captions, bundle, Settings(prompt="oracle"))
-    default = LCMSettings()
-    refined = {name: refine_all(bundle.diffusion, layouts[name], prompts[name], default) for name in layouts}
-
-    unseen = np.array([bool(e.get("unseen")) for e in test.labels])
-    evaluation = {
-        "n_images": len(pictures),
-        "n_unseen": int(unseen.sum()),
-        "settings": default.__dict__,
-        "rows": {"vdvae": judge.table(layouts, seed), "lcm": judge.table(refined, seed)},
-        "vdvae_without_rescaling": raw,
-        "lcm_unseen_clip_identification": {name: judge.unseen(refined[name], unseen) for name in REGRESSORS},
-        "drawn": drawn_scores(refined | {"truth": pictures}, test.labels, find, seed),
-        "captions": caption_scores(bundle, X, test.labels, load_json(training_labels), seed),
-        "latent_r2": latent_r2,
-    }
-    save_json(folder / "evaluation.json", evaluation)
-
-    chosen = np.sort(
-        np.random.default_rng((seed, 51)).choice(len(pictures), min(N_SHEET, len(pictures)), replace=False)
-    )
-    contact_sheet(
-        [judge.truth, layouts["ceiling"], layouts["ridge"], layouts["mlp"]], chosen, folder / "contact_sheet.png", 2
-    )
-    by_steps = [
-        refine_all(bundle.diffusion, layouts["ridge"][chosen], prompts["ridge"][chosen], LCMSettings(steps))
-        for steps in SHEET_STEPS
-    ]
-    ceiling = refine_all(bundle.diffusion, layouts["ceiling"][chosen], prompts["ceiling"][chosen], default)
-    side = bundle.diffusion.size
-    kinds = [
-        area_average(pictures[chosen], side),
-        to_images(to_pixels(layouts["ridge"][chosen], side)),
-        *by_steps,
-        ceiling,
-    ]
-    contact_sheet(kinds, np.arange(len(chosen)), folder / "stage2_sheet.jpg", 1)
-    return evaluation
-
-
-def contact_sheet(kinds: list[np.ndarray], chosen: np.ndarray, path: Path, scale: int, columns: int = 12) -> None:
-    """One column an image; the kinds of picture stacked; as many bands as `chosen` needs; enlarged `scale` times."""
-    bands = []
-    for k in range(0, len(chosen), columns):
-        part = [np.concatenate(list(kind[chosen[k : k + columns]]), axis=1) for kind in kinds]
-        part[-1] = np.concatenate([part[-1], np.full((6, *part[-1].shape[1:]), 255, np.uint8)])
-        bands.append(np.concatenate(part))
-    width = max(band.shape[1] for band in bands)
-    padded = [np.pad(b, ((0, 0), (0, width - b.shape[1]), (0, 0)), constant_values=255) for b in bands]
-    sheet = Image.fromarray(np.concatenate(padded))
-    with whole_file(path) as part:
-        sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.BICUBIC).save(part, quality=88)
+def compute(work: Work) -> Pieces:
+    """Every piece, those that are kept from an earlier run not again."""
+    bar = tqdm(work.plan().items(), "evaluate", unit="piece")
+    pieces = {}
+    for name, make in bar:
+        bar.set_postfix_str(name)
+        pieces[name] = work.store.scores(name, make)
+    return pieces

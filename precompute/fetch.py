@@ -1,4 +1,4 @@
-"""`python -m precompute fetch nsd` and `python -m precompute fetch models`."""
+"""`python -m precompute fetch nsd`, `fetch models` and `fetch metrics`."""
 
 from __future__ import annotations
 
@@ -49,3 +49,12 @@ def models(
 
     with failing_in_one_sentence():
         fetch_models(lock, update)
+
+
+@app.command()
+def metrics():
+    """Networks that the metrics of the field look through (AlexNet, Inception, EfficientNet, SwAV); into torch.hub's cache."""
+    from recon.network_metrics import fetch_weights
+
+    for path in fetch_weights():
+        print(path)

@@ -4,6 +4,7 @@ python -m precompute features --subject 1 --target vdvae|clip-text|clip-image
 python -m precompute fit --subject 1
 python -m precompute encode --subject 1
 python -m precompute bundle --subject 1
+python -m precompute evaluate --subject 1
 
 `folder` is everywhere the one that `prepare` filled; all that is made of it lies there too.
 """
@@ -17,14 +18,20 @@ import numpy as np
 import torch
 
 from precompute.encode import encode
+from precompute.evaluate import Inputs, Options, digest_parts
 from precompute.features import extract_embeddings, extract_latents, extract_prompts
 from precompute.fit import ALPHAS, BRAIN_DIFFUSER, fit, inputs, layer_groups
 from precompute.response import fit_response
+from precompute.summary import attach, evaluate, overview
+from recon.bundle import load_bundle
 from recon.captions import CaptionIndex
+from recon.evaluation import EVALUATION_FILES
 from recon.files import BadFile, file_digest, load_json, open_array, open_plain, whole_file
 from recon.manifest import FILES, TARGETS, write_manifest
 from recon.models import MODELS, locate, locked
 from recon.network import Training
+from recon.network_metrics import open_networks
+from recon.settings import REGRESSORS
 from recon.subject import load_subject
 from recon.vdvae import VDVAE, load_openai
 from recon.vdvae_layers import VDVAEConfig
@@ -146,9 +153,11 @@ def make_bundle(folder: Path, out: Path) -> dict:
                 shutil.copyfile(part, copy)
         captions = [e["captions"][0] for e in load_json(labels)]
         CaptionIndex(captions, *(np.asarray(open_array(e), np.float32) for e in embeddings)).save(out / CAPTIONS)
+        for name in EVALUATION_FILES:  # of other parts
+            (out / name).unlink(missing_ok=True)
         components = load_json(folder / "latents_fit.json")["rank"]
         content = {"name": subject.name, "simulated": subject.simulated, "n_layers": N_LAYERS, "components": components}
-        write_manifest(out, content | {"decoders": "published", "evaluation": None})
+        write_manifest(out, content | {"decoders": "published"})
     size = sum((out / name).stat().st_size for name in FILES)
     show = f"RECON_BUNDLE={out} python app.py"
     return {"already finished": finished, "name": subject.name, "bytes": size, "show": show, "absent": _absent()}
@@ -165,8 +174,33 @@ def _is_bundle_of(parts: list[Path], out: Path) -> bool:
     """Whether `out` is a whole bundle of just these files, and captions."""
     manifest = out / "manifest.json"
     listed = {k: v["sha256"] for k, v in load_json(manifest)["files"].items()} if manifest.exists() else {}
-    there = {name: file_digest(out / name) for name in FILES if (out / name).exists()}
+    names = (*FILES, *EVALUATION_FILES)
+    there = {name: file_digest(out / name) for name in names if (out / name).exists()}
     return there == listed and all(listed.get(part.name) == file_digest(part) for part in parts)
+
+
+def evaluate_bundle(folder: Path, bundle: Path, options: Options) -> dict:
+    """Scores the bundle on the test images of `folder`, where the evaluation is kept, and makes it a part of the bundle.
+
+    Returns the means. Raises BadFile where something is missing, saying which command makes it.
+    """
+    _need(bundle / "manifest.json", "bundle")
+    networks, absent = open_networks()
+    inputs = Inputs(
+        bundle=load_bundle(bundle),
+        parts=digest_parts(bundle, "published"),
+        images=open_array(_need(folder / "test_512.npy", "prepare")),
+        latents=open_array(_need(folder / "latents_test.npy", "features --target vdvae")),
+        embeddings=np.asarray(open_array(_need(folder / "image_test.npy", "features --target clip-image")), np.float32),
+        training_images=open_array(_need(folder / "train_512.npy", "prepare")),
+        training_labels=load_json(_need(folder / "train.json", "prepare")),
+        held_out_r2={name: open_array(_need(folder / f"latents_{name}_cv_r2.npy", "fit")) for name in REGRESSORS},
+        describe=networks,
+        not_computed=absent,
+    )
+    evaluation = evaluate(inputs, folder, options)
+    attach(folder, bundle)
+    return overview(evaluation)
 
 
 def _absent() -> list[str]:

@@ -1,4 +1,7 @@
-"""`python -m precompute prepare | features | fit | encode | bundle --subject N`: an NSD subject, from raw files to a bundle."""
+"""An NSD subject, from raw files to an evaluated bundle.
+
+`python -m precompute prepare | features | fit | encode | bundle | evaluate --subject N`
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,7 @@ def features(
     """What a published model says of every picture or caption. A rerun resumes."""
     from precompute import nsd
 
-    _run(lambda: nsd.features(folder or prepared(subject), target.value, dtype.value, batch))
+    _run(lambda: nsd.features(folder or prepared(subject), target.value, dtype.value, batch), shared=True)
 
 
 class Alpha(str, Enum):
@@ -127,8 +130,72 @@ def bundle(
     _run(lambda: nsd.make_bundle(folder or prepared(subject), out or Path(f"data/bundles/subj{subject:02d}")))
 
 
-def _run(stage: Callable[[], dict]) -> None:
-    """Prints what the stage returns."""
+class Protocol(str, Enum):
+    own = "own"
+    brain_diffuser = "brain-diffuser"
+
+
+def evaluate(
+    subject: Annotated[int | None, typer.Option(min=1, max=8, help="NSD subject.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="The simulated subject instead.")] = False,
+    limit: Annotated[int | None, typer.Option(help="So many test images, drawn at random; by default all.")] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of stage 2.")] = 3,
+    protocol: Annotated[
+        Protocol, typer.Option(help="Sizes and images: ours, or those of Brain-Diffuser's table.")
+    ] = Protocol.own,
+    folder: Annotated[Path | None, typer.Option(help="Of the prepared subject, or of the demo's files.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="What is evaluated; the evaluation becomes a part of it.")] = None,
+):
+    """How good both stages are, beside nulls and ceilings, on the test images. A rerun resumes."""
+    from precompute.evaluate import Options
+
+    options = Options(limit, seeds, protocol.value)
+    if demo == (subject is not None):
+        raise typer.BadParameter("expected one of --subject N and --demo")
+    if demo:
+        from precompute.demo.pipeline import evaluate_bundle
+
+        _run(lambda: evaluate_bundle(folder or Path("data/demo"), bundle or Path("assets/demo"), options))
+    else:
+        from precompute import nsd
+
+        out = bundle or Path(f"data/bundles/subj{subject:02d}")
+        _run(lambda: nsd.evaluate_bundle(folder or prepared(subject), out, options))
+
+
+def run(
+    subjects: Annotated[list[int], typer.Option(min=1, max=8, help="NSD subjects, one --subjects each.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is done, stale or missing.")] = False,
+):
+    """All stages from prepared files to evaluated bundles; what is done is not done again."""
+    from precompute import plan
+
+    def one(subject: int) -> list[dict]:
+        folder, out = prepared(subject), Path(f"data/bundles/subj{subject:02d}")
+        stages = plan.subject_stages(subject, folder, out)
+        return plan.show(folder, stages) if dry_run else plan.run(folder, stages)
+
+    _run(lambda: {f"subj{subject:02d}": one(subject) for subject in subjects})
+
+
+def card(
+    bundle: Annotated[Path, typer.Option(help="What has been evaluated.")] = Path("assets/demo"),
+    into: Annotated[Path, typer.Option(help="A Markdown file with the two marks of the section.")] = Path("README.md"),
+):
+    """Writes the section of a model card that says how good a bundle is, from its evaluation."""
+    from precompute.model_card import write_card
+
     with failing_in_one_sentence():
-        report = stage()
-    print(json.dumps(report, indent=1, ensure_ascii=False))
+        write_card(bundle, into)
+
+
+def _run(stage: Callable[[], dict], shared: bool = False) -> None:
+    """Prints what the stage returns. Of several processes all work on a stage that they share, else the first alone."""
+    from precompute.team import team
+
+    me = team()
+    with failing_in_one_sentence():
+        report = stage() if shared or me.first else {}
+        me.wait()
+    if me.first:
+        print(json.dumps(report, indent=1, ensure_ascii=False))

@@ -18,7 +18,7 @@ from recon.manifest import read_manifest
 from recon.models import MODELS, ROOT, locate, lock_file, locked
 
 CODE = ("app.py", "requirements.txt", "LICENSE", "recon/**/*.py")
-PAGE = tuple(f"assets/page/*.{kind}" for kind in ("html", "js", "css", "svg"))
+PAGE = tuple(f"assets/page/**/*.{kind}" for kind in ("html", "js", "css", "svg"))
 DECODERS = ("diffusion", "lcm_lora", "preview")  # published ones that the page reads from the Hub
 BUILDING = ("BUILDING", "RUNNING_BUILDING", "APP_STARTING", "RUNNING_APP_STARTING")
 PATIENCE = 1800  # seconds; installing torch alone takes minutes

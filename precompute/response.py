@@ -1,42 +1,48 @@
-"""Pictures -> responses, small enough for the page: ridge from VDVAE latents to voxels, an alpha a voxel, low rank."""
+"""Pictures -> responses, small enough for the page: the encoding model of VDVAE latents alone, at low rank."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from precompute.encode import N_COMPONENTS, LatentComponents
+from recon.encoding import fit_encoding
 from recon.files import open_plain
-from recon.regression import split_rows
-from recon.ridge import LowRank, fit_ridge
+from recon.regression import Rescaler
+from recon.ridge import LowRank
 
 RANK = 48
-ALPHAS = np.logspace(0, 6, 13)
 
 
-def composed(components: LatentComponents, model: LowRank) -> LowRank:
-    """A model of principal components as one of the latents themselves."""
-    mean, sd = model.standardise.mean, model.standardise.sd
-    down = model.down / sd[:, None]
-    intercept = model.intercept - (mean @ down) @ model.up
-    return LowRank(components.standardise, components.directions @ down, model.up, intercept, model.rescale)
+def factorise(weights: np.ndarray, Z: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """weights (f, v) -> down (f, r), up (r, v): the best rank-r approximation of the predictions Z · weights, in order, and what
+    share of their variance it keeps.
+
+    Z (n, f), centred. Coordinates Z · down have unit variance.
+    """
+    L = np.linalg.cholesky(Z.T.astype(np.float64) @ Z / len(Z) + 1e-6 * np.eye(Z.shape[1]))
+    U, s, V = np.linalg.svd(L.T @ weights, full_matrices=False)
+    down = solve_triangular(L, U[:, :rank], lower=True, trans="T")
+    return down, s[:rank, None] * V[:rank], float((s[:rank] ** 2).sum() / (s**2).sum())
 
 
 def fit_response(latents: Path, voxels: Path, out: Path, rank: int = RANK) -> dict:
     """Fits training latents (n, n_latents) to averaged training responses (n, n_voxels); writes `response.safetensors`.
 
-    Through 500 principal components of the latents: those of a large VDVAE do not fit in memory. Returns R² of held-out training
-    images, mean over voxels, at full rank, and variance-weighted by rank. Raises BadFile for a truncated file.
+    Through 500 principal components of the latents: those of a large VDVAE do not fit in memory. An alpha a voxel. Returns the
+    rank, and the share of the predictions' variance that it keeps. Raises BadFile for a truncated file.
     """
-    Z, Y = open_plain(latents), open_plain(voxels)
+    Z, Y = open_plain(latents), np.asarray(open_plain(voxels))
     components = LatentComponents.fit(Z, N_COMPONENTS)
-    held, _ = split_rows(len(Z))
-    groups = {"voxels": slice(0, Y.shape[1])}
-    model, report = fit_ridge(components(Z), Y, groups, ALPHAS, rank, held, per_target=True)
-    composed(components, model).save(out / "response.safetensors")
-    return {
-        "rank": model.n_components,
-        "validation_r2_mean": float(np.nanmean(report.r2)),
-        "by_rank": report.rank_curve,
-    }
+    features = components(Z)
+    model = fit_encoding(features, Y)
+    down, up, kept = factorise(model.weights, model.standardise(features), rank)
+    down /= model.standardise.sd[:, None]
+    intercept = model.intercept - (model.standardise.mean @ down) @ up
+    n_voxels = Y.shape[1]
+    unscaled = Rescaler(np.ones(n_voxels, np.float32), np.zeros(n_voxels, np.float32))
+    arrays = [np.ascontiguousarray(a, np.float32) for a in (components.directions @ down, up, intercept)]
+    LowRank(components.standardise, *arrays, unscaled).save(out / "response.safetensors")
+    return {"rank": len(up), "share_of_predicted_variance": kept}

@@ -1,10 +1,12 @@
 """What the app needs of one subject, in one folder: opened whole and checked, or refused with one sentence.
 
-manifest.json        name, simulated or not, sizes, decoders, evaluation summary, size and SHA-256 of every other file
+manifest.json        name, simulated or not, sizes, decoders, size and SHA-256 of every other file
 subject.h5           geometry, ncsnr, test trials          voxel_scores.h5      R², r and noise ceiling of every voxel
 captions.h5          training captions, and where CLIP puts their pictures and the test pictures
 response.safetensors VDVAE latents -> voxels: what the subject would have answered to any picture
 TARGET_ridge.safetensors, TARGET_mlp.safetensors    voxels -> VDVAE latents, prompt embedding, image embedding
+
+and, if it has been evaluated (`recon.evaluation`): evaluation.json, evaluation.csv, image_scores.h5, gallery.h5
 
 and, if its decoders are its own:
 
@@ -27,8 +29,9 @@ import numpy as np
 from recon.captions import CaptionIndex
 from recon.device import choose_dtype
 from recon.encoding import VoxelScores, load_scores
+from recon.evaluation import Evaluation, load_evaluation
 from recon.files import BadFile
-from recon.manifest import TARGETS, check_files, read_manifest
+from recon.manifest import TARGETS, check_files, is_evaluated, read_manifest
 from recon.mlp import MLP
 from recon.models import locate
 from recon.ridge import LowRank
@@ -52,6 +55,7 @@ class Bundle:
     regressors: dict[str, dict[str, LowRank | MLP]]  # target -> "ridge", "mlp"
     response: LowRank  # VDVAE latents -> voxels
     absent: dict[str, str]  # "vdvae", "diffusion" -> why it is None, and what to do
+    evaluation: Evaluation | None = None  # None: not evaluated
 
     @cached_property
     def diffusion(self) -> Diffusion | None:
@@ -112,7 +116,10 @@ def _published_decoders() -> Decoders:
 
 
 def open_parts(folder: Path, manifest: dict) -> Bundle:
-    """The parts of a bundle in `folder`, checked against one another but not against digests. Raises BadFile."""
+    """The parts of a bundle in `folder`, checked against one another but not against digests. Raises BadFile.
+
+    `manifest` says how many layers, whose decoders and, by its "files", whether there is an evaluation.
+    """
     own = manifest["decoders"] == "own"
     vdvae, stage_2, absent = _own_decoders(folder) if own else _published_decoders()
     bundle = Bundle(
@@ -128,6 +135,7 @@ def open_parts(folder: Path, manifest: dict) -> Bundle:
         },
         response=LowRank.load(folder / "response.safetensors"),
         absent=absent,
+        evaluation=load_evaluation(folder) if is_evaluated(manifest) else None,
     )
     n_voxels, n_latents = bundle.subject.geometry.n_voxels, len(bundle.regressors["latents"]["ridge"].intercept)
     got = len(bundle.response.standardise.mean), len(bundle.response.intercept)

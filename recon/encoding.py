@@ -11,15 +11,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
+from scipy.stats import false_discovery_control
 
 from recon.files import BadFile, whole_file
 from recon.regression import Standardiser, r2_per_target
 from recon.spectrum import column_blocks, decompose, loo_r2, shrinkage
 from recon.subject import open_h5
 
-VERSION = 1
+VERSION = 2
 ALPHAS = np.logspace(0, 8, 17)
 MIN_CEILING = 10.0  # percent: below it R² over the ceiling means nothing
+PERMUTATIONS = 1000
 
 
 def estimate_ncsnr(voxels: np.ndarray) -> np.ndarray:
@@ -46,6 +48,9 @@ class VoxelScores:
     r: np.ndarray
     noise_ceiling: np.ndarray
     n_images: int
+    p: np.ndarray  # of r, one-sided, by permutation of the test images
+    q: np.ndarray  # p adjusted for the false discovery rate over all voxels (Benjamini & Hochberg 1995)
+    true_noise_ceiling: np.ndarray | None = None  # percent; of a simulated subject
 
     @property
     def r2_over_ceiling(self) -> np.ndarray:
@@ -90,29 +95,75 @@ def fit_encoding(features: np.ndarray, voxels: np.ndarray, alphas: np.ndarray = 
     return EncodingModel(standardise, weights, mean, best)
 
 
-def score_voxels(predicted: np.ndarray, measured: np.ndarray, ncsnr: np.ndarray, n_repeats: np.ndarray) -> VoxelScores:
-    """Predicted and measured (averaged) test responses (n, n_voxels) -> scores. Raises ValueError for other n_repeats than n."""
+def _unit_columns(values: np.ndarray) -> np.ndarray:
+    """(n, n_voxels) float32 columns of mean 0 and length 1; a constant one becomes 0."""
+    centred = (values - values.mean(0)).astype(np.float32)
+    norm = np.sqrt((centred**2).sum(0))
+    return centred / np.where(norm > 0, norm, 1)
+
+
+def permutation_p(predicted: np.ndarray, measured: np.ndarray, n_permutations: int, seed: int = 0) -> np.ndarray:
+    """(n_voxels,) share of permutations of the images, the true order included, whose r is at least the true one.
+
+    The same permutations for all voxels, some voxels at a time. One-sided; at least 1 / (n_permutations + 1).
+    """
+    rng, n = np.random.default_rng((seed, 60)), len(measured)
+    orders = [rng.permutation(n) for _ in range(n_permutations)]
+    p = np.empty(measured.shape[1])
+    for part in column_blocks(measured.shape[1], 256):
+        a, b = _unit_columns(predicted[:, part]), _unit_columns(measured[:, part])
+        # the tolerance is for the order of summation
+        true = np.einsum("nv,nv->v", a, b) - 1e-6
+        beaten = sum((np.einsum("nv,nv->v", a[order], b) >= true).astype(np.int64) for order in orders)
+        p[part] = (1 + beaten) / (1 + n_permutations)
+    return p.astype(np.float32)
+
+
+def score_voxels(
+    predicted: np.ndarray,
+    measured: np.ndarray,
+    ncsnr: np.ndarray,
+    n_repeats: np.ndarray,
+    true_ncsnr: np.ndarray | None = None,
+    n_permutations: int = PERMUTATIONS,
+) -> VoxelScores:
+    """Predicted and measured (averaged) test responses (n, n_voxels) -> scores; `true_ncsnr`: a simulated subject's.
+
+    Raises ValueError for other n_repeats than n.
+    """
     if len(n_repeats) != len(measured):
         raise ValueError(f"expected as many images as numbers of repeats, got {len(measured)} and {len(n_repeats)}")
-    p, m = predicted - predicted.mean(0), measured - measured.mean(0)
-    norm = np.sqrt((p**2).sum(0) * (m**2).sum(0))
-    r = np.where(norm > 0, (p * m).sum(0) / np.where(norm > 0, norm, 1), 0)
-    r2 = r2_per_target(measured, predicted).astype(np.float32)
-    return VoxelScores(r2, r.astype(np.float32), noise_ceiling(ncsnr, n_repeats), len(measured))
+    r = (_unit_columns(predicted) * _unit_columns(measured)).sum(0)
+    p = permutation_p(predicted, measured, n_permutations)
+    return VoxelScores(
+        r2=r2_per_target(measured, predicted).astype(np.float32),
+        r=r,
+        noise_ceiling=noise_ceiling(ncsnr, n_repeats),
+        n_images=len(measured),
+        p=p,
+        q=false_discovery_control(p).astype(np.float32),
+        true_noise_ceiling=None if true_ncsnr is None else noise_ceiling(true_ncsnr, n_repeats),
+    )
+
+
+SAVED = ("r2", "r", "noise_ceiling", "p", "q")
 
 
 def save_scores(path: Path, scores: VoxelScores) -> None:
     with whole_file(path) as part, h5py.File(part, "w") as f:
         f.attrs.update(format="recon-voxel-scores", version=VERSION, n_images=scores.n_images)
-        for name in ("r2", "r", "noise_ceiling"):
+        for name in SAVED:
             f[name] = getattr(scores, name)
+        if scores.true_noise_ceiling is not None:
+            f["true_noise_ceiling"] = scores.true_noise_ceiling
 
 
 def load_scores(path: Path) -> VoxelScores:
     """Raises BadFile if the file is missing, damaged or of another kind."""
     with open_h5(path, "recon-voxel-scores", VERSION) as f:
         try:
-            values = [f[name][:] for name in ("r2", "r", "noise_ceiling")]
+            values = {name: f[name][:] for name in SAVED}
+            truth = f["true_noise_ceiling"][:] if "true_noise_ceiling" in f else None
         except (KeyError, OSError) as error:
             raise BadFile(f"{path} is incomplete or damaged ({error}): make it again") from error
-        return VoxelScores(*values, int(f.attrs["n_images"]))
+        return VoxelScores(**values, n_images=int(f.attrs["n_images"]), true_noise_ceiling=truth)

@@ -155,20 +155,15 @@ def _preview(model: Diffusion, latents: torch.Tensor) -> np.ndarray:
     return _decode(model.preview, latents)
 
 
-def refine(
-    model: Diffusion, images: np.ndarray, prompts: np.ndarray, settings: LCMSettings, seeds: Sequence[int] | None = None
-) -> Iterator[Preview]:
-    """Pictures (n, H, W, 3) uint8 and prompt embeddings (n, tokens, width) -> a preview after every denoising step.
-
-    Every picture has its own seed: what else is in the batch does not change it. Closing the generator stops the work.
-    Raises ValueError if the embeddings do not have the text encoder's shape.
-    """
+def _denoise(
+    model: Diffusion, images: np.ndarray, prompts: np.ndarray, settings: LCMSettings, seeds: Sequence[int]
+) -> Iterator[tuple[int, torch.Tensor, float]]:
+    """(timestep, clean estimate of the latents (n, …), seconds) of every denoising step."""
     expected = (len(images), *model.prompt_shape)
     if prompts.shape != expected:
         raise ValueError(f"expected prompt embeddings of shape {expected}, got {prompts.shape}")
     pipe = model.pipe
     device, dtype = pipe.device, pipe.unet.dtype
-    seeds = [settings.seed] * len(images) if seeds is None else seeds
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
     scheduler = copy.deepcopy(pipe.scheduler)  # it holds the state of one run
     scheduler.set_timesteps(int(settings.steps), device, strength=settings.strength)
@@ -181,7 +176,7 @@ def refine(
         latents = _encode(model, to_pixels(images, model.size).to(device, dtype), generators)
         noise = randn_tensor(latents.shape, generator=generators, device=device, dtype=dtype)
         latents = scheduler.add_noise(latents, noise, scheduler.timesteps[:1])
-    for step, timestep in enumerate(scheduler.timesteps, 1):
+    for timestep in scheduler.timesteps:
         with torch.inference_mode():
             start = time.perf_counter()
             output = pipe.unet(torch.cat([latents] * (1 + guided)), timestep, prompt, return_dict=False)[0]
@@ -189,20 +184,39 @@ def refine(
                 without, with_prompt = output.chunk(2)
                 output = without + settings.guidance * (with_prompt - without)
             latents, clean = scheduler.step(output, timestep, latents, generator=generators, return_dict=False)
-            denoised = time.perf_counter()
-            last = step == len(scheduler.timesteps)
-            pictures = _decode(pipe.vae, clean) if last else _preview(model, clean)
-        yield Preview(step, int(timestep), pictures, denoised - start, time.perf_counter() - denoised)
+        yield int(timestep), clean, time.perf_counter() - start
+
+
+def refine(
+    model: Diffusion, images: np.ndarray, prompts: np.ndarray, settings: LCMSettings, seeds: Sequence[int] | None = None
+) -> Iterator[Preview]:
+    """Pictures (n, H, W, 3) uint8 and prompt embeddings (n, tokens, width) -> a preview after every denoising step.
+
+    Every picture has its own seed: what else is in the batch does not change it. Closing the generator stops the work.
+    Raises ValueError if the embeddings do not have the text encoder's shape.
+    """
+    seeds = [settings.seed] * len(images) if seeds is None else seeds
+    for step, (timestep, clean, seconds) in enumerate(_denoise(model, images, prompts, settings, seeds), 1):
+        start = time.perf_counter()
+        with torch.inference_mode():
+            pictures = _decode(model.pipe.vae, clean) if step == settings.steps else _preview(model, clean)
+        yield Preview(step, timestep, pictures, seconds, time.perf_counter() - start)
 
 
 def refine_all(
-    model: Diffusion, images: np.ndarray, prompts: np.ndarray, settings: LCMSettings, batch: int = 20
+    model: Diffusion,
+    images: np.ndarray,
+    prompts: np.ndarray,
+    settings: LCMSettings,
+    batch: int = 20,
+    seeds: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """The last step's pictures (n, S, S, 3) uint8 of many; the seed of picture k is settings.seed + k."""
+    """The last step's pictures (n, S, S, 3) uint8 of many; without `seeds`, that of picture k is settings.seed + k."""
+    seeds = range(settings.seed, settings.seed + len(images)) if seeds is None else [int(seed) for seed in seeds]
     pictures = []
     for k in range(0, len(images), batch):
-        part = slice(k, min(k + batch, len(images)))
-        seeds = range(settings.seed + part.start, settings.seed + part.stop)
-        *_, last = refine(model, images[part], prompts[part], settings, seeds)
-        pictures.append(last.images)
+        part = slice(k, k + batch)
+        *_, (_, clean, _) = _denoise(model, images[part], prompts[part], settings, seeds[part])
+        with torch.inference_mode():
+            pictures.append(_decode(model.pipe.vae, clean))
     return np.concatenate(pictures)

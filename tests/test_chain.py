@@ -29,7 +29,7 @@ N_LATENTS = 91_168
 TARGETS = ("vdvae", "clip-text", "clip-image")
 CARDS = ("ridge", "mlp", "ceiling", "lcm")
 SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
-BRAIN = "document.querySelector('.brain-plot').data.map(trace => trace.marker.color.join(';')).join('|')"
+BRAIN = "document.querySelector('.brain-plot').data.slice(0, 2).map(trace => trace.marker.color.join(';')).join('|')"
 
 pytestmark = pytest.mark.slow
 needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium")
@@ -177,10 +177,14 @@ def check_what_needs_no_decoder(page, place: Path) -> None:
     """Original, captions and brain maps, of the first picture and of another; nobody is called simulated."""
     assert "imulated" not in page.inner_text("body")
     n_voxels = np.load(place / "prepared" / "train_voxels.npy", mmap_mode="r").shape[1]
-    assert page.evaluate("document.querySelector('.brain-plot').data.reduce((n, t) => n + t.x.length, 0)") == n_voxels
+    page.click(".brain-shapes [data-name=centres]")
+    page.wait_for_selector(".brain[data-shape=centres]")
+    centres = "document.querySelector('.brain-plot').data.slice(0, 2).reduce((n, t) => n + t.x.length, 0)"
+    assert page.evaluate(centres) == n_voxels
     maps = set()
     for name in ("r2", "ceiling", "ratio", "areas", "response"):
-        page.click(f".brain-maps [data-name={name}]")
+        page.select_option(".brain-map", name)
+        page.wait_for_selector(f".brain[data-map={name}]")
         maps.add(page.evaluate(BRAIN))
     assert len(maps) == 5, "two brain maps look the same"
     before = page.evaluate(BRAIN)

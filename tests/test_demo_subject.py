@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 from conftest import ROOT
-from scipy.stats import spearmanr
+from scipy.stats import linregress, spearmanr
 from transformers import CLIPVisionModelWithProjection
 
 from precompute.demo.cortex import build_cortex
 from precompute.demo.forward import EARLY, draw_tuning
+from precompute.model_card import section, with_section
 from recon.clip import image_embeddings
 from recon.encoding import noise_ceiling
 from recon.lcm import refine
@@ -56,6 +57,16 @@ def test_every_area_is_explained_at_least_half(demo_bundle, truth):
 def test_estimated_ncsnr_is_near_the_true_one(demo_bundle, truth):
     _, ncsnr, _ = truth
     assert np.abs(demo_bundle.subject.ncsnr - ncsnr)[ncsnr > 0.2].mean() < 0.05
+    slope = linregress(ncsnr[ncsnr > 0], demo_bundle.subject.ncsnr[ncsnr > 0]).slope
+    assert abs(slope - 1) < 0.05
+
+
+def test_null_voxels_are_not_discovered_more_often_than_the_false_discovery_rate_allows(demo_bundle, truth):
+    _, ncsnr, ceiling = truth
+    found = demo_bundle.scores.q <= 0.05
+    assert found[ncsnr == 0].sum() <= 0.05 * found.sum()
+    assert found[ceiling > 0.2].mean() > 0.9
+    np.testing.assert_allclose(demo_bundle.scores.true_noise_ceiling, 100 * ceiling, atol=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +89,10 @@ def test_pictures_are_identified_and_the_manifest_says_how_well(demo_bundle, lay
     truth, pictures = layouts
     scores = {k: float(two_way_identification(p, truth).mean()) for k, p in pictures.items()}
     assert scores["ridge"] >= 0.90 and scores["ceiling"] >= 0.99 and scores["mlp"] >= scores["ridge"] - 0.02
-    for name, row in demo_bundle.manifest["evaluation"]["rows"]["vdvae"].items():
-        if name in pictures:
-            assert scores[name] == pytest.approx(row["identification"], abs=0.002)
-            correlation = pixel_correlation(pictures[name], truth).mean()
-            assert correlation == pytest.approx(row["pixel_correlation"], abs=0.002)
+    for name in pictures:
+        found = {metric: demo_bundle.evaluation.find("vdvae", name, metric).value for metric in ("pixels", "pixcorr")}
+        assert scores[name] == pytest.approx(found["pixels"], abs=0.002)
+        assert pixel_correlation(pictures[name], truth).mean() == pytest.approx(found["pixcorr"], abs=0.002)
 
 
 def test_shuffled_responses_are_at_chance(demo_bundle, layouts):
@@ -91,7 +101,10 @@ def test_shuffled_responses_are_at_chance(demo_bundle, layouts):
     other = np.empty_like(order)
     other[order] = np.roll(order, 1)
     assert abs(two_way_identification(pictures["ridge"][other], truth).mean() - 0.5) <= 0.05
-    assert abs(demo_bundle.manifest["evaluation"]["rows"]["vdvae"]["shuffled"]["identification"] - 0.5) <= 0.05
+    for stage in ("vdvae", "lcm"):
+        for metric in ("pixels", "clip_demo"):
+            row = demo_bundle.evaluation.find(stage, "shuffled", metric)
+            assert row.low - 0.01 <= row.chance <= row.high + 0.01
 
 
 def test_stage_2_is_identified_better_than_stage_1_by_clip(demo_bundle, layouts):
@@ -107,17 +120,29 @@ def test_stage_2_is_identified_better_than_stage_1_by_clip(demo_bundle, layouts)
     assert stage_2 > stage_1 and stage_2 >= 0.85
 
 
-def test_the_manifest_gives_stage_2_beside_its_nulls_and_ceiling(demo_bundle):
-    evaluation = demo_bundle.manifest["evaluation"]
+def test_ceilings_are_above_reconstructions_and_those_above_nulls(demo_bundle):
+    evaluation = demo_bundle.evaluation
     for stage in ("vdvae", "lcm"):
-        rows = evaluation["rows"][stage]
-        assert abs(rows["shuffled"]["clip_identification"] - 0.5) <= 0.05
-        assert rows["ceiling"]["clip_identification"] >= rows["ridge"]["clip_identification"] - 0.01
+        values = {
+            s: evaluation.find(stage, s, "clip_demo").value for s in ("ridge", "mlp", "ceiling", "shuffled", "mean")
+        }
+        assert values["ceiling"] >= values["ridge"] - 0.01
+        assert min(values["ridge"], values["mlp"]) > max(values["shuffled"], values["mean"]) + 0.2
     for name in ("ridge", "mlp"):
-        stage_1, stage_2 = (evaluation["rows"][stage][name]["clip_identification"] for stage in ("vdvae", "lcm"))
+        stage_1, stage_2 = (evaluation.find(stage, name, "clip_demo").value for stage in ("vdvae", "lcm"))
         assert stage_2 > stage_1 and stage_2 >= 0.85
-        for attribute, share in evaluation["captions"][name].items():
-            assert share > 2 * evaluation["captions"]["shuffled"][attribute]
+        for attribute, share in evaluation.tables["captions"][name].items():
+            assert share > 2 * evaluation.tables["captions"]["shuffled"][attribute]
+
+
+def test_the_mlp_is_at_least_as_good_as_ridge(demo_bundle):
+    latent = demo_bundle.evaluation.tables["latent_r2"]
+    assert latent["mlp"]["cv"] >= latent["ridge"]["cv"] and latent["mlp"]["test"] >= latent["ridge"]["test"]
+
+
+def test_the_readme_gives_the_evaluation_of_this_bundle(demo_bundle):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert with_section(text, section(demo_bundle.evaluation)) == text
 
 
 def test_held_out_pictures_look_like_themselves_through_the_vdvae(demo_bundle):

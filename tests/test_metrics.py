@@ -2,9 +2,19 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import correlation, cosine
 from scipy.stats import pearsonr
+from skimage.color import rgb2gray
+from skimage.metrics import structural_similarity
 
-from recon.metrics import pixel_correlation, two_way_identification
+from recon.metrics import (
+    correlation_distance,
+    pixel_correlation,
+    retrieval_ranks,
+    ssim,
+    ssim_legacy,
+    two_way_identification,
+)
 
 
 def test_pixel_correlation_is_pearsons_over_all_colour_values(rng):
@@ -34,3 +44,48 @@ def test_shapes_must_match():
         pixel_correlation(np.zeros((1, 4, 4, 3)), np.zeros((1, 8, 8, 3)))
     with pytest.raises(ValueError, match="at least 2"):
         two_way_identification(np.zeros((1, 4)), np.zeros((1, 4)))
+
+
+# --- SSIM, distances, ranks -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pairs(rng):
+    a = rng.integers(0, 256, (3, 40, 44, 3), np.uint8)
+    noise = rng.integers(-60, 60, a.shape)
+    return a, np.clip(a.astype(int) + noise, 0, 255).astype(np.uint8)
+
+
+SKIMAGE = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1}
+
+
+def test_ssim_is_scikit_images(pairs):
+    expected = [structural_similarity(rgb2gray(a), rgb2gray(b), **SKIMAGE) for a, b in zip(*pairs)]
+    np.testing.assert_allclose(ssim(*pairs), expected, atol=1e-5)
+
+
+def test_legacy_ssim_is_scikit_images_with_columns_for_channels(pairs):
+    expected = [structural_similarity(rgb2gray(a), rgb2gray(b), channel_axis=1, **SKIMAGE) for a, b in zip(*pairs)]
+    np.testing.assert_allclose(ssim_legacy(*pairs), expected, atol=1e-5)
+    assert np.abs(ssim_legacy(*pairs) - ssim(*pairs)).max() > 1e-3
+
+
+def test_correlation_distance_is_scipys(rng):
+    a, b = rng.normal(size=(2, 6, 50))
+    np.testing.assert_allclose(correlation_distance(a, b), [correlation(x, y) for x, y in zip(a, b)], atol=1e-5)
+
+
+def test_random_pictures_identify_at_chance_within_sampling_error_and_the_truth_always(rng):
+    truth, guess = rng.normal(size=(2, 400, 60))
+    share = two_way_identification(guess, truth)
+    assert abs(share.mean() - 0.5) < 3 * 0.29 / np.sqrt(400)  # a rank among 400 is uniform: SD 1/√12
+    assert (two_way_identification(truth, truth) == 1).all()
+
+
+def test_retrieval_ranks_are_those_of_a_loop(rng):
+    guess, truth, centre = rng.normal(size=(7, 9)), rng.normal(size=(7, 9)), rng.normal(size=9)
+    expected = []
+    for k in range(7):
+        cosines = [1 - cosine(guess[k] - centre, t - centre) for t in truth]
+        expected.append(1 + sum(c > cosines[k] for c in cosines))
+    assert retrieval_ranks(guess, truth, centre).tolist() == expected

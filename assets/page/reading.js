@@ -8,23 +8,22 @@ for (let k = 1; k < props.rank; k *= 2) counts.push(k);
 counts.push(null); // all
 slider.max = counts.length - 1;
 let state = structuredClone(NOTHING);
-let timer = null;
 
-function tell() { // while a slider moves, at most every 120 ms
-  clearTimeout(timer);
-  timer = setTimeout(() => document.dispatchEvent(new CustomEvent("reading", { detail: structuredClone(state) })), 120);
+function tell() { // also while a slider moves: the picker sends one wish at a time
   show();
+  document.dispatchEvent(new CustomEvent("reading", { detail: structuredClone(state) }));
 }
 
 const repeatButtons = [1, 2, null].map((count) => {
   const button = Object.assign(document.createElement("button"), { type: "button", textContent: count ?? "all" });
+  button.title = count ? `The first ${count === 1 ? "response" : `${count} responses`} alone` : "All responses that there are";
   button.addEventListener("click", () => { state.repeats = count; tell(); });
   button.dataset.count = count;
   return button;
 });
 $(".reading-repeats").replaceChildren(...repeatButtons);
 
-const gains = Object.fromEntries(props.rois.map((name) => {
+const gains = Object.fromEntries(props.rois.map((name) => { // a slider for each area
   const input = Object.assign(document.createElement("input"), { type: "range", min: 0, max: 2, step: 0.1 });
   input.setAttribute("aria-label", `Gain of ${name}`);
   const set = (value) => {
@@ -33,24 +32,30 @@ const gains = Object.fromEntries(props.rois.map((name) => {
     tell();
   };
   input.addEventListener("input", () => set(Number(input.value)));
-  const label = document.createElement("label");
+  input.title = `Gain of ${name}: 0 lesions it, 1 leaves it, 2 doubles it`;
+  const row = document.createElement("div");
   const text = Object.assign(document.createElement("span"), { textContent: name });
   const value = document.createElement("output");
-  label.append(text, input, value);
-  label.addEventListener("dblclick", () => set(Number(input.value) === 1 ? 0 : 1));
-  return [name, { label, input, value, set }];
+  const lesion = Object.assign(document.createElement("button"), { type: "button", textContent: "lesion" });
+  lesion.title = `Silences the voxels of ${name}, or brings them back`;
+  lesion.setAttribute("aria-label", `Lesion ${name}`);
+  lesion.addEventListener("click", () => set(state.gains[name] === 0 ? 1 : 0));
+  row.dataset.roi = name;
+  row.append(text, input, value, lesion);
+  return [name, { row, input, value, lesion, set }];
 }));
-$(".reading-gains").replaceChildren(...Object.values(gains).map(({ label }) => label));
+$(".reading-gains").replaceChildren(...Object.values(gains).map(({ row }) => row));
 
 function show() {
   repeatButtons.forEach((b) => b.setAttribute("aria-pressed", b.dataset.count === String(state.repeats)));
   slider.value = counts.indexOf(state.components);
   output.textContent = state.components ?? `all ${props.rank}`;
-  for (const [name, { label, input, value }] of Object.entries(gains)) {
+  for (const [name, { row, input, value, lesion }] of Object.entries(gains)) {
     const gain = state.gains[name] ?? 1;
     input.value = gain;
-    value.textContent = gain === 0 ? "lesion" : `×${gain.toFixed(1)}`;
-    label.classList.toggle("changed", gain !== 1);
+    value.textContent = `×${gain.toFixed(1)}`;
+    lesion.setAttribute("aria-pressed", gain === 0);
+    row.classList.toggle("changed", gain !== 1);
   }
   const parts = [];
   if (state.repeats) parts.push(`${state.repeats} repeat${state.repeats > 1 ? "s" : ""}`);

@@ -41,16 +41,20 @@ class Checker(nn.Module):
         features = self.features(pixels)
         return {name: head(features) for name, head in self.heads.items()}
 
-    @torch.inference_mode()
-    def accuracy(self, images: np.ndarray, labels: list[dict], batch: int = 100) -> dict[str, float]:
+    def accuracy(self, images: np.ndarray, labels: list[dict]) -> dict[str, float]:
         """Share of (n, S, S, 3) uint8 pictures in which each attribute is found as `labels` say."""
+        return {name: float(values.mean()) for name, values in self.right(images, labels).items()}
+
+    @torch.inference_mode()
+    def right(self, images: np.ndarray, labels: list[dict], batch: int = 100) -> dict[str, np.ndarray]:
+        """Whether each attribute of (n, S, S, 3) uint8 pictures is found as `labels` say: (n,) bool."""
         right = {name: [] for name in ATTRIBUTES}
         for k in range(0, len(images), batch):
             logits = self(to_pixels(area_average(images[k : k + batch], SIDE)))
             for name, values in ATTRIBUTES.items():
                 found = logits[name].argmax(1).tolist()
                 right[name] += [values[f] == e[name] for f, e in zip(found, labels[k : k + batch])]
-        return {name: float(np.mean(values)) for name, values in right.items()}
+        return {name: np.array(values) for name, values in right.items()}
 
     @classmethod
     def load(cls, path: Path) -> Checker:

@@ -16,7 +16,8 @@ import torch
 
 from precompute.demo import scan, world
 from precompute.demo.assess import assemble_pipeline, assess
-from precompute.demo.checker import Checker, train_checker
+from precompute.demo.checker import train_checker
+from precompute.demo.evaluation import evaluate_demo
 from precompute.demo.sharpen_lcm import sharpen_lcm
 from precompute.demo.train_clip import ClipSize, train_clip
 from precompute.demo.train_codec import CodecSize, train_codec
@@ -26,12 +27,14 @@ from precompute.demo.train_vdvae import DEMO_CONFIG, train_vdvae
 from precompute.demo.training import Schedule
 from precompute.demo.tune import try_strengths
 from precompute.encode import encode
-from precompute.evaluate import evaluate
+from precompute.evaluate import Options
 from precompute.features import extract_embeddings, extract_latents, extract_prompts
 from precompute.fit import fit, layer_groups
 from precompute.response import fit_response
+from precompute.summary import attach, overview
 from recon.bundle import load_bundle
 from recon.captions import CaptionIndex
+from recon.evaluation import EVALUATION_FILES
 from recon.files import BadFile, load_json, open_array, save_array, save_json
 from recon.manifest import FILES, OWN_DECODERS, write_manifest
 from recon.network import Training
@@ -165,6 +168,12 @@ def _response(latents: Path, voxels: Path, work: Path) -> None:
     save_json(work / "response.json", fit_response(latents, voxels, work))
 
 
+def _true_ncsnr(brain: Path) -> np.ndarray:
+    """(n_voxels,) what the simulator gave each voxel."""
+    with np.load(brain / "truth.npz", allow_pickle=False) as truth:
+        return truth["ncsnr"]
+
+
 def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], object]]]:
     """(name, outputs relative to `work`, function) in order."""
     scenes, brain, clip, codec, unet = (work / name for name in ("scenes", "brain", "clip", "codec", "unet"))
@@ -217,7 +226,7 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
         ("samples", ["samples.json"], lambda: assess(work / "diffusion", lora, checker, scenes, work, s.seed)),
         ("targets", ["prompt_train.npy", "captions.h5", "latents_test.npy", "image_test.npy"], lambda: _extract(work)),
         ("fit", ["image_fit.json"], lambda: _fit(work, s)),
-        ("encode", ["encode.json"], lambda: encode(small, latents, voxels, subject, work)),
+        ("encode", ["encode.json"], lambda: encode(small, latents, voxels, subject, work, _true_ncsnr(brain))),
         ("response", ["response.safetensors", "response.json"], lambda: _response(latents["train"], voxels, work)),
         (
             "strengths",
@@ -227,22 +236,13 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
         (
             "evaluate",
             ["evaluation.json"],
-            lambda: evaluate(
-                scenes / "test.npy",
-                latents["test"],
-                scenes / "train.json",
-                work,
-                clip,
-                N_LAYERS,
-                s.seed,
-                Checker.load(checker).accuracy,
-            ),
+            lambda: evaluate_demo(work, N_LAYERS, Options()),
         ),
     ]
 
 
 def run_demo(work: Path, out: Path, settings: Settings, command: str) -> dict:
-    """Runs what is missing in `work`, then assembles and opens the bundle `out`. Returns the evaluation."""
+    """Runs what is missing in `work`, then assembles and opens the bundle `out`. Returns the means of the evaluation."""
     _check_settings(work, settings)
     log = work / "stages.json"
     done = load_json(log) if log.exists() else {}
@@ -259,12 +259,21 @@ def run_demo(work: Path, out: Path, settings: Settings, command: str) -> dict:
     return _assemble(work, out, settings, done)
 
 
+def evaluate_bundle(work: Path, out: Path, options: Options) -> dict:
+    """Evaluates the demo in `work`, which `run_demo` filled, and makes that a part of the bundle `out`; returns the means."""
+    for path in (work / "encode.json", out / "manifest.json"):
+        if not path.exists():
+            raise BadFile(f"{path} is missing: make it with `python -m precompute demo`")
+    evaluation = evaluate_demo(work, N_LAYERS, options)
+    attach(work, out)
+    return overview(evaluation)
+
+
 def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> dict:
     out.mkdir(parents=True, exist_ok=True)
-    for name in (*FILES, *OWN_DECODERS, *EXTRAS):
+    for name in (*FILES, *OWN_DECODERS, *EVALUATION_FILES, *EXTRAS):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(work / name, out / name)
-    evaluation = load_json(work / "evaluation.json")
     provenance = {
         "stages": done,
         "settings": load_json(work / "settings.json"),
@@ -278,7 +287,7 @@ def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> dict:
     notes = {"notes": earlier["notes"]} if "notes" in earlier else {}  # by hand: kept
     save_json(out / "provenance.json", provenance | {"reports": reports} | notes)
     content = {"name": "demo", "simulated": True, "n_layers": N_LAYERS, "components": settings.ranks[0]}
-    content |= {"decoders": "own", "evaluation": evaluation}
-    write_manifest(out, content)
-    load_bundle(out).diffusion  # noqa: B018 - opens every part
-    return evaluation
+    write_manifest(out, content | {"decoders": "own"})
+    bundle = load_bundle(out)
+    bundle.diffusion  # noqa: B018 - opens every part
+    return overview(bundle.evaluation)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import CLIPVisionModelWithProjection
+import numpy as np
 
+from precompute.candidates import decode_layouts
 from precompute.demo.checker import Checker
-from precompute.evaluate import Judge, decode_layouts
+from precompute.demo.evaluation import own_clip
+from precompute.judge import Judge
 from recon.bundle import open_parts
 from recon.files import load_json, open_array, save_json
 from recon.lcm import refine_all
@@ -34,13 +36,17 @@ def try_strengths(
     X, images = open_array(voxels)[rows], open_array(scenes / "train.npy")[rows]
     everything = load_json(scenes / "train.json")
     labels = [everything[k] for k in rows]
-    judge = Judge(images, bundle.vdvae.cfg.image_size, CLIPVisionModelWithProjection.from_pretrained(clip).eval())
-    find = Checker.load(checker).accuracy
+    find = Checker.load(checker).right
+    judge = Judge(images, bundle.vdvae.cfg.image_size, {"clip_demo": own_clip(clip)}, find, labels)
+
+    def means(pictures: np.ndarray) -> dict[str, float]:
+        return {name: float(values.mean()) for name, values in judge.score(pictures).items()}
+
     layouts = decode_layouts(bundle, decoded("latents", X, bundle, "mlp"))
     prompts = decoded("prompt", X, bundle, "mlp").reshape(-1, *bundle.diffusion.prompt_shape)
-    report = {"n": len(rows), "stage 1": judge.score(*judge.rows(layouts))}
+    report = {"n": len(rows), "stage 1": means(layouts)}
     for strength in STRENGTHS:
         pictures = refine_all(bundle.diffusion, layouts, prompts, LCMSettings(strength=strength, seed=seed))
-        report[str(strength)] = judge.score(*judge.rows(pictures)) | {"drawn": find(pictures, labels)}
+        report[str(strength)] = means(pictures)
     save_json(folder / "strengths.json", report)
     return report

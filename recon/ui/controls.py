@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import gradio as gr
 
 from recon.settings import MAX_GUIDANCE, MAX_PROMPT, MAX_STEPS, MIN_STRENGTH, LCMSettings, Settings
-from recon.ui.panel import REGRESSOR_NAMES
+from recon.ui.parts import REGRESSOR_NAMES
 
 PROMPT_CHOICES = [
     ("Decoded", "decoded"),
@@ -16,6 +16,16 @@ PROMPT_CHOICES = [
     ("None", "none"),
     ("⚠ Oracle: knows the answer", "oracle"),
 ]
+HELP = {
+    "steps": "Denoising steps: UNet evaluations that stage 2 runs.",
+    "guidance": "How strongly the prompt is followed; above 1 the empty prompt is evaluated too.",
+    "strength": "How much of stage 1's layout stage 2 may change; 1 forgets it.",
+    "seed": "Of stage 2's noise: the same seed and settings give the same picture.",
+    "always": "Draws a new seed for every picture.",
+    "regressor": "Which regressor reads the voxels: linear ridge, or the MLP.",
+    "prompt": "Where stage 2's words come from. Oracle uses the true captions, so it knows the answer.",
+    "own": "Your own words for stage 2; Enter applies them.",
+}
 OWN_PROMPT = "a red boat on the sea at sunset"
 CHANGED = "(...values) => { document.dispatchEvent(new CustomEvent('settings', {detail: values})); }"  # to the picker
 RANDOM_SEED = "() => Math.floor(Math.random() * 1e6)"
@@ -44,16 +54,17 @@ def reading_of(settings: Settings) -> dict:
 def settings_controls() -> list:
     """Stage 2's controls, in the order of read_settings; every change of one is told to the picker."""
     with gr.Row(elem_classes="controls"):
-        lcm = LCMSettings()
-        steps = gr.Slider(1, MAX_STEPS, lcm.steps, step=1, label="LCM steps", buttons=[])
-        guidance = gr.Slider(1, MAX_GUIDANCE, lcm.guidance, step=0.1, label="Guidance", buttons=[])
-        strength = gr.Slider(MIN_STRENGTH, 1, lcm.strength, step=0.05, label="Strength", buttons=[])
-        seed = gr.Number(lcm.seed, label="Seed", precision=0, minimum=0, elem_classes="seed")
-        random_seed = gr.Button("Random seed", elem_classes="random-seed")
+        lcm, more = LCMSettings(), {"buttons": []}
+        steps = gr.Slider(1, MAX_STEPS, lcm.steps, step=1, label="LCM steps", info=HELP["steps"], **more)
+        guidance = gr.Slider(1, MAX_GUIDANCE, lcm.guidance, step=0.1, label="Guidance", info=HELP["guidance"], **more)
+        strength = gr.Slider(MIN_STRENGTH, 1, lcm.strength, step=0.05, label="Strength", info=HELP["strength"], **more)
+        seed = gr.Number(lcm.seed, label="Seed", precision=0, minimum=0, info=HELP["seed"], elem_classes="seed")
+        random_seed = gr.Button("New seed", elem_classes="random-seed")
+        always = gr.Checkbox(False, label="random", info=HELP["always"], elem_classes="always-random")
         choices = [(name, key) for key, name in REGRESSOR_NAMES.items()]
-        regressor = gr.Radio(choices, value="mlp", label="Stage 1")
-        prompt = gr.Radio(PROMPT_CHOICES, value="decoded", label="Prompt", elem_classes="prompt")
-        own = gr.Textbox(OWN_PROMPT, label="Own prompt", max_length=MAX_PROMPT, elem_classes="own")
+        regressor = gr.Radio(choices, value="mlp", label="Stage 1", info=HELP["regressor"], elem_classes="regressor")
+        prompt = gr.Radio(PROMPT_CHOICES, value="decoded", label="Prompt", info=HELP["prompt"], elem_classes="prompt")
+        own = gr.Textbox(OWN_PROMPT, label="Own prompt", max_length=MAX_PROMPT, info=HELP["own"], elem_classes="own")
     controls = [regressor, steps, guidance, strength, seed, prompt, own]
     told = {"fn": None, "inputs": controls, "js": CHANGED}
     for control in (regressor, steps, guidance, strength, prompt):
@@ -61,5 +72,6 @@ def settings_controls() -> list:
     for control in (seed, own):
         control.submit(**told)
         control.blur(**told)
-    random_seed.click(None, None, seed, js=RANDOM_SEED).then(**told)
+    for draw in (random_seed.click, always.select):
+        draw(None, None, seed, js=RANDOM_SEED).then(**told)
     return controls

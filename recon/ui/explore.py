@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
+import numpy as np
 
 from recon.lesion import apply_gains
 from recon.pictures import area_average
 from recon.settings import Settings
 from recon.share import from_query, to_query
+from recon.ui.below import Told
 from recon.ui.brain import brain_panel
 from recon.ui.cache import FrameCache
 from recon.ui.controls import control_values, read_settings, reading_of, settings_controls
 from recon.ui.frames import frame_source, generator, read_response
+from recon.ui.image_scores import orders, standing
 from recon.ui.outputs import add_endpoint, panel_files
-from recon.ui.panel import COLUMNS, THUMBNAIL, panel, thumbnail_sheet
+from recon.ui.panel import panel
+from recon.ui.parts import COLUMNS, THUMBNAIL, thumbnail_sheet
 from recon.ui.studio import Studio
 
 if TYPE_CHECKING:
@@ -27,7 +31,11 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parents[2] / "assets" / "page"
 ENDED = "() => { document.dispatchEvent(new Event('reconstructed')); }"  # to the picker, after errors too
-SEARCH = "() => window.location.search"  # a link's query
+FACETS = ("setting", "object", "light")  # labels to filter by, where pictures have them
+SEARCH = """() => {
+    document.querySelector(".random-seed").title = "Draws another seed";
+    return window.location.search;
+}"""  # a link's query; and the line of help that a gr.Button has no place for
 
 
 @dataclass
@@ -38,6 +46,16 @@ class Visit:
     shown: tuple | None = None  # picture and reading whose stage 1 and response map it shows
 
 
+def tell(studio: Studio, index: int, response: np.ndarray, settings: Settings) -> Told:
+    """What CLIP's space says of a response (n_voxels,) to picture `index`."""
+    from recon.reconstruct import decode_caption, decoded_rank
+
+    bundle, how = studio.bundle, (settings.regressor, settings.components)
+    rows, similarities = decode_caption(response[None], bundle, *how)
+    rank = decoded_rank(response, index, bundle, *how)
+    return Told(bundle.captions.captions[rows[0]], similarities[0], rank, len(studio.pictures))
+
+
 def reconstruct(
     studio: Studio, frames: Callable[[int, Settings], Iterator[Frame]], wish: dict, visit: Visit
 ) -> Iterator[tuple]:
@@ -46,17 +64,15 @@ def reconstruct(
     Stage 1 alone and the response map are shown if the picture, or what is read from the brain, is another than before.
     """
     from recon.brainmap import map_payload, response_map
-    from recon.reconstruct import decode_caption
 
     bundle, index = studio.bundle, wish["index"]
     settings = read_settings(wish["settings"], wish["reading"])
     response, moved = read_response(studio, index, settings), visit.shown != (index, settings.reading)
-    rows, similarities = decode_caption(response[None], bundle, settings.regressor, settings.components)
-    told = bundle.captions.captions[rows[0]], similarities[0]
+    told, scores = tell(studio, index, response, settings), standing(studio.image_scores, index, settings.regressor)
 
     def view(layout: Frame | None, steps: list[Frame]) -> str:
         query = to_query(studio.manifest["name"], index, settings)
-        return panel(bundle, studio.pictures[index], wish | {"query": query}, settings, told, layout, steps)
+        return panel(bundle, studio.pictures[index], wish | {"query": query}, settings, told, scores, layout, steps)
 
     def brain() -> str:
         visit.shown = index, settings.reading
@@ -95,8 +111,13 @@ def restore(studio: Studio, query: str) -> list:
 
 def words(label: dict) -> str:
     """What a picture can be found by: its captions and labels, in small letters."""
-    parts = [*label["captions"], *(str(v) for k, v in label.items() if isinstance(v, str))]
-    return " ".join([*parts, "unseen" if label.get("unseen") else "seen"]).lower()
+    return " ".join([*label["captions"], *(v for k, v in label.items() if isinstance(v, str))]).lower()
+
+
+def facets(labels: list[dict]) -> dict[str, list[str | None]]:
+    """FACETS that the pictures have -> the value of each picture."""
+    found = {name: [label.get(name) for label in labels] for name in FACETS}
+    return {name: values for name, values in found.items() if any(values)}
 
 
 def page_text(name: str) -> str:
@@ -120,20 +141,22 @@ def explore_tab(studio: Studio, demo: gr.Blocks) -> None:
     def announce(wish: dict, visit: Visit) -> None:
         visit.newest = max(visit.newest, wish["serial"])
 
-    visit = gr.State(Visit())
+    visit, labels = gr.State(Visit()), studio.subject.test.labels
     with gr.Row(elem_classes="columns", equal_height=True):
         with gr.Column(scale=19, min_width=340):
             picker = gr.HTML(
                 {"index": 0, "serial": 0},
                 html_template=page_text("picker.html"),
-                js_on_load=page_text("picker.js"),
+                js_on_load="\n".join(page_text(f"{name}.js") for name in ("wishes", "picker", "comparison")),
                 apply_default_css=False,
                 n_images=len(studio.pictures),
                 columns=COLUMNS,
                 side=THUMBNAIL,
-                sheet=thumbnail_sheet(area_average(studio.subject.test.images, THUMBNAIL)),
-                words=[words(label) for label in studio.subject.test.labels],
-                scores={},
+                sheet=thumbnail_sheet(area_average(studio.pictures, THUMBNAIL)),
+                words=[words(label) for label in labels],
+                facets=facets(labels),
+                unseen=[bool(label.get("unseen")) for label in labels],
+                scores=orders(studio.image_scores),
                 server_functions=[download],
             )
             view = gr.HTML('<section class="panel waiting">Reconstructing …</section>', apply_default_css=False)

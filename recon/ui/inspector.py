@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.pictures import area_average
-from recon.ui.panel import THUMBNAIL, data_uri
+from recon.ui.parts import THUMBNAIL, data_uri
 
 if TYPE_CHECKING:
     from recon.bundle import Bundle

@@ -12,7 +12,7 @@ import gradio as gr
 from recon.settings import LCMSettings, Settings
 from recon.share import png_with_record, record
 from recon.ui.controls import read_settings
-from recon.ui.panel import REGRESSOR_NAMES, TITLES
+from recon.ui.parts import REGRESSOR_NAMES, TITLES
 from recon.ui.studio import Studio
 
 if TYPE_CHECKING:

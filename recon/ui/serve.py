@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 if ZERO_GPU:
     import spaces  # before the page launches and before anything touches CUDA: it stands in for parts of both
 
-MAX_UPLOAD = "256mb"  # an array of a subject's responses; gradio's own limit is none
+MAX_UPLOAD = "64mb"  # a thousand responses of a large subject; gradio's own limit is none
 
 
 def gpu_seconds(index: int, settings: Settings) -> int:
@@ -61,9 +60,10 @@ def describe_device(bundle: Bundle) -> str:
 def end_on_sigterm() -> None:
     """SIGTERM ends the process at once, as the first process of a container too, which by default ignores it.
 
-    Nothing can be left half written: a reconstruction writes no file, and threads at work are daemons.
+    Nothing can be left half written, since a reconstruction writes no file. Python's own way out would wait for readers,
+    or pull the interpreter from under a thread that is inside torch, which aborts.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
 def serve(demo: gr.Blocks, studio: Studio, open_models: Callable[[], None], **options) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from recon.manifest import read_manifest
 from recon.pictures import area_average
 from recon.subject import Subject, load_subject
+from recon.ui.image_scores import ImageScores, read_image_scores
 
 if TYPE_CHECKING:
     from recon.bundle import Bundle
@@ -36,6 +37,7 @@ class Studio:
     pictures: np.ndarray  # (n, S, S, 3) uint8: the test pictures at the VDVAE's size
     opening: Future[Bundle]
     stage_2: Future[None]
+    image_scores: ImageScores = field(default_factory=dict)  # empty if the bundle has not been evaluated
     layouts: OrderedDict[tuple, Frame] = field(default_factory=OrderedDict)  # stage 1's last frames, newest last
 
     @property
@@ -63,5 +65,6 @@ def open_studio(folder: Path) -> tuple[Studio, Callable[[], None]]:
                     future.set_exception(error)
 
     pictures = area_average(subject.test.images, STAGE_1_SIZE)
-    studio = Studio(folder, manifest, subject, pictures, opening, stage_2)
+    scores = read_image_scores(folder, len(pictures))
+    studio = Studio(folder, manifest, subject, pictures, opening, stage_2, scores)
     return studio, open_all

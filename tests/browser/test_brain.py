@@ -209,8 +209,6 @@ def test_the_subjects_right_is_on_the_left_of_a_slice(volume):
     volume.click(".brain-sides [data-name=both]")
     canvas = volume.locator(".brain-slices canvas")
     box, sides = canvas.bounding_box(), []
-    first = volume.evaluate("[document.querySelector('.brain-slices canvas').clientWidth]")[0]
-    assert first == box["width"]
     for x in range(8, int(box["width"]), 6):  # along the middle of the first row of slices
         canvas.hover(position={"x": x, "y": 60})
         if volume.is_visible(".brain-tip"):

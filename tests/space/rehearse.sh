@@ -22,8 +22,8 @@ done
 work=$(mktemp -d)
 app=
 end() {
-  [ -z "$app" ] || kill "$app" 2>/dev/null || true
-  [ -z "${cgroup:-}" ] || { sleep 1; rmdir "$cgroup" 2>/dev/null || true; }
+  [ -z "$app" ] || { kill "$app" 2>/dev/null || true; wait "$app" 2>/dev/null || true; }
+  [ -z "${cgroup:-}" ] || rmdir "$cgroup" 2>/dev/null || true
   chmod -R u+w "$work" && rm -rf "$work"
 }
 trap end EXIT

@@ -26,7 +26,7 @@ function mosaic() {
   const { clientWidth, clientHeight } = $(".brain-canvas");
   const fits = (n) => Math.min((clientWidth / n - PAD) / across, (clientHeight / Math.ceil(slices.length / n) - PAD) / down);
   const best = slices.map((_, k) => k + 1).reduce((a, b) => (fits(b) > fits(a) ? b : a));
-  const scale = Math.min(Math.max(Math.floor(fits(best)), SMALLEST), LARGEST);
+  const scale = Math.min(Math.max(fits(best), SMALLEST), LARGEST);
   const perRow = Math.max(1, Math.min(slices.length, Math.floor(clientWidth / (scale * across + PAD))));
   return { xs, ys, slices, perRow, pixel: [(scale * size[0]) / unit, (scale * size[1]) / unit], cell: [scale * across + PAD, scale * down + PAD] };
 }
@@ -45,7 +45,8 @@ function rectangle([x, y, z], { xs, ys, slices, perRow, pixel, cell }) {
 function canvasContext(plan) {
   const canvas = $(".brain-slices canvas");
   const ratio = window.devicePixelRatio || 1;
-  const [width, height] = [plan.perRow * plan.cell[0], Math.ceil(plan.slices.length / plan.perRow) * plan.cell[1] + 2];
+  const nRows = Math.ceil(plan.slices.length / plan.perRow);
+  const [width, height] = [plan.perRow * plan.cell[0], nRows * plan.cell[1] + 2].map(Math.floor);
   Object.assign(canvas, { width: width * ratio, height: height * ratio });
   Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
   const context = canvas.getContext("2d");

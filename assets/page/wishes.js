@@ -1,0 +1,44 @@
+// What the visitor wants: picture and settings. Run once with `element`, `props` and `trigger` in scope; the parts of the picker follow.
+//
+// One run at a time. `value` is the newest wish, its serial number counts them; a wish made during a run is announced, which makes
+// the server stop that run, and is sent when it has ended. Those between are dropped.
+
+const $ = (selector) => element.querySelector(selector);
+let running = 0; // the serial number of the run going on; the page's own first run is number 0
+let announced = false;
+
+function send() {
+  running = props.value.serial;
+  announced = false;
+  trigger("input");
+}
+
+function want(change) {
+  props.value = { ...props.value, ...change, serial: props.value.serial + 1 };
+  if (running === null) send();
+  else if (!announced) {
+    announced = true;
+    trigger("stop");
+  }
+}
+
+document.addEventListener("reconstructed", () => {
+  if (props.value.serial !== running) send();
+  else running = null;
+});
+for (const name of ["settings", "reading"]) {
+  document.addEventListener(name, ({ detail }) => {
+    if (JSON.stringify(detail) !== JSON.stringify(props.value[name])) want({ [name]: detail });
+  });
+}
+
+// Settings with a new seed, if every picture is to have one; its field is told.
+const SEED = 4; // its place among the settings
+function seeded(settings) {
+  if (!document.querySelector(".always-random input")?.checked) return settings;
+  const seed = Math.floor(Math.random() * 1e6);
+  const field = document.querySelector(".seed input");
+  field.value = seed;
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+  return settings.with(SEED, seed);
+}

@@ -1,0 +1,43 @@
+"""Names that the page uses everywhere, and pictures and times as HTML."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+
+import numpy as np
+from PIL import Image
+
+THUMBNAIL, COLUMNS = 64, 20  # side in pixels, thumbnails in a row of the sheet
+REGRESSOR_NAMES = {"ridge": "Ridge", "mlp": "MLP"}
+TITLES = {"ridge": "Ridge → VDVAE", "mlp": "MLP → VDVAE", "ceiling": "Ceiling → VDVAE"}
+ABSENT = "no decoder"
+ORACLE = '<span class="badge warning">⚠ knows the answer</span>'
+
+
+def data_uri(picture: np.ndarray, kind: str) -> str:
+    """(h, w, 3) uint8 -> a data URI; kind "png" or "webp"."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, kind, quality=80, compress_level=1, method=0)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def thumbnail_sheet(pictures: np.ndarray) -> str:
+    """(n, THUMBNAIL, THUMBNAIL, 3) uint8 -> one picture of all, COLUMNS in a row, as a data URI."""
+    rows = -(-len(pictures) // COLUMNS)
+    sheet = np.zeros((rows * COLUMNS, THUMBNAIL, THUMBNAIL, 3), np.uint8)
+    sheet[: len(pictures)] = pictures
+    grid = sheet.reshape(rows, COLUMNS, THUMBNAIL, THUMBNAIL, 3).swapaxes(1, 2)
+    return data_uri(grid.reshape(rows * THUMBNAIL, COLUMNS * THUMBNAIL, 3), "webp")
+
+
+def duration(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def picture_or(words: str, picture: np.ndarray | None, title: str) -> str:
+    """Words, in a blank of the same size, where there is no picture."""
+    if picture is None:
+        return f'<div class="blank">{escape(words)}</div>'
+    return f'<img src="{data_uri(picture, "png")}" alt="{escape(title)}">'

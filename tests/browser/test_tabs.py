@@ -1,0 +1,164 @@
+"""The tabs beside Explore, in a real browser, served by `python app.py`."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from served import CHROMIUM, FLAGS, serve_apps
+
+sync_api = pytest.importorskip("playwright.sync_api")
+
+SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
+SIZES = {"laptop": (1366, 768), "phone": (390, 844)}
+TABS = ("Explore", "Compare", "Brain → image", "Image → brain", "Your data", "Evaluate", "About")
+
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium")
+
+
+@pytest.fixture(scope="module")
+def browser_and_address():
+    with serve_apps({}) as (url,), sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium, url
+        chromium.close()
+
+
+@pytest.fixture(params=SIZES)
+def page(browser_and_address, request):
+    """The open page; `page.errors` and `page.hosts` collect what should not be."""
+    browser, url = browser_and_address
+    width, height = SIZES[request.param]
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.errors, page.hosts = [], set()
+    page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("request", lambda r: None if r.url.startswith(("data:", "blob:", url)) else page.hosts.add(r.url))
+    page.goto(url)
+    page.wait_for_selector('.view[data-last="true"]', timeout=90 * SECONDS)
+    yield page
+    assert page.errors == [] and page.hosts == set()
+    page.close()
+
+
+def open_tab(page, name):
+    """By a click, or from the menu of those that do not fit a narrow screen."""
+    tab = page.locator(f'button[role=tab]:visible:has-text("{name}")')
+    if not tab.count():
+        page.locator(".overflow-menu > button").click()
+        tab = page.locator(f'.overflow-dropdown button:has-text("{name}")')
+    tab.first.click()
+
+
+def saved(page, name) -> bytes:
+    """What a link of the page would save."""
+    href = page.locator(f'.save:visible:has-text("{name}")').get_attribute("href")
+    return base64.b64decode(href.split(",", 1)[1])
+
+
+def source(page, card=".decoded-cards:visible .card.lcm img") -> str:
+    return page.locator(card).get_attribute("src")
+
+
+def wait_for_cards(page):
+    page.wait_for_selector('.decoded-cards[data-saved="true"]:visible', timeout=60 * SECONDS)
+
+
+def test_every_tab_opens_without_errors_and_none_is_wider_than_the_screen(page):
+    for name in TABS:
+        open_tab(page, name)
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), name
+
+
+def test_driven_areas_change_the_picture_and_can_be_saved(page):
+    open_tab(page, "Brain → image")
+    assert "No picture was shown" in page.locator(".lead:visible").inner_text()
+    pictures = []
+    for area in ("PPA", "FFA"):
+        page.evaluate("document.querySelectorAll('.decoded-cards').forEach(e => e.remove())")
+        page.locator(f'label:visible:has-text("{area}") input[type=radio]').check(force=True)
+        wait_for_cards(page)
+        pictures.append(source(page))
+    assert pictures[0] != pictures[1]
+    record = json.loads(saved(page, "Save JSON"))
+    assert record["levels"] == {"FFA": 2.0} and "no picture" in record["response"]
+    assert Image.open(io.BytesIO(saved(page, "Save PNG"))).text["recon"]
+
+
+def test_a_comparison_fills_and_is_saved_as_one_picture(browser_and_address):
+    browser, url = browser_and_address
+    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page.goto(url)
+    page.wait_for_selector('.view[data-last="true"]', timeout=90 * SECONDS)
+    open_tab(page, "Compare")
+    page.click(".start-grid")
+    page.wait_for_selector('.grid[data-last="true"] .save', timeout=90 * SECONDS)
+    assert page.locator(".grid td:not(.corner) img").count() == 16
+    assert len({i.get_attribute("src") for i in page.locator(".grid td:not(.corner) img").all()}) > 8
+    sheet = Image.open(io.BytesIO(saved(page, "Save the grid")))
+    assert sheet.width > 700 and sheet.height > 700
+    page.close()
+
+
+def test_a_dropped_picture_comes_back_as_predicted_not_measured(browser_and_address, tmp_path, rng):
+    browser, url = browser_and_address
+    Image.fromarray(rng.integers(0, 256, (90, 120, 3), np.uint8)).resize((600, 450)).save(tmp_path / "mine.png")
+    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page.goto(url)
+    page.wait_for_selector('.view[data-last="true"]', timeout=90 * SECONDS)
+    open_tab(page, "Image → brain")
+    assert "Predicted, not measured" in page.locator(".lead:visible").inner_text()
+    page.locator("input[type=file]:not([accept*=npy])").first.set_input_files(tmp_path / "mine.png")
+    wait_for_cards(page)
+    assert "predicted" in json.loads(saved(page, "Save JSON"))["response"]
+    assert page.locator(".decoded-cards:visible .card").count() == 4
+    page.close()
+
+
+BAD = {
+    "too few voxels": lambda path: np.save(path, np.zeros(7)),
+    "NaN": lambda path: np.save(path, np.full(3672, np.nan)),
+    "strings": lambda path: np.save(path, np.array(["a"])),
+    "complex": lambda path: np.save(path, np.zeros(3672, complex)),
+    "three dimensions": lambda path: np.save(path, np.zeros((1, 1, 3672))),
+    "no rows": lambda path: np.save(path, np.zeros((0, 3672))),
+    "objects": lambda path: np.save(path, np.array([{}], object), allow_pickle=True),
+    "text": lambda path: path.write_text("1, 2, 3"),
+    "empty": lambda path: path.write_bytes(b""),
+    "infinity": lambda path: np.save(path, np.full(3672, np.inf)),
+}
+
+
+def test_responses_of_ones_own_are_decoded_and_ten_kinds_of_bad_file_refused_in_one_sentence(
+    browser_and_address, tmp_path, demo_bundle
+):
+    browser, url = browser_and_address
+    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page.goto(url)
+    page.wait_for_selector('.view[data-last="true"]', timeout=90 * SECONDS)
+    open_tab(page, "Your data")
+    field = page.locator("input[type=file][accept*=npy]")
+    for kind, write in BAD.items():
+        path = tmp_path / f"{kind}.npy"
+        write(path)
+        field.set_input_files(path)
+        page.wait_for_selector(".toast-body", timeout=20 * SECONDS)
+        words = page.locator(".toast-body").first.inner_text()
+        assert "xpected" in words or "is not a whole" in words, (kind, words)
+        page.locator(".toast-close").first.click()
+        page.wait_for_selector(".toast-body", state="detached", timeout=10 * SECONDS)
+        page.locator('button[aria-label="Clear"]:visible, button[aria-label="Remove this file"]:visible').first.click()
+    np.save(tmp_path / "good.npy", demo_bundle.subject.test.averaged()[:2])
+    field.set_input_files(tmp_path / "good.npy")
+    wait_for_cards(page)
+    assert json.loads(saved(page, "Save JSON"))["rows"] == 2
+    page.close()
+
+
+def test_about_tells_what_is_simulated_and_whom_to_cite(page):
+    open_tab(page, "About")
+    words = page.locator(".about").inner_text()
+    assert "simulated subject" in words and "Ozcelik" in words and "ceiling" in words
