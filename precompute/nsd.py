@@ -127,7 +127,7 @@ def encode_voxels(folder: Path) -> dict:
     latents = {split: _need(folder / f"latents_{split}.npy", "features --target vdvae") for split in SPLITS}
     report = encode(images, latents, folder / "train_voxels.npy", folder / "subject.h5", folder)
     if not (report["already finished"] and (folder / "response.safetensors").exists()):
-        report["response"] = fit_response(latents["train"], folder / "train_voxels.npy", folder)
+        report["response"] = fit_response(latents, folder / "train_voxels.npy", folder)
     return report
 
 
@@ -141,7 +141,12 @@ def make_bundle(folder: Path, out: Path) -> dict:
     """
     labels = _need(folder / "train.json", "prepare")
     embeddings = [_need(folder / f"image_{split}.npy", "features --target clip-image") for split in SPLITS]
-    makers = {"subject.h5": "prepare", "voxel_scores.h5": "encode", "response.safetensors": "encode"}
+    makers = {
+        "subject.h5": "prepare",
+        "voxel_scores.h5": "encode",
+        "response.safetensors": "encode",
+        "response_test.npy": "encode",
+    }
     for target in TARGETS:
         _check_fit(folder, target)
     parts = [_need(folder / name, makers.get(name, "fit")) for name in FILES if name != CAPTIONS]

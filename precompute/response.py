@@ -9,7 +9,7 @@ from scipy.linalg import solve_triangular
 
 from precompute.encode import N_COMPONENTS, LatentComponents
 from recon.encoding import fit_encoding
-from recon.files import open_plain
+from recon.files import open_plain, save_array
 from recon.regression import Rescaler
 from recon.ridge import LowRank
 
@@ -28,13 +28,14 @@ def factorise(weights: np.ndarray, Z: np.ndarray, rank: int) -> tuple[np.ndarray
     return down, s[:rank, None] * V[:rank], float((s[:rank] ** 2).sum() / (s**2).sum())
 
 
-def fit_response(latents: Path, voxels: Path, out: Path, rank: int = RANK) -> dict:
-    """Fits training latents (n, n_latents) to averaged training responses (n, n_voxels); writes `response.safetensors`.
+def fit_response(latents: dict[str, Path], voxels: Path, out: Path, rank: int = RANK) -> dict:
+    """Fits "train" latents (n, n_latents) to averaged training responses (n, n_voxels); writes `response.safetensors`, and
+    `response_test.npy`, coordinates (n_test, rank) of the "test" latents: the page shows predictions without encoding pictures.
 
     Through 500 principal components of the latents: those of a large VDVAE do not fit in memory. An alpha a voxel. Returns the
     rank, and the share of the predictions' variance that it keeps. Raises BadFile for a truncated file.
     """
-    Z, Y = open_plain(latents), np.asarray(open_plain(voxels))
+    Z, Y = open_plain(latents["train"]), np.asarray(open_plain(voxels))
     components = LatentComponents.fit(Z, N_COMPONENTS)
     features = components(Z)
     model = fit_encoding(features, Y)
@@ -44,5 +45,9 @@ def fit_response(latents: Path, voxels: Path, out: Path, rank: int = RANK) -> di
     n_voxels = Y.shape[1]
     unscaled = Rescaler(np.ones(n_voxels, np.float32), np.zeros(n_voxels, np.float32))
     arrays = [np.ascontiguousarray(a, np.float32) for a in (components.directions @ down, up, intercept)]
-    LowRank(components.standardise, *arrays, unscaled).save(out / "response.safetensors")
+    response = LowRank(components.standardise, *arrays, unscaled)
+    test = open_plain(latents["test"])
+    parts = [response.coordinates(test[k : k + 256]) for k in range(0, len(test), 256)]
+    save_array(out / "response_test.npy", np.concatenate(parts).astype(np.float16))
+    response.save(out / "response.safetensors")
     return {"rank": len(up), "share_of_predicted_variance": kept}

@@ -72,7 +72,7 @@ def score_maps(scores: VoxelScores, ncsnr: np.ndarray) -> dict[str, VoxelMap]:
             ncsnr,
         ),
     }
-    q = getattr(scores, "q", None)
+    q = scores.q
     if q is not None:
         note = "q: the false discovery rate at which r is above chance; small is significant."
         maps["q"] = VoxelMap("Significance q", note, "", "cividis", 0.0, Q_MAX, q)

@@ -4,6 +4,7 @@ manifest.json        name, simulated or not, sizes, decoders, size and SHA-256 o
 subject.h5           geometry, ncsnr, test trials          voxel_scores.h5      R², r and noise ceiling of every voxel
 captions.h5          training captions, and where CLIP puts their pictures and the test pictures
 response.safetensors VDVAE latents -> voxels: what the subject would have answered to any picture
+response_test.npy    where the test pictures lie in it
 TARGET_ridge.safetensors, TARGET_mlp.safetensors    voxels -> VDVAE latents, prompt embedding, image embedding
 
 and, if it has been evaluated (`recon.evaluation`): evaluation.json, evaluation.csv, image_scores.h5, gallery.h5
@@ -30,7 +31,7 @@ from recon.captions import CaptionIndex
 from recon.device import choose_dtype
 from recon.encoding import VoxelScores, load_scores
 from recon.evaluation import Evaluation, load_evaluation
-from recon.files import BadFile
+from recon.files import BadFile, open_array
 from recon.manifest import TARGETS, check_files, is_evaluated, read_manifest
 from recon.mlp import MLP
 from recon.models import locate
@@ -54,6 +55,7 @@ class Bundle:
     captions: CaptionIndex
     regressors: dict[str, dict[str, LowRank | MLP]]  # target -> "ridge", "mlp"
     response: LowRank  # VDVAE latents -> voxels
+    test_coordinates: np.ndarray  # (n_test, rank) of the test pictures' latents, of `response`
     absent: dict[str, str]  # "vdvae", "diffusion" -> why it is None, and what to do
     evaluation: Evaluation | None = None  # None: not evaluated
 
@@ -134,6 +136,7 @@ def open_parts(folder: Path, manifest: dict) -> Bundle:
             for target in TARGETS
         },
         response=LowRank.load(folder / "response.safetensors"),
+        test_coordinates=np.asarray(open_array(folder / "response_test.npy"), np.float32),
         absent=absent,
         evaluation=load_evaluation(folder) if is_evaluated(manifest) else None,
     )
@@ -142,6 +145,11 @@ def open_parts(folder: Path, manifest: dict) -> Bundle:
     if got != (n_latents, n_voxels):
         raise BadFile(
             f"bundle {folder}: expected a response model from {n_latents} latents to {n_voxels} voxels, got {got[0]} to {got[1]}"
+        )
+    coordinates = len(bundle.subject.test.images), bundle.response.n_components
+    if bundle.test_coordinates.shape != coordinates:
+        raise BadFile(
+            f"bundle {folder}: expected coordinates of test pictures {coordinates}, got {bundle.test_coordinates.shape}"
         )
     n_targets = {"latents": vdvae.n_latents(bundle.n_layers)} if vdvae else {}
     _check_targets(bundle, n_targets | {"image": bundle.captions.embeddings.shape[1]})

@@ -27,6 +27,7 @@ FILES = (
     "voxel_scores.h5",
     "captions.h5",
     "response.safetensors",
+    "response_test.npy",
     *(f"{target}_{regressor}.safetensors" for target in TARGETS for regressor in REGRESSORS),
 )
 OWN_DECODERS = ("vdvae.safetensors", "lcm_lora.safetensors", *(f"diffusion/{name}" for name in PIPELINE))

@@ -84,6 +84,7 @@ def write_tiny_bundle(folder: Path, n_voxels: int = 7, fitted_voxels: int = 7) -
     captions = [f"training picture {k}" for k in range(4)]
     CaptionIndex(captions, rng.normal(size=(4, 6)).astype(np.float32)).save(folder / "captions.h5")
     random_regressors(n_latents, n_voxels, rng)["ridge"].save(folder / "response.safetensors")
+    np.save(folder / "response_test.npy", rng.normal(size=(5, 3)).astype(np.float16))
     scores = VoxelScores(ncsnr * 0.1, ncsnr * 0.3, ncsnr * 50, 5)
     save_scores(folder / "voxel_scores.h5", scores)
     write_manifest(

@@ -164,7 +164,7 @@ def _fit(work: Path, s: Settings) -> None:
         fit(target, work / "brain" / "train_voxels.npy", work / f"{target}_train.npy", columns, work, rank, training)
 
 
-def _response(latents: Path, voxels: Path, work: Path) -> None:
+def _response(latents: dict[str, Path], voxels: Path, work: Path) -> None:
     save_json(work / "response.json", fit_response(latents, voxels, work))
 
 
@@ -227,7 +227,7 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
         ("targets", ["prompt_train.npy", "captions.h5", "latents_test.npy", "image_test.npy"], lambda: _extract(work)),
         ("fit", ["image_fit.json"], lambda: _fit(work, s)),
         ("encode", ["encode.json"], lambda: encode(small, latents, voxels, subject, work, _true_ncsnr(brain))),
-        ("response", ["response.safetensors", "response.json"], lambda: _response(latents["train"], voxels, work)),
+        ("response", ["response.safetensors", "response.json"], lambda: _response(latents, voxels, work)),
         (
             "strengths",
             ["strengths.json"],

@@ -6,9 +6,11 @@ from functools import cache
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
 import plotly
 
 from recon.ui.inspector import HINT, roi_panel, voxel_panel
+from recon.ui.parts import REGRESSOR_NAMES
 from recon.ui.studio import Studio
 
 FOLDER = Path(__file__).parents[2] / "assets" / "page" / "brain"
@@ -26,9 +28,15 @@ def server_functions(studio: Studio) -> list:
 
     @cache
     def maps() -> dict:
-        from recon.brainmap import score_maps  # imports nilearn, which takes seconds
+        from recon.brainmap import score_maps, weight_map  # imports nilearn, which takes seconds
+        from recon.weights import weight_magnitude
 
-        return score_maps(studio.bundle.scores, studio.subject.ncsnr)
+        bundle = studio.bundle
+        weights = {
+            f"weights_{name}": weight_map(REGRESSOR_NAMES[name], weight_magnitude(regressor))
+            for name, regressor in bundle.regressors["latents"].items()
+        }
+        return score_maps(bundle.scores, studio.subject.ncsnr) | weights
 
     @cache
     def geometry() -> dict:
@@ -57,11 +65,19 @@ def server_functions(studio: Studio) -> list:
     return [brain_geometry, brain_surface, brain_map]
 
 
+def predicted_tests(studio: Studio, voxel: int) -> np.ndarray | None:
+    """(n_test,) what the response model says of a voxel; None if there is no such voxel."""
+    bundle = studio.bundle
+    if not isinstance(voxel, int) or not 0 <= voxel < len(bundle.response.intercept):
+        return None
+    return bundle.test_coordinates @ bundle.response.up[:, voxel] + bundle.response.intercept[voxel]
+
+
 def inspected(studio: Studio, chosen: dict) -> str:
     """{"roi": name} or {"voxel": number} -> the panel that tells of it. Raises ValueError if there is no such thing."""
     if "roi" in chosen:
         return roi_panel(studio.bundle, chosen["roi"])
-    return voxel_panel(studio.bundle, chosen["voxel"])
+    return voxel_panel(studio.bundle, chosen["voxel"], predicted_tests(studio, chosen["voxel"]))
 
 
 def brain_panel(studio: Studio) -> gr.HTML:

@@ -47,7 +47,7 @@ def scores_of(bundle: Bundle) -> dict[str, tuple[np.ndarray, int, str]]:
         "R² / ceiling": (scores.r2_over_ceiling, 0, " %"),
         "ncsnr": (bundle.subject.ncsnr, 2, ""),
     }
-    q = getattr(scores, "q", None)
+    q = scores.q
     return shown if q is None else shown | {"q": (q, 3, "")}
 
 

@@ -67,6 +67,7 @@ def random_bundle() -> Bundle:
         captions=None,
         regressors={name: random_regressors(n, RANKS[name], rng) for name, n in n_targets.items()},
         response=None,
+        test_coordinates=None,
         absent={},
     )
 
