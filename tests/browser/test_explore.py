@@ -213,6 +213,7 @@ def test_a_link_restores_picture_and_settings_in_a_fresh_profile(page, browser, 
 
 def test_the_panel_downloads_as_one_picture_and_its_record(page):
     files = []
+    change(page, choose, 12)
     page.on("download", lambda file: files.append(file))
     page.click(".download-panel")
     page.wait_for_function("document.querySelector('.download-panel').textContent == 'Download this panel'")
@@ -225,6 +226,7 @@ def test_the_panel_downloads_as_one_picture_and_its_record(page):
 
 
 def test_the_endpoint_gives_the_pages_picture_bit_for_bit(page, address):
+    change(page, choose, 12)
     gradio_client = pytest.importorskip("gradio_client")
     client = gradio_client.Client(address, verbose=False)
     first, again = (client.predict(12, api_name="/reconstruct") for _ in range(2))
@@ -239,6 +241,7 @@ def test_the_endpoint_gives_the_pages_picture_bit_for_bit(page, address):
 
 
 def test_the_keyboard_alone_reaches_everything(page):
+    change(page, choose, 12)
     page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
     reached = set()
     for _ in range(110):
