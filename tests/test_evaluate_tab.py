@@ -240,7 +240,9 @@ def test_a_gallery_states_its_rule_and_shows_every_kind_of_every_picture(evaluat
 
 
 def studio_of(folder, simulated=True, name="demo"):
-    return type("Studio", (), {"folder": folder, "manifest": {"simulated": simulated, "name": name}})()
+    files = [path.name for path in folder.iterdir()]
+    manifest = {"simulated": simulated, "name": name, "files": files}
+    return type("Studio", (), {"folder": folder, "manifest": manifest})()
 
 
 def shown_by_tab(studio) -> str:

@@ -90,9 +90,10 @@ def distribution(evaluation: Evaluation, stage: str, metric: str, picture: int |
     curves = {s: found[s] for s in REGRESSOR_NAMES if s in found}
     place = np.flatnonzero(evaluation.images == picture)
     for source, values in curves.items():
-        body += "".join(mark(source, float(pixels(values[k], low, high, LEFT, RIGHT))) for k in place)
+        known = (values[k] for k in place if np.isfinite(values[k]))
+        body += "".join(mark(source, float(pixels(v, low, high, LEFT, RIGHT))) for v in known)
     shuffles = evaluation.settings.get("shuffles", 1)
-    names = {NULL: f"Shuffled responses (null, mean of {shuffles})"} | REGRESSOR_NAMES
+    names = {NULL: f"Shuffled responses (null, mean of {shuffles} permutations)"} | REGRESSOR_NAMES
     legend = "".join(key(s, f"{names[s]}: mean {score(metric, np.nanmean(v))}, n = {len(v)}") for s, v in found.items())
     legend += key("at", f"picture {picture}") if len(place) else ""
     said = [standing(evaluation, REGRESSOR_NAMES[s], v, metric, picture) for s, v in curves.items()]

@@ -9,6 +9,7 @@ import gradio as gr
 
 from recon.evaluation import Evaluation, load_evaluation
 from recon.files import BadFile
+from recon.manifest import is_evaluated
 from recon.metrics import METRICS
 from recon.ui.charts import bottleneck, distribution
 from recon.ui.gallery import gallery_table
@@ -74,7 +75,7 @@ def notice(words: str) -> None:
 
 def evaluate_tab(studio: Studio, tab: gr.Tab) -> None:
     """Lays the open `tab` out and wires it."""
-    if not (studio.folder / "evaluation.json").exists():
+    if not is_evaluated(studio.manifest):
         return notice(missing(studio))
     try:
         evaluation = load_evaluation(studio.folder)
