@@ -5,6 +5,7 @@ Everything comes from local servers; the models have random weights and all laye
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import huggingface_hub
@@ -16,7 +17,7 @@ from served import CHROMIUM, FLAGS, serve_apps
 from stand_ins import Shelf, put_repository
 from typer.testing import CliRunner
 
-from precompute import fetch_nsd
+from precompute import evaluate, fetch_nsd, summary
 from precompute.__main__ import app
 from recon.bundle import load_bundle
 from recon.files import load_json, save_json
@@ -141,6 +142,23 @@ def test_the_bundle_opens_with_the_published_decoders_and_both_stages_stream(cha
     frames = list(reconstruct_picture(layouts[-1].images["mlp"], response, ["a"], bundle, settings))
     assert [frame.images["lcm"].shape for frame in frames] == [(192, 192, 3), (512, 512, 3)]
     assert all(frame.images["lcm"].std() > 0 for frame in frames)
+
+
+def test_an_evaluation_becomes_a_part_of_the_bundle_and_goes_when_other_parts_come(chain, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "component_counts", lambda rank: [rank])
+    monkeypatch.setattr(summary, "GROUP", 1)
+    bundle = shutil.copytree(chain / "bundle", tmp_path / "bundle")
+    where = ("--subject", 1, "--folder", chain / "prepared")
+    printed = json.loads(run("evaluate", *where, "--bundle", bundle, "--limit", 2, "--seeds", 1))
+    found = load_bundle(bundle).evaluation
+    assert found.n_images == printed["n"] == 2 and not found.simulated and found.not_computed["swav"]
+    assert {r.metric for r in found.rows} == {"pixcorr", "ssim", "ssim_legacy", "pixels", "clip"}
+    assert {(r.stage, r.source) for r in found.rows} >= {("vdvae", "ceiling"), ("lcm", "oracle"), ("lcm", "shuffled")}
+    assert json.loads(run("bundle", *where, "--out", bundle))["already finished"]
+    assert load_bundle(bundle).evaluation.rows == found.rows
+    (bundle / "voxel_scores.h5").unlink()
+    assert not json.loads(run("bundle", *where, "--out", bundle))["already finished"]
+    assert load_bundle(bundle).evaluation is None
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

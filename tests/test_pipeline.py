@@ -1,15 +1,21 @@
 """`python -m precompute demo --smoke` runs every stage, resumes, and writes a bundle that opens and reconstructs."""
 
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
+from precompute.demo.pipeline import SMOKE, stages
 from recon.bundle import load_bundle
+from recon.captions import CaptionIndex
+from recon.manifest import TARGETS
 from recon.pictures import area_average
 from recon.reconstruct import reconstruct_layout, reconstruct_picture
-from recon.settings import Settings
+from recon.settings import REGRESSORS, Settings
+from recon.subject import load_subject
 
 
 def run(work, *more):
@@ -33,6 +39,44 @@ def test_smoke_makes_a_bundle_that_reconstructs(smoke):
     captions = test.labels[0]["captions"]
     *_, picture = reconstruct_picture(layout.images["ridge"], test.response(0), captions, bundle, Settings())
     assert layout.last and picture.last and picture.images["lcm"].shape == (128, 128, 3)
+
+
+# --- nothing leaks ----------------------------------------------------------------------------------------------------
+
+FITTING = ("subject", "VDVAE", "CLIP", "targets", "fit", "response")  # the encoding model: tests/test_encode.py
+FITTED = (
+    *("brain/train_voxels.npy", "vdvae.safetensors", "clip/model.safetensors", "captions.h5", "response.safetensors"),
+    *(f"{target}_{name}.safetensors" for target in TARGETS for name in REGRESSORS),
+    *(f"{target}_{name}_cv_r2.npy" for target in TARGETS for name in REGRESSORS),
+)
+
+
+def change_test_set(work, rng):
+    """Other test pictures and test responses; what training sees stays."""
+    for name in ("test.npy", "test_64.npy"):
+        pictures = np.load(work / "scenes" / name)
+        np.save(work / "scenes" / name, rng.integers(0, 256, pictures.shape, np.uint8))
+    betas, trials = np.load(work / "brain" / "betas.npy"), np.load(work / "brain" / "trials.npy")
+    of_test = trials[:, 0] == 1
+    betas[of_test] = rng.integers(-900, 900, (of_test.sum(), betas.shape[1]), np.int16)
+    np.save(work / "brain" / "betas.npy", betas)
+
+
+def test_other_test_pictures_and_responses_leave_every_fitted_array_as_it_was(smoke, tmp_path, rng):
+    for name in ("scenes", "brain"):
+        shutil.copytree(smoke / name, tmp_path / name, ignore=shutil.ignore_patterns("train_voxels.npy"))
+    change_test_set(tmp_path, rng)
+    for name, _, run_stage in stages(tmp_path, SMOKE):
+        if name in FITTING:
+            run_stage()
+    for name in FITTED:
+        same = (smoke / name).read_bytes() == (tmp_path / name).read_bytes()
+        assert same == (name != "captions.h5"), name
+    one, other = (CaptionIndex.load(work / "captions.h5") for work in (smoke, tmp_path))
+    assert one.captions == other.captions and one.embeddings.tobytes() == other.embeddings.tobytes()
+    one, other = (load_subject(work / "subject.h5") for work in (smoke, tmp_path))
+    assert one.ncsnr.tobytes() == other.ncsnr.tobytes()
+    assert not np.array_equal(one.test.averaged(), other.test.averaged())
 
 
 def test_a_rerun_does_only_what_is_missing(smoke):
