@@ -51,7 +51,7 @@ def page(request, browser, address):
     page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(address)
-    page.wait_for_selector(".view[data-last=true]", timeout=60 * SECONDS)
+    page.wait_for_selector(".view[data-index]", timeout=60 * SECONDS)
     page.click("[role=tab]:has-text('Evaluate')")
     page.wait_for_selector(".gallery img", timeout=30 * SECONDS)
     yield page
@@ -98,7 +98,7 @@ def test_galleries_change_and_state_their_rule(page):
 def test_explores_picture_is_marked_when_the_tab_is_opened(page):
     page.click("[role=tab]:has-text('Explore')")
     page.click('.thumb[data-index="2"]')
-    page.wait_for_selector(".view[data-index='2'][data-last=true]", timeout=30 * SECONDS)
+    page.wait_for_selector(".view[data-index='2']", timeout=30 * SECONDS)
     page.click("[role=tab]:has-text('Evaluate')")
     page.wait_for_selector(".distribution .legend:has-text('picture 2')", timeout=20 * SECONDS)
     assert page.input_value(".evaluate-controls .seed input") == "2"
