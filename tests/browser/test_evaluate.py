@@ -4,7 +4,7 @@ import json
 
 import pytest
 from conftest import write_tiny_bundle
-from served import CHROMIUM, FLAGS, serve_apps
+from served import CHROMIUM, FLAGS, open_tab, serve_apps
 from stand_in_evaluation import made_up_evaluation
 
 from recon.evaluation import load_evaluation, save_evaluation
@@ -52,7 +52,7 @@ def page(request, browser, address):
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(address)
     page.wait_for_selector(".view[data-index]", timeout=60 * SECONDS)
-    page.click("[role=tab]:has-text('Evaluate')")
+    open_tab(page, "Evaluate")
     page.wait_for_selector(".gallery img", timeout=30 * SECONDS)
     yield page
     assert page.errors == []
@@ -96,10 +96,10 @@ def test_galleries_change_and_state_their_rule(page):
 
 
 def test_explores_picture_is_marked_when_the_tab_is_opened(page):
-    page.click("[role=tab]:has-text('Explore')")
+    open_tab(page, "Explore")
     page.click('.thumb[data-index="2"]')
     page.wait_for_selector(".view[data-index='2']", timeout=30 * SECONDS)
-    page.click("[role=tab]:has-text('Evaluate')")
+    open_tab(page, "Evaluate")
     page.wait_for_selector(".distribution .legend:has-text('picture 2')", timeout=20 * SECONDS)
     assert page.input_value(".evaluate-controls .seed input") == "2"
 
