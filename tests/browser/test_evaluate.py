@@ -42,7 +42,7 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture(params=[(1366, 768), (390, 844)], ids=["laptop", "phone"])
+@pytest.fixture(scope="module", params=[(1366, 768), (390, 844)], ids=["laptop", "phone"])
 def page(request, browser, address):
     """The open tab with its gallery; `page.errors` collects what should not be."""
     width, height = request.param
@@ -87,7 +87,7 @@ def test_choices_change_the_charts(page, folder):
 
 
 def test_galleries_change_and_state_their_rule(page):
-    assert "drawn at random, seed 0" in page.inner_text(".gallery .about")
+    assert "drawn at random, seed 0" in page.inner_text(".gallery[data-group=random] .about")
     choose(page, "worst")
     page.wait_for_selector(".gallery[data-group=worst]", timeout=20 * SECONDS)
     assert "lowest rank" in page.inner_text(".gallery .about")
