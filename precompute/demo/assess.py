@@ -41,6 +41,8 @@ def assemble_pipeline(clip: Path, codec: Path, unet: Path, out: Path) -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     )
+    for part in (pipe.unet, pipe.vae):
+        part.register_to_config(_name_or_path="")  # it would be a folder of this computer
     pipe.to(dtype=torch.float16).save_pretrained(out / "diffusion")
     CLIPVisionModelWithProjection.from_pretrained(clip).half().save_pretrained(out / "vision")
 
