@@ -56,3 +56,12 @@ def wait_for(app: subprocess.Popen, url: str, deadline: float) -> None:
             return urllib.request.urlopen(url, timeout=2).close()
         except OSError:
             time.sleep(0.1)
+
+
+def open_tab(page, name):
+    """By a click, or from the menu of those that do not fit a narrow screen."""
+    tab = page.locator(f'button[role=tab]:visible:has-text("{name}")')
+    if not tab.count():
+        page.locator(".overflow-menu > button").click()
+        tab = page.locator(f'.overflow-dropdown button:has-text("{name}")')
+    tab.first.click()

@@ -132,6 +132,7 @@ def mark(source: str, x: float) -> str:
 # --- bottleneck -------------------------------------------------------------------------------------------------------
 
 FACETS = {"vdvae": (LEFT, 288), "lcm": (312, RIGHT)}  # from where to where along the chart
+APART = {"ridge": -2, "mlp": 2}  # pixels, so that equal curves are both seen
 
 
 def levels(evaluation: Evaluation, stage: str, metric: str) -> dict[str, tuple[float, str]]:
@@ -169,7 +170,7 @@ def facet(evaluation: Evaluation, stage: str, points: list[CurvePoint], largest:
         here = sorted((p for p in points if p.stage == stage and p.regressor == regressor), key=lambda p: p.components)
         if here:
             x = pixels(np.log2([p.components for p in here]), 0, top, start + 8, end - 8)
-            body += curve(here, x, y)
+            body += curve(here, x + APART[regressor], y)
     return body
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from conftest import write_tiny_bundle
-from served import CHROMIUM, FLAGS, serve_apps
+from served import CHROMIUM, FLAGS, open_tab, serve_apps
 from stand_in_evaluation import made_up_evaluation
 
 from recon.evaluation import load_evaluation, save_evaluation
@@ -42,7 +42,7 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture(params=[(1366, 768), (390, 844)], ids=["laptop", "phone"])
+@pytest.fixture(scope="module", params=[(1366, 768), (390, 844)], ids=["laptop", "phone"])
 def page(request, browser, address):
     """The open tab with its gallery; `page.errors` collects what should not be."""
     width, height = request.param
@@ -51,8 +51,8 @@ def page(request, browser, address):
     page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(address)
-    page.wait_for_selector(".view[data-last=true]", timeout=60 * SECONDS)
-    page.click("[role=tab]:has-text('Evaluate')")
+    page.wait_for_selector(".view[data-index]", timeout=60 * SECONDS)
+    open_tab(page, "Evaluate")
     page.wait_for_selector(".gallery img", timeout=30 * SECONDS)
     yield page
     assert page.errors == []
@@ -87,7 +87,7 @@ def test_choices_change_the_charts(page, folder):
 
 
 def test_galleries_change_and_state_their_rule(page):
-    assert "drawn at random, seed 0" in page.inner_text(".gallery .about")
+    assert "drawn at random, seed 0" in page.inner_text(".gallery[data-group=random] .about")
     choose(page, "worst")
     page.wait_for_selector(".gallery[data-group=worst]", timeout=20 * SECONDS)
     assert "lowest rank" in page.inner_text(".gallery .about")
@@ -96,10 +96,10 @@ def test_galleries_change_and_state_their_rule(page):
 
 
 def test_explores_picture_is_marked_when_the_tab_is_opened(page):
-    page.click("[role=tab]:has-text('Explore')")
+    open_tab(page, "Explore")
     page.click('.thumb[data-index="2"]')
-    page.wait_for_selector(".view[data-index='2'][data-last=true]", timeout=30 * SECONDS)
-    page.click("[role=tab]:has-text('Evaluate')")
+    page.wait_for_selector(".view[data-index='2']", timeout=30 * SECONDS)
+    open_tab(page, "Evaluate")
     page.wait_for_selector(".distribution .legend:has-text('picture 2')", timeout=20 * SECONDS)
     assert page.input_value(".evaluate-controls .seed input") == "2"
 

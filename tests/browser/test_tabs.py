@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from served import CHROMIUM, FLAGS, serve_apps
+from served import CHROMIUM, FLAGS, open_tab, serve_apps
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -41,15 +41,6 @@ def page(browser_and_address, request):
     yield page
     assert page.errors == [] and page.hosts == set()
     page.close()
-
-
-def open_tab(page, name):
-    """By a click, or from the menu of those that do not fit a narrow screen."""
-    tab = page.locator(f'button[role=tab]:visible:has-text("{name}")')
-    if not tab.count():
-        page.locator(".overflow-menu > button").click()
-        tab = page.locator(f'.overflow-dropdown button:has-text("{name}")')
-    tab.first.click()
 
 
 def saved(page, name) -> bytes:
