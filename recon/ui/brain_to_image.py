@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import gradio as gr
 
 from recon.lesion import optimal_response
-from recon.settings import Settings
+from recon.settings import LCMSettings, Settings
 from recon.ui.decode import ONE_AT_A_TIME, PRIVATE, decoded_cards, in_one_sentence, response_decoder
 from recon.ui.panel import REGRESSOR_NAMES
 from recon.ui.studio import Studio
@@ -28,7 +28,7 @@ def brain_to_image_tab(studio: Studio) -> None:
     def run(regressor: str, seed: float, *levels: float) -> Iterator[str]:
         chosen = {name: level for name, level in zip(names, levels) if level}
         try:
-            settings = Settings(regressor, lcm=Settings().lcm.__class__(seed=int(seed)))
+            settings = Settings(regressor, lcm=LCMSettings(seed=int(seed)))
             response = optimal_response(rois, chosen, studio.subject.geometry.n_voxels)
             about = {"levels": chosen, "response": "artificial: no picture was shown"}
             yield from decoded_cards(studio, decode(response, settings), settings, {}, "driven_areas", about)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -20,6 +21,7 @@ HELP = (
     "picture; the map shows that, and the decoder reads it back. Without noise this is far better than any scan: add noise at the "
     "measured level to see what a scan of that many repeats would leave.</p>"
 )
+NOTE = "What the encoding model predicts for your picture, in standard deviations; not measured."
 REPEATS = {"no noise": 0, "noise of 1 scan": 1, "noise of 3 scans": 3}
 
 
@@ -39,12 +41,12 @@ def image_to_brain_tab(studio: Studio) -> None:
             response = predicted_response(prepare_picture(data, STAGE_1_SIZE)[None], studio.bundle)[0]
             if n_repeats := REPEATS[noise]:
                 response = with_noise(response, studio.subject.ncsnr, n_repeats, settings.lcm.seed)
-            shown, brain = {"Your picture": prepare_picture(data, SHOWN_SIZE)}, map_payload(response_map(response))
-            brain |= {"title": "Predicted response to your picture"}
+            shown = {"Your picture": prepare_picture(data, SHOWN_SIZE)}
+            predicted = replace(response_map(response), label="Predicted response", note=NOTE)
             about = {"response": "predicted by the encoding model, not measured", "noise": noise}
             cards = decoded_cards(studio, decode(response, settings), settings, shown, "image_to_brain", about)
             for k, html in enumerate(cards):
-                yield html, gr.skip() if k else json.dumps(brain)
+                yield html, gr.skip() if k else json.dumps(map_payload(predicted))
         except (ValueError, TypeError) as error:
             raise in_one_sentence(error) from error
 
