@@ -141,12 +141,10 @@ def section(e: Evaluation) -> str:
     ]
     if e.notes:
         parts.append("Not in the order that one would expect: " + "; ".join(e.notes) + ".")
-    if e.not_computed:
-        parts.append(
-            "Not computed: "
-            + ", ".join(METRICS[m].title for m in e.not_computed)
-            + f" (`{next(iter(e.not_computed.values()))}`)."
-        )
+    by_command = {}
+    for metric, command in e.not_computed.items():
+        by_command.setdefault(command, []).append(METRICS[metric].title)
+    parts += [f"Not computed: {', '.join(titles)} (`{command}`)." for command, titles in by_command.items()]
     return "\n\n".join(parts)
 
 

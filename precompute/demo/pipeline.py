@@ -80,6 +80,7 @@ class Settings:
     lcm: Distillation = Distillation()
     checker_schedule: Schedule = Schedule(900, 2e-3, 64, weight_decay=0.02, clip_norm=5.0, average=0.99)
     ranks: tuple[int, int, int] = (192, 96, 96)  # of latents, prompt and image embedding
+    evaluation_seeds: int = 3
     mlps: tuple[Training, Training, Training] = (Training(hidden=384), Training(hidden=192), Training(hidden=192))
 
 
@@ -110,6 +111,7 @@ SMOKE = Settings(
     lcm=Distillation(walks=100, own_walks=100, rank=4),
     checker_schedule=_FEW,
     ranks=(16, 16, 16),
+    evaluation_seeds=1,
     mlps=(Training(hidden=32, max_epochs=3, batch=32),) * 3,
 )
 
@@ -236,7 +238,7 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
         (
             "evaluate",
             ["evaluation.json"],
-            lambda: evaluate_demo(work, N_LAYERS, Options()),
+            lambda: evaluate_demo(work, N_LAYERS, Options(seeds=s.evaluation_seeds)),
         ),
     ]
 
