@@ -24,7 +24,10 @@ SLIDE = """value => {
     range.dispatchEvent(new Event("input"));
 }"""
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium")
+pytestmark = [
+    pytest.mark.exhaustive,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium"),
+]
 
 
 def write_volume_bundle(folder):

@@ -16,7 +16,10 @@ sync_api = pytest.importorskip("playwright.sync_api")
 
 SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium")
+pytestmark = [
+    pytest.mark.exhaustive,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,10 @@ from served import CHROMIUM, FLAGS, ROOT, serve_apps
 from recon.subject import load_subject
 
 sync_api = pytest.importorskip("playwright.sync_api")
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium")
+pytestmark = [
+    pytest.mark.exhaustive,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium"),
+]
 
 LAPTOP, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
 SHOWN = "Array.from(document.querySelectorAll('.picker-strip .thumb')).map(t => Number(t.dataset.index))"
