@@ -15,7 +15,10 @@ SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
 SIZES = {"laptop": (1366, 768), "phone": (390, 844)}
 TABS = ("Explore", "Compare", "Brain → image", "Image → brain", "Your data", "Evaluate", "About")
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium")
+pytestmark = [
+    pytest.mark.exhaustive,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium"),
+]
 
 
 @pytest.fixture(scope="module")
