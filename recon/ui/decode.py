@@ -79,7 +79,7 @@ def decoded_cards(
         images |= frame.images
         seconds[frame.stage] = f"{duration(frame.seconds)}"
         step = f", UNet steps run: {frame.step}" if frame.stage == "lcm" else ""
-        cards = [card("", name, picture_or("", picture, name), "", "") for name, picture in before.items()]
+        cards = [card("original", name, picture_or("", picture, name), "", "") for name, picture in before.items()]
         cards += [
             card(k, TITLES[k], picture_or("to come", images.get(k), TITLES[k]), seconds["vdvae"], "")
             for k in REGRESSORS
