@@ -99,7 +99,7 @@ def test_a_space_holds_what_the_page_needs_and_nothing_else(hub, tiny, capsys):
 def test_a_space_lacks_no_module_and_no_file_of_the_page_but_screenshots(tiny):
     files, _ = space_files(str(tiny))
     for folder in ("recon", "assets/page"):
-        here = {p for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix not in (".png", ".pyc")}
+        here = {p for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix not in (".webp", ".pyc")}
         assert {str(p.relative_to(ROOT)) for p in here} == {n for n in files if n.startswith(folder)}
 
 
