@@ -7,16 +7,15 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from precompute.hub import Files, list_files, make_identical, told_in_one_sentence
+from recon.evaluation import EVALUATION_FILES
 from recon.files import BadFile
 from recon.manifest import check_files, read_manifest
-
-EVALUATION = ("evaluation.json", "evaluation.csv", "image_scores.h5", "gallery.h5")  # if it has been evaluated
 
 
 def bundle_files(folder: Path, manifest: dict) -> Files:
     """What a page reads of a bundle, by name. Raises BadFile if a file is missing or damaged."""
     check_files(folder, manifest)
-    names = ("manifest.json", *manifest["files"], *(name for name in EVALUATION if (folder / name).exists()))
+    names = ("manifest.json", *manifest["files"], *(name for name in EVALUATION_FILES if (folder / name).exists()))
     return {name: folder / name for name in names}
 
 

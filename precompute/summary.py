@@ -25,8 +25,8 @@ from recon.evaluation import (
     Row,
     save_evaluation,
 )
-from recon.files import load_json, whole_file
-from recon.manifest import write_manifest
+from recon.files import whole_file
+from recon.manifest import rewrite_manifest
 from recon.metrics import METRICS, retrieval_ranks
 from recon.network_metrics import SIDE
 from recon.reconstruct import decode_caption, decoded
@@ -270,8 +270,7 @@ def attach(folder: Path, bundle: Path) -> None:
     for name in EVALUATION_FILES:
         with whole_file(bundle / name) as copy:
             shutil.copyfile(folder / name, copy)
-    manifest = load_json(bundle / "manifest.json")
-    write_manifest(bundle, {k: v for k, v in manifest.items() if k not in ("format", "version", "files")})
+    rewrite_manifest(bundle)
 
 
 def overview(evaluation: Evaluation) -> dict:

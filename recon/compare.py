@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from recon.bundle import Bundle
-from recon.lesion import apply_gains
+from recon.lesion import read_as
 from recon.reconstruct import reconstruct_layout, reconstruct_picture
 from recon.settings import Settings, with_choice
 
@@ -38,7 +38,7 @@ def grid(bundle: Bundle, index: int, base: Settings, rows: Axis, columns: Axis) 
         for c, column_value in enumerate(columns[1]):
             start = time.perf_counter()
             settings = with_choice(with_choice(base, rows[0], row_value), columns[0], column_value)
-            response = apply_gains(test.response(index, settings.repeats), bundle.subject.geometry.rois, settings.gains)
+            response = read_as(bundle.subject, index, settings)
             key = settings.regressor, settings.reading
             if key not in layouts:
                 *_, layouts[key] = reconstruct_layout(response, None, bundle, settings.regressor, settings.components)

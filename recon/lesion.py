@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from recon.settings import Settings
+from recon.subject import Subject
+
 
 def _mask(rois: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     if name not in rois:
@@ -26,6 +29,14 @@ def apply_gains(response: np.ndarray, rois: Mapping[str, np.ndarray], gains: Ite
     for name, gain in gains:
         response[_mask(rois, name)] *= np.float32(gain)
     return response
+
+
+def read_as(subject: Subject, index: int, settings: Settings) -> np.ndarray:
+    """(n_voxels,) response to a test picture, repeats averaged and areas weighted as the settings say.
+
+    Raises IndexError for a picture, ValueError for an ROI that the subject does not have.
+    """
+    return apply_gains(subject.test.response(index, settings.repeats), subject.geometry.rois, settings.gains)
 
 
 def optimal_response(rois: Mapping[str, np.ndarray], levels: Mapping[str, float], n_voxels: int) -> np.ndarray:

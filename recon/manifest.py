@@ -45,6 +45,12 @@ def write_manifest(folder: Path, content: dict) -> None:
     save_json(folder / "manifest.json", {"format": FORMAT, "version": VERSION, **content, "files": files})
 
 
+def rewrite_manifest(folder: Path) -> None:
+    """Lists the files that are there now; all else stays as the manifest says it."""
+    content = read_manifest(folder)
+    write_manifest(folder, {k: v for k, v in content.items() if k not in ("format", "version", "files")})
+
+
 def is_evaluated(manifest: dict) -> bool:
     """Whether an evaluation belongs to the bundle: it may do without."""
     return not set(EVALUATION_FILES).isdisjoint(manifest.get("files", ()))

@@ -23,8 +23,9 @@ def page_part(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
 
 
+@cache
 def server_functions(studio: Studio) -> list:
-    """What the browser asks for: geometry, a surface, a map; each is made once."""
+    """What the browser asks for: geometry, a surface, a map; each is made once, for however many brain views."""
 
     @cache
     def maps() -> dict:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import gradio as gr
 import numpy as np
 
-from recon.lesion import apply_gains
 from recon.pictures import area_average
 from recon.settings import Settings
 from recon.share import from_query, to_query
@@ -101,7 +100,7 @@ def restore(studio: Studio, query: str) -> list:
         subject, index, settings = from_query(query, len(studio.pictures))
         if subject not in (None, studio.manifest["name"]):
             raise ValueError(f"this link is of subject {subject!r}, this page shows {studio.manifest['name']!r}")
-        apply_gains(studio.subject.test.response(index), studio.subject.geometry.rois, settings.gains)
+        read_response(studio, index, settings)  # are its areas this subject's?
     except ValueError as error:
         gr.Warning(str(error))
         return [gr.skip()] * 9

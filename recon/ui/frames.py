@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.lesion import apply_gains
+from recon.lesion import read_as
 from recon.settings import Settings
 from recon.ui.cache import FrameCache
 from recon.ui.health import bundle_identity
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 def read_response(studio: Studio, index: int, settings: Settings) -> np.ndarray:
     """(n_voxels,) of a test picture, as the settings want it read. Raises IndexError and ValueError."""
-    response = studio.subject.test.response(index, settings.repeats)
-    return apply_gains(response, studio.subject.geometry.rois, settings.gains)
+    return read_as(studio.subject, index, settings)
 
 
 def layouts(studio: Studio, index: int, settings: Settings) -> Iterator[Frame]:

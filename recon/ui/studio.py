@@ -24,7 +24,7 @@ STAGE_1_SIZE = 64  # pixels of a VDVAE's pictures
 KEPT = 64  # pictures whose stage 1 is remembered
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # eq: one is itself alone, so that what is made of it can be cached
 class Studio:
     """What the handlers need of one subject.
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import write_tiny_bundle
 from served import CHROMIUM, FLAGS, serve_apps
 
-from recon.manifest import read_manifest, write_manifest
+from recon.manifest import rewrite_manifest
 from recon.subject import Volume, load_subject, save_subject
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -38,8 +38,7 @@ def write_volume_bundle(folder):
     rois = {"V1": indices[:, 1] < 4, "PPA": indices[:, 2] > 3}
     subject = load_subject(folder / "subject.h5")
     save_subject(folder / "subject.h5", replace(subject, geometry=Volume(SHAPE, indices, affine, rois)))
-    facts = {k: v for k, v in read_manifest(folder).items() if k not in ("format", "version", "files")}
-    write_manifest(folder, facts)
+    rewrite_manifest(folder)
     return folder
 
 

@@ -8,7 +8,7 @@ from served import CHROMIUM, FLAGS, open_tab, serve_apps
 from stand_in_evaluation import made_up_evaluation
 
 from recon.evaluation import load_evaluation, save_evaluation
-from recon.manifest import read_manifest, write_manifest
+from recon.manifest import rewrite_manifest
 from recon.subject import load_subject
 from recon.ui.scores import score
 
@@ -26,8 +26,7 @@ pytestmark = [
 def folder(tmp_path_factory):
     folder = write_tiny_bundle(tmp_path_factory.mktemp("evaluated") / "bundle")
     save_evaluation(folder, made_up_evaluation(load_subject(folder / "subject.h5").test.images))
-    content = read_manifest(folder)
-    write_manifest(folder, {k: v for k, v in content.items() if k not in ("format", "version", "files")})
+    rewrite_manifest(folder)
     return folder
 
 
