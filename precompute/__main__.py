@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from precompute import fetch, nsd_commands, publish
-from precompute.terminal import failing_in_one_sentence
+from precompute.terminal import command_line, failing_in_one_sentence
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(fetch.app, name="fetch")
@@ -32,12 +31,13 @@ def demo(
 ):
     """Simulated subject: draws scenes, simulates a cortex, trains the decoders, fits, scores, writes the bundle."""
     from precompute.demo.pipeline import SMOKE, Settings, run_demo
+    from precompute.evaluate import Options
 
     work = work or Path("data/demo-smoke" if smoke else "data/demo")
     out = out or (work / "bundle" if smoke else Path("assets/demo"))
-    command = "python -m precompute " + " ".join(sys.argv[1:])
+    settings, options = (SMOKE, Options(seeds=1)) if smoke else (Settings(), Options())
     with failing_in_one_sentence():
-        evaluation = run_demo(work, out, SMOKE if smoke else Settings(), command)
+        evaluation = run_demo(work, out, settings, options, command_line())
     print(json.dumps(evaluation, indent=1))
 
 

@@ -48,7 +48,7 @@ class Inputs:
     embeddings: np.ndarray  # (n, d) where CLIP puts them
     training_images: np.ndarray  # (n_train, S, S, 3) uint8
     training_labels: list[dict]
-    held_out_r2: dict[str, np.ndarray]  # regressor -> (n_latents,) of held-out training images
+    held_out_r2: dict[str, float]  # regressor -> mean over latents, of held-out training images
     describe: dict[str, Describe]  # networks that are there
     not_computed: dict[str, str] = field(default_factory=dict)  # metric -> the command to run first
     find: Find | None = None
@@ -58,6 +58,11 @@ def digest_parts(folder: Path, decoders: str) -> dict[str, str]:
     """SHA-256 of what the evaluation depends on: files in `folder`, and revisions of published models."""
     own = {name: file_digest(folder / name) for name in (*FILES, *DECODERS[decoders])}
     return own if decoders == "own" else own | {"models": json.dumps(read_lock(), sort_keys=True)}
+
+
+def held_out_r2(report: dict) -> dict[str, float]:
+    """Regressor -> mean R² over latents, of the training images that `fit` held out and reported on."""
+    return {name: report[name]["validation_r2_mean"] for name in REGRESSORS}
 
 
 def choose_protocol(inputs: Inputs, options: Options) -> Protocol:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from precompute.encode import encode
-from precompute.evaluate import Inputs, Options, digest_parts
+from precompute.evaluate import Inputs, Options, digest_parts, held_out_r2
 from precompute.features import extract_embeddings, extract_latents, extract_prompts
 from precompute.fit import ALPHAS, BRAIN_DIFFUSER, fit, inputs, layer_groups
 from precompute.response import fit_response
@@ -31,7 +31,6 @@ from recon.manifest import FILES, TARGETS, write_manifest
 from recon.models import MODELS, locate, locked
 from recon.network import Training
 from recon.network_metrics import open_networks
-from recon.settings import REGRESSORS
 from recon.subject import load_subject
 from recon.vdvae import VDVAE, load_openai
 from recon.vdvae_layers import VDVAEConfig
@@ -199,7 +198,7 @@ def evaluate_bundle(folder: Path, bundle: Path, options: Options) -> dict:
         embeddings=np.asarray(open_array(_need(folder / "image_test.npy", "features --target clip-image")), np.float32),
         training_images=open_array(_need(folder / "train_512.npy", "prepare")),
         training_labels=load_json(_need(folder / "train.json", "prepare")),
-        held_out_r2={name: open_array(_need(folder / f"latents_{name}_cv_r2.npy", "fit")) for name in REGRESSORS},
+        held_out_r2=held_out_r2(load_json(_need(folder / "latents_fit.json", "fit"))),
         describe=networks,
         not_computed=absent,
     )

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from precompute.terminal import failing_in_one_sentence
+from precompute.terminal import command_line, failing_in_one_sentence
 
 Subject = Annotated[int, typer.Option(min=1, max=8, help="NSD subject.")]
 Folder = Annotated[Path | None, typer.Option(help="Of the prepared subject; by default where `prepare` puts it.")]
@@ -155,7 +155,8 @@ def evaluate(
     if demo:
         from precompute.demo.pipeline import evaluate_bundle
 
-        _run(lambda: evaluate_bundle(folder or Path("data/demo"), bundle or Path("assets/demo"), options))
+        work, out = folder or Path("data/demo"), bundle or Path("assets/demo")
+        _run(lambda: evaluate_bundle(work, out, options, command_line()))
     else:
         from precompute import nsd
 

@@ -136,7 +136,7 @@ def latent_r2(work: Work) -> dict:
     regressors, table = work.inputs.bundle.regressors["latents"], {}
     for name, model in regressors.items():
         test = r2_per_target(work.test.latents, model.predict(work.test.X))
-        table[name] = {"cv": float(np.nanmean(work.inputs.held_out_r2[name])), "test": float(np.nanmean(test))}
+        table[name] = {"cv": work.inputs.held_out_r2[name], "test": float(np.nanmean(test))}
     return table
 
 

@@ -1,4 +1,4 @@
-"""How commands fail."""
+"""What commands say of themselves, and how they fail."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from contextlib import contextmanager
 import typer
 
 from recon.files import BadFile
+
+
+def command_line() -> str:
+    """As it was typed, for provenance."""
+    return "python -m precompute " + " ".join(sys.argv[1:])
 
 
 @contextmanager

@@ -30,9 +30,8 @@ import numpy as np
 from recon.captions import CaptionIndex
 from recon.device import choose_dtype
 from recon.encoding import VoxelScores, load_scores
-from recon.evaluation import Evaluation, load_evaluation
 from recon.files import BadFile, open_array
-from recon.manifest import TARGETS, check_files, is_evaluated, read_manifest
+from recon.manifest import TARGETS, check_files, read_manifest
 from recon.mlp import MLP
 from recon.models import locate
 from recon.ridge import LowRank
@@ -57,7 +56,6 @@ class Bundle:
     response: LowRank  # VDVAE latents -> voxels
     test_coordinates: np.ndarray  # (n_test, rank) of the test pictures' latents, of `response`
     absent: dict[str, str]  # "vdvae", "diffusion" -> why it is None, and what to do
-    evaluation: Evaluation | None = None  # None: not evaluated
 
     @cached_property
     def diffusion(self) -> Diffusion | None:
@@ -120,7 +118,7 @@ def _published_decoders() -> Decoders:
 def open_parts(folder: Path, manifest: dict) -> Bundle:
     """The parts of a bundle in `folder`, checked against one another but not against digests. Raises BadFile.
 
-    `manifest` says how many layers, whose decoders and, by its "files", whether there is an evaluation.
+    `manifest` says how many layers, and whose decoders.
     """
     own = manifest["decoders"] == "own"
     vdvae, stage_2, absent = _own_decoders(folder) if own else _published_decoders()
@@ -138,7 +136,6 @@ def open_parts(folder: Path, manifest: dict) -> Bundle:
         response=LowRank.load(folder / "response.safetensors"),
         test_coordinates=np.asarray(open_array(folder / "response_test.npy"), np.float32),
         absent=absent,
-        evaluation=load_evaluation(folder) if is_evaluated(manifest) else None,
     )
     n_voxels, n_latents = bundle.subject.geometry.n_voxels, len(bundle.regressors["latents"]["ridge"].intercept)
     got = len(bundle.response.standardise.mean), len(bundle.response.intercept)

@@ -20,7 +20,9 @@ from typer.testing import CliRunner
 from precompute import evaluate, fetch_nsd, summary
 from precompute.__main__ import app
 from recon.bundle import load_bundle
+from recon.evaluation import load_evaluation
 from recon.files import load_json, save_json
+from recon.manifest import is_evaluated, read_manifest
 from recon.reconstruct import reconstruct_layout, reconstruct_picture
 from recon.settings import LCMSettings, Settings
 from recon.subject import Volume
@@ -150,15 +152,17 @@ def test_an_evaluation_becomes_a_part_of_the_bundle_and_goes_when_other_parts_co
     bundle = shutil.copytree(chain / "bundle", tmp_path / "bundle")
     where = ("--subject", 1, "--folder", chain / "prepared")
     printed = json.loads(run("evaluate", *where, "--bundle", bundle, "--limit", 2, "--seeds", 1))
-    found = load_bundle(bundle).evaluation
+    load_bundle(bundle)
+    found = load_evaluation(bundle)
     assert found.n_images == printed["n"] == 2 and not found.simulated and found.not_computed["swav"]
     assert {r.metric for r in found.rows} == {"pixcorr", "ssim", "ssim_legacy", "pixels", "clip"}
     assert {(r.stage, r.source) for r in found.rows} >= {("vdvae", "ceiling"), ("lcm", "oracle"), ("lcm", "shuffled")}
     assert json.loads(run("bundle", *where, "--out", bundle))["already finished"]
-    assert load_bundle(bundle).evaluation.rows == found.rows
+    assert load_evaluation(bundle).rows == found.rows
     (bundle / "voxel_scores.h5").unlink()
     assert not json.loads(run("bundle", *where, "--out", bundle))["already finished"]
-    assert load_bundle(bundle).evaluation is None
+    load_bundle(bundle)
+    assert not is_evaluated(read_manifest(bundle))
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

@@ -13,11 +13,17 @@ from precompute.demo.forward import EARLY, draw_tuning
 from precompute.model_card import section, with_section
 from recon.clip import image_embeddings
 from recon.encoding import noise_ceiling
+from recon.evaluation import load_evaluation
 from recon.lcm import refine
 from recon.metrics import pixel_correlation, two_way_identification
 from recon.pictures import area_average
 from recon.reconstruct import decoded, own_latents, prompt_embeddings
 from recon.settings import LCMSettings, Settings
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    return load_evaluation(ROOT / "assets" / "demo")
 
 
 @pytest.fixture(scope="module")
@@ -85,17 +91,17 @@ def layouts(demo_bundle):
     }
 
 
-def test_pictures_are_identified_and_the_manifest_says_how_well(demo_bundle, layouts):
+def test_pictures_are_identified_and_the_manifest_says_how_well(layouts, evaluation):
     truth, pictures = layouts
     scores = {k: float(two_way_identification(p, truth).mean()) for k, p in pictures.items()}
     assert scores["ridge"] >= 0.90 and scores["ceiling"] >= 0.99 and scores["mlp"] >= scores["ridge"] - 0.02
     for name in pictures:
-        found = {metric: demo_bundle.evaluation.find("vdvae", name, metric).value for metric in ("pixels", "pixcorr")}
+        found = {metric: evaluation.find("vdvae", name, metric).value for metric in ("pixels", "pixcorr")}
         assert scores[name] == pytest.approx(found["pixels"], abs=0.002)
         assert pixel_correlation(pictures[name], truth).mean() == pytest.approx(found["pixcorr"], abs=0.002)
 
 
-def test_shuffled_responses_are_at_chance(demo_bundle, layouts):
+def test_shuffled_responses_are_at_chance(layouts, evaluation):
     truth, pictures = layouts
     order = np.random.default_rng(0).permutation(len(truth))
     other = np.empty_like(order)
@@ -103,7 +109,7 @@ def test_shuffled_responses_are_at_chance(demo_bundle, layouts):
     assert abs(two_way_identification(pictures["ridge"][other], truth).mean() - 0.5) <= 0.05
     for stage in ("vdvae", "lcm"):
         for metric in ("pixels", "clip_demo"):
-            row = demo_bundle.evaluation.find(stage, "shuffled", metric)
+            row = evaluation.find(stage, "shuffled", metric)
             assert row.low - 0.01 <= row.chance <= row.high + 0.01
 
 
@@ -120,8 +126,7 @@ def test_stage_2_is_identified_better_than_stage_1_by_clip(demo_bundle, layouts)
     assert stage_2 > stage_1 and stage_2 >= 0.85
 
 
-def test_ceilings_are_above_reconstructions_and_those_above_nulls(demo_bundle):
-    evaluation = demo_bundle.evaluation
+def test_ceilings_are_above_reconstructions_and_those_above_nulls(evaluation):
     for stage in ("vdvae", "lcm"):
         values = {
             s: evaluation.find(stage, s, "clip_demo").value for s in ("ridge", "mlp", "ceiling", "shuffled", "mean")
@@ -135,14 +140,14 @@ def test_ceilings_are_above_reconstructions_and_those_above_nulls(demo_bundle):
             assert share > 2 * evaluation.tables["captions"]["shuffled"][attribute]
 
 
-def test_the_mlp_is_at_least_as_good_as_ridge(demo_bundle):
-    latent = demo_bundle.evaluation.tables["latent_r2"]
+def test_the_mlp_is_at_least_as_good_as_ridge(evaluation):
+    latent = evaluation.tables["latent_r2"]
     assert latent["mlp"]["cv"] >= latent["ridge"]["cv"] and latent["mlp"]["test"] >= latent["ridge"]["test"]
 
 
-def test_the_readme_gives_the_evaluation_of_this_bundle(demo_bundle):
+def test_the_readme_gives_the_evaluation_of_this_bundle(evaluation):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert with_section(text, section(demo_bundle.evaluation)) == text
+    assert with_section(text, section(evaluation)) == text
 
 
 def test_held_out_pictures_look_like_themselves_through_the_vdvae(demo_bundle):

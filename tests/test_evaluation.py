@@ -36,7 +36,7 @@ def inputs(tiny_bundle, rng):
         embeddings=rng.normal(size=(len(images), 6)).astype(np.float32),
         training_images=rng.integers(0, 256, (4, 64, 64, 3), np.uint8),
         training_labels=[{} for _ in range(4)],
-        held_out_r2={name: np.zeros(290, np.float32) for name in ("ridge", "mlp")},
+        held_out_r2={"ridge": 0.3, "mlp": 0.4},
         describe={"clip_demo": corners},
         not_computed={"swav": "pip install -r requirements-eval.txt"},
     )

@@ -10,6 +10,7 @@ from conftest import ROOT
 
 from recon.bundle import load_bundle
 from recon.captions import CaptionIndex
+from recon.evaluation import load_evaluation
 from recon.manifest import TARGETS
 from recon.pictures import area_average
 from recon.reconstruct import reconstruct_layout, reconstruct_picture
@@ -88,11 +89,23 @@ def test_other_test_pictures_and_responses_leave_every_fitted_array_as_it_was(sm
 
 
 def test_a_rerun_does_only_what_is_missing(smoke):
-    (smoke / "evaluation.json").unlink()
+    (smoke / "encode.json").unlink()
     again = run(smoke)
     assert again.returncode == 0, again.stderr
-    assert "VDVAE: there already" in again.stdout and "evaluate: " in again.stdout
-    assert "evaluate: there already" not in again.stdout
+    assert "VDVAE: there already" in again.stdout and "encode: " in again.stdout
+    assert "encode: there already" not in again.stdout
+
+
+def test_a_bundle_alone_is_evaluated_on_scenes_rendered_anew(smoke, tmp_path):
+    shutil.copytree(smoke / "bundle", tmp_path / "bundle")
+    where = ["--demo", "--folder", str(tmp_path / "work"), "--bundle", str(tmp_path / "bundle")]
+    command = [sys.executable, "-m", "precompute", "evaluate", *where, "--limit", "6", "--seeds", "1"]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    for name in ("train.npy", "test.json"):
+        assert (tmp_path / "work" / "scenes" / name).read_bytes() == (smoke / "scenes" / name).read_bytes()
+    load_bundle(tmp_path / "bundle")
+    assert load_evaluation(tmp_path / "bundle").n_images == 6
 
 
 def test_a_folder_of_other_settings_is_refused(smoke):

@@ -34,8 +34,8 @@ class Checker(nn.Module):
         for wider in (2 * width, 3 * width, 4 * width):
             layers += [nn.Conv2d(channels, wider, 3, padding=1), nn.BatchNorm2d(wider), nn.ReLU(), nn.MaxPool2d(2)]
             channels = wider
-        self.features = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(channels * 16, 192), nn.ReLU())
-        self.heads = nn.ModuleDict({name: nn.Linear(192, len(values)) for name, values in ATTRIBUTES.items()})
+        self.features = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(channels * 16, 96), nn.ReLU())
+        self.heads = nn.ModuleDict({name: nn.Linear(96, len(values)) for name, values in ATTRIBUTES.items()})
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         features = self.features(pixels)
@@ -88,8 +88,9 @@ def train_checker(scenes: Path, out: Path, schedule: Schedule, seed: int) -> dic
     checkpoint = out.with_suffix(".checkpoint.pt")
     best, report = train(model, loss, checkpoint, schedule, seed)
     with whole_file(out) as part:
-        save_file(best.state_dict(), part)
+        halved = {k: v.half() if v.is_floating_point() else v for k, v in best.state_dict().items()}
+        save_file(halved, part)
     test = np.asarray(open_array(scenes / f"test_{SIDE}.npy"))
-    report["held_out_accuracy"] = best.accuracy(test, load_json(scenes / "test.json"))
+    report["held_out_accuracy"] = Checker.load(out).accuracy(test, load_json(scenes / "test.json"))
     save_report(out, report, checkpoint)
     return report

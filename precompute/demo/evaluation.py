@@ -1,4 +1,7 @@
-"""The simulated subject's evaluation: its own CLIP identifies pictures, its checker says what they show."""
+"""The simulated subject's evaluation: its own CLIP identifies pictures, its checker says what they show.
+
+A bundle and the scenes, rendered anew by their seed, are all that it needs.
+"""
 
 from __future__ import annotations
 
@@ -9,50 +12,57 @@ from transformers import CLIPVisionModelWithProjection
 
 from precompute.candidates import Candidates
 from precompute.demo.checker import Checker
-from precompute.evaluate import Inputs, Options, digest_parts
+from precompute.demo.world import make_scenes
+from precompute.evaluate import Inputs, Options, digest_parts, held_out_r2
 from precompute.sheets import draw_sheets
 from precompute.summary import evaluate
-from recon.bundle import Bundle, open_parts
+from recon.bundle import load_bundle
 from recon.clip import image_embeddings
 from recon.evaluation import Evaluation
 from recon.files import load_json, open_array
 from recon.network_metrics import open_networks
-from recon.settings import REGRESSORS
+from recon.pictures import area_average
 
 
 def own_clip(folder: Path):
     """Pictures (n, S, S, 3) uint8 -> embeddings, by the CLIP in `folder`."""
-    vision = CLIPVisionModelWithProjection.from_pretrained(folder).eval()
+    vision = CLIPVisionModelWithProjection.from_pretrained(folder).float().eval()
     return lambda images: image_embeddings(vision, images)
 
 
-def gather(work: Path, bundle: Bundle) -> Inputs:
-    """From the demo's folder of intermediate files, which also holds all parts of the bundle."""
-    scenes, see = work / "scenes", own_clip(work / "clip")
+def render_scenes(scenes: Path, settings: dict) -> None:
+    """Draws those of a demo with these settings, a split whole, unless they are there."""
+    for split in ("train", "test"):
+        if not (scenes / f"{split}.json").exists():
+            make_scenes(scenes, split, settings[f"n_{split}"], settings["seed"])
+
+
+def gather(scenes: Path, folder: Path) -> Inputs:
+    """From scenes, and the demo's bundle in `folder`. Raises BadFile."""
+    bundle, see = load_bundle(folder), own_clip(folder / "vision")
     networks, absent = open_networks()
     images = np.asarray(open_array(scenes / "test.npy"))
+    small = area_average(images, bundle.vdvae.cfg.image_size)
     return Inputs(
         bundle=bundle,
-        parts=digest_parts(work, "own"),
+        parts=digest_parts(folder, "own"),
         images=images,
-        latents=open_array(work / "latents_test.npy"),
+        latents=bundle.vdvae.encode(small, bundle.n_layers),
         embeddings=see(images),
         training_images=open_array(scenes / "train.npy"),
         training_labels=load_json(scenes / "train.json"),
-        held_out_r2={name: open_array(work / f"latents_{name}_cv_r2.npy") for name in REGRESSORS},
+        held_out_r2=held_out_r2(load_json(folder / "provenance.json")["reports"]["latents_fit"]),
         describe={"clip_demo": see} | networks,
         not_computed=absent,
-        find=Checker.load(work / "checker.safetensors").right,
+        find=Checker.load(folder / "checker.safetensors").right,
     )
 
 
-def evaluate_demo(work: Path, n_layers: int, options: Options) -> Evaluation:
-    """Writes the evaluation's files and the contact sheets into `work`."""
-    bundle = open_parts(work, {"n_layers": n_layers, "decoders": "own"})
-    inputs = gather(work, bundle)
-    trials, rows = bundle.subject.test, np.arange(len(inputs.images))
-    test = Candidates(
-        bundle, rows, trials.averaged(), [e["captions"] for e in trials.labels], np.asarray(inputs.latents)
-    )
-    draw_sheets(test, inputs.images, work, seed=0)
-    return evaluate(inputs, work, options)
+def evaluate_demo(scenes: Path, folder: Path, out: Path, options: Options) -> Evaluation:
+    """Writes the evaluation's files and the contact sheets into `out`."""
+    inputs = gather(scenes, folder)
+    trials, rows = inputs.bundle.subject.test, np.arange(len(inputs.images))
+    captions = [e["captions"] for e in trials.labels]
+    test = Candidates(inputs.bundle, rows, trials.averaged(), captions, inputs.latents)
+    draw_sheets(test, inputs.images, out, seed=0)
+    return evaluate(inputs, out, options)

@@ -17,7 +17,7 @@ import torch
 from precompute.demo import scan, world
 from precompute.demo.assess import assemble_pipeline, assess
 from precompute.demo.checker import train_checker
-from precompute.demo.evaluation import evaluate_demo
+from precompute.demo.evaluation import evaluate_demo, render_scenes
 from precompute.demo.sharpen_lcm import sharpen_lcm
 from precompute.demo.train_clip import ClipSize, train_clip
 from precompute.demo.train_codec import CodecSize, train_codec
@@ -36,19 +36,20 @@ from recon.bundle import load_bundle
 from recon.captions import CaptionIndex
 from recon.evaluation import EVALUATION_FILES
 from recon.files import BadFile, load_json, open_array, save_array, save_json
-from recon.manifest import FILES, OWN_DECODERS, write_manifest
+from recon.manifest import FILES, OWN_DECODERS, read_manifest, write_manifest
 from recon.network import Training
 from recon.pictures import area_average
 from recon.vdvae import VDVAE
 from recon.vdvae_layers import VDVAEConfig
 
 N_LAYERS = 11  # of the demo VDVAE's 15 layers: all up to 16 × 16
-VISION = ("vision/config.json", "vision/model.safetensors")  # for evaluation; the app does not need it
+SHEETS = ("contact_sheet.png", "stage2_sheet.jpg")  # the evaluation draws them
+JUDGES = ("vision/config.json", "vision/model.safetensors", "checker.safetensors")  # the app does not need them
 REPORTS = (
     *(f"{name}.training" for name in ("vdvae", "clip", "codec", "unet", "lcm_soft", "lcm_lora", "checker")),
     *("samples", "strengths", "latents_fit", "prompt_fit", "image_fit", "encode", "response"),
 )
-EXTRAS = ("contact_sheet.png", "stage2_sheet.jpg", "samples.jpg", *VISION)  # beside the bundle's files
+EXTRAS = ("samples.jpg", *JUDGES)  # beside the bundle's files
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,6 @@ class Settings:
     lcm: Distillation = Distillation()
     checker_schedule: Schedule = Schedule(900, 2e-3, 64, weight_decay=0.02, clip_norm=5.0, average=0.99)
     ranks: tuple[int, int, int] = (192, 96, 96)  # of latents, prompt and image embedding
-    evaluation_seeds: int = 3
     mlps: tuple[Training, Training, Training] = (Training(hidden=384), Training(hidden=192), Training(hidden=192))
 
 
@@ -111,7 +111,6 @@ SMOKE = Settings(
     lcm=Distillation(walks=100, own_walks=100, rank=4),
     checker_schedule=_FEW,
     ranks=(16, 16, 16),
-    evaluation_seeds=1,
     mlps=(Training(hidden=32, max_epochs=3, batch=32),) * 3,
 )
 
@@ -123,9 +122,9 @@ def _commit() -> str:
         return "unknown (not a git checkout)"
 
 
-def _check_settings(work: Path, settings: Settings) -> None:
+def _check_settings(work: Path, wanted: dict) -> None:
     """A folder holds the outputs of one set of settings. Raises BadFile when they differ."""
-    path, wanted = work / "settings.json", json.loads(json.dumps(asdict(settings)))
+    path = work / "settings.json"
     if path.exists() and load_json(path) != wanted:
         raise BadFile(f"{work} holds the demo with other settings: name another --work folder, or remove this one")
     save_json(path, wanted)
@@ -223,7 +222,11 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
             ["lcm_lora.safetensors", "lcm_lora.training.json"],
             lambda: sharpen_lcm(walks, own_walks, unet, soft, lora, s.sharpen_schedule, s.seed + 1),
         ),
-        ("pipeline", ["diffusion/model_index.json", VISION[-1]], lambda: assemble_pipeline(clip, codec, unet, work)),
+        (
+            "pipeline",
+            ["diffusion/model_index.json", "vision/model.safetensors"],
+            lambda: assemble_pipeline(clip, codec, unet, work),
+        ),
         ("checker", ["checker.training.json"], lambda: train_checker(scenes, checker, s.checker_schedule, s.seed)),
         ("samples", ["samples.json"], lambda: assess(work / "diffusion", lora, checker, scenes, work, s.seed)),
         ("targets", ["prompt_train.npy", "captions.h5", "latents_test.npy", "image_test.npy"], lambda: _extract(work)),
@@ -235,17 +238,12 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
             ["strengths.json"],
             lambda: try_strengths(scenes, voxels, work, clip, N_LAYERS, s.mlps[0], checker, s.seed),
         ),
-        (
-            "evaluate",
-            ["evaluation.json"],
-            lambda: evaluate_demo(work, N_LAYERS, Options(seeds=s.evaluation_seeds)),
-        ),
     ]
 
 
-def run_demo(work: Path, out: Path, settings: Settings, command: str) -> dict:
-    """Runs what is missing in `work`, then assembles and opens the bundle `out`. Returns the means of the evaluation."""
-    _check_settings(work, settings)
+def run_demo(work: Path, out: Path, settings: Settings, options: Options, command: str) -> dict:
+    """Runs what is missing in `work`, assembles the bundle `out` and evaluates it. Returns the means of the evaluation."""
+    _check_settings(work, json.loads(json.dumps(asdict(settings))))
     log = work / "stages.json"
     done = load_json(log) if log.exists() else {}
     for name, outputs, run in stages(work, settings):
@@ -255,30 +253,45 @@ def run_demo(work: Path, out: Path, settings: Settings, command: str) -> dict:
         start = time.perf_counter()
         print(f"{name} …", flush=True)
         run()
-        done[name] = {"seconds": round(time.perf_counter() - start, 1), "commit": _commit(), "command": command}
+        done[name] = _record(start, command)
         save_json(log, done)
         print(f"{name}: {done[name]['seconds']} s", flush=True)
-    return _assemble(work, out, settings, done)
+    _assemble(work, out, settings, done)
+    return evaluate_bundle(work, out, options, command)
 
 
-def evaluate_bundle(work: Path, out: Path, options: Options) -> dict:
-    """Evaluates the demo in `work`, which `run_demo` filled, and makes that a part of the bundle `out`; returns the means."""
-    for path in (work / "encode.json", out / "manifest.json"):
-        if not path.exists():
-            raise BadFile(f"{path} is missing: make it with `python -m precompute demo`")
-    evaluation = evaluate_demo(work, N_LAYERS, options)
+def _record(start: float, command: str) -> dict:
+    return {"seconds": round(time.perf_counter() - start, 1), "commit": _commit(), "command": command}
+
+
+def evaluate_bundle(work: Path, out: Path, options: Options, command: str) -> dict:
+    """Evaluates the demo's bundle `out`, and makes that a part of it; returns the means.
+
+    `work` keeps what has been computed, and the scenes, which are rendered if they are not there. Raises BadFile.
+    """
+    read_manifest(out)
+    start, provenance = time.perf_counter(), load_json(out / "provenance.json")
+    _check_settings(work, provenance["settings"])
+    render_scenes(work / "scenes", provenance["settings"])
+    evaluation = evaluate_demo(work / "scenes", out, work, options)
+    for name in SHEETS:
+        shutil.copyfile(work / name, out / name)
     attach(work, out)
+    provenance["stages"]["evaluate"] = _record(start, command)
+    save_json(out / "provenance.json", provenance)
     return overview(evaluation)
 
 
-def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> dict:
+def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    for name in (*FILES, *OWN_DECODERS, *EVALUATION_FILES, *EXTRAS):
+    for name in EVALUATION_FILES:  # of other parts
+        (out / name).unlink(missing_ok=True)
+    for name in (*FILES, *OWN_DECODERS, *EXTRAS):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(work / name, out / name)
     provenance = {
         "stages": done,
-        "settings": load_json(work / "settings.json"),
+        "settings": json.loads(json.dumps(asdict(settings))),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -290,6 +303,4 @@ def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> dict:
     save_json(out / "provenance.json", provenance | {"reports": reports} | notes)
     content = {"name": "demo", "simulated": True, "n_layers": N_LAYERS, "components": settings.ranks[0]}
     write_manifest(out, content | {"decoders": "own"})
-    bundle = load_bundle(out)
-    bundle.diffusion  # noqa: B018 - opens every part
-    return overview(bundle.evaluation)
+    load_bundle(out).diffusion  # noqa: B018 - opens every part
