@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def random_bundle() -> Bundle:
     diffusion = with_preview(pipe, random_taesd(dtype).to(device))
     return Bundle(
         manifest={"n_layers": N_LAYERS},
-        subject=None,
+        subject=SimpleNamespace(name="random", geometry=SimpleNamespace(n_voxels=N_VOXELS)),  # all that is asked of it
         scores=None,
         vdvae=vdvae,
         open_stage_2=lambda: diffusion,
