@@ -15,6 +15,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one picture is too small to sha
 import sys
 from pathlib import Path
 
+from recon.ui.quick import import_gradio
+
+import_gradio()
+
 import gradio as gr
 
 from recon.files import BadFile
@@ -40,13 +44,13 @@ def build(studio: Studio) -> gr.Blocks:
         top = gr.HTML(header(studio.manifest, {}, ""), apply_default_css=False)
         with gr.Tabs():
             with gr.Tab("Explore", id="explore"):
-                explore_tab(studio, demo)
-            with gr.Tab("Compare", id="compare"):
-                compare_tab(studio)
+                picker = explore_tab(studio, demo)
+            with gr.Tab("Compare", id="compare") as compare:
+                compare_tab(studio, compare, picker)
             with gr.Tab("Brain → image", id="brain-to-image"):
                 brain_to_image_tab(studio)
-            with gr.Tab("Image → brain", id="image-to-brain"):
-                image_to_brain_tab(studio)
+            with gr.Tab("Image → brain", id="image-to-brain") as image_to_brain:
+                image_to_brain_tab(studio, image_to_brain)
             with gr.Tab("Your data", id="your-data"):
                 own_data_tab(studio)
             with gr.Tab("Evaluate", id="evaluate") as evaluate:

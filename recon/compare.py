@@ -11,6 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from recon.bundle import Bundle
 from recon.lesion import read_as
+from recon.metrics import pixel_correlation
+from recon.pictures import area_average
 from recon.reconstruct import reconstruct_layout, reconstruct_picture
 from recon.settings import Settings, with_choice
 
@@ -24,6 +26,7 @@ class Cell:
     settings: Settings
     picture: np.ndarray  # (S, S, 3) uint8
     seconds: float
+    pixcorr: float  # with the original, at stage 1's size at most
 
 
 def grid(bundle: Bundle, index: int, base: Settings, rows: Axis, columns: Axis) -> Iterator[Cell]:
@@ -44,27 +47,32 @@ def grid(bundle: Bundle, index: int, base: Settings, rows: Axis, columns: Axis) 
                 *_, layouts[key] = reconstruct_layout(response, None, bundle, settings.regressor, settings.components)
             layout, captions = layouts[key].images[settings.regressor], test.labels[index]["captions"]
             *_, frame = reconstruct_picture(layout, response, captions, bundle, settings)
-            yield Cell(r, c, settings, frame.images["lcm"], time.perf_counter() - start)
+            picture, seconds = frame.images["lcm"], time.perf_counter() - start
+            side = min(bundle.vdvae.cfg.image_size, len(picture))
+            small = (area_average(p[None], side) for p in (picture, test.images[index]))
+            yield Cell(r, c, settings, picture, seconds, float(pixel_correlation(*small)[0]))
 
 
 def labelled_sheet(original: np.ndarray, cells: Sequence[Cell], rows: Axis, columns: Axis) -> Image.Image:
     """The original in the corner, values along both sides, the cells that there are in their places; on white."""
-    side, gap = 160, 8
-    left, top = side + 6 * gap, side + 6 * gap
+    side, gap = 160, 16  # r stands in the gap
+    left, top = side + 3 * gap, side + 3 * gap
     sheet = Image.new("RGB", (left + len(columns[1]) * (side + gap), top + len(rows[1]) * (side + gap)), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
+    draw, font, small = ImageDraw.Draw(sheet), ImageFont.load_default(16), ImageFont.load_default(12)
 
     def put(picture: np.ndarray, x: int, y: int) -> None:
         sheet.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC), (x, y))
 
     put(original, gap, gap)
-    draw.text((gap + side // 2, 3 * gap + side), "original", "black", font, "mm")
+    draw.text((gap + side // 2, 2 * gap + side), "original", "black", font, "mm")
     for c, value in enumerate(columns[1]):
-        draw.text((left + c * (side + gap) + side // 2, top - gap), f"{columns[0]} {value}", "black", font, "ms")
+        draw.text((left + c * (side + gap) + side // 2, top - gap // 2), f"{columns[0]} {value}", "black", font, "ms")
     for r, value in enumerate(rows[1]):
-        draw.text((left - gap, top + r * (side + gap) + side // 2), f"{rows[0]} {value}", "black", font, "rm")
+        draw.text((left - gap // 2, top + r * (side + gap) + side // 2), f"{rows[0]} {value}", "black", font, "rm")
     for cell in cells:
-        put(cell.picture, left + cell.column * (side + gap), top + cell.row * (side + gap))
+        x, y = left + cell.column * (side + gap), top + cell.row * (side + gap)
+        put(cell.picture, x, y)
+        draw.text((x + side // 2, y + side + gap), f"r = {cell.pixcorr:.2f}", "black", small, "mm")
     return sheet
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 GREY = np.array([0.2125, 0.7154, 0.0721], np.float32)  # scikit-image's rgb2gray
 SIGMA, TRUNCATE, K1, K2 = 1.5, 3.5, 0.01, 0.03  # Wang et al. (2004)
@@ -70,6 +69,8 @@ def grey(images: np.ndarray) -> np.ndarray:
 
 def _ssim(a: np.ndarray, b: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """SSIM of grey pictures (n, h, w) in [0, 1] with a Gaussian window over `axes`; mean over all whole windows."""
+    from scipy.ndimage import gaussian_filter  # slow to import, and the page does without
+
     _check_shapes(a, b)
     if min(a.shape[k] for k in axes) <= 2 * BORDER:
         raise ValueError(f"expected pictures of more than {2 * BORDER} pixels a side, got {a.shape[1:]}")

@@ -52,6 +52,11 @@ def from_query(query: str, n_images: int) -> tuple[str | None, int, Settings]:
     return values.get("subject"), index, Settings(lcm=LCMSettings(**lcm), gains=gains, **reading, **words)
 
 
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that pictures depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
 def record(manifest: dict, index: int | None, settings: Settings, seconds: dict[str, float]) -> dict:
     """All that is needed to make a picture again; `seconds` by stage; index None where no test picture was shown."""
     return {
@@ -61,7 +66,7 @@ def record(manifest: dict, index: int | None, settings: Settings, seconds: dict[
         "settings": asdict(settings),
         "seconds": {k: round(v, 3) for k, v in seconds.items()},
         "files": {name: entry["sha256"] for name, entry in manifest["files"].items()},
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": versions(),
     }
 
 

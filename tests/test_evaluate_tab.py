@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -262,4 +263,16 @@ def test_without_an_evaluation_one_sentence_names_the_command(tmp_path, simulate
 def test_a_damaged_evaluation_is_told_in_one_sentence(tmp_path, evaluation):
     save_evaluation(tmp_path, evaluation)
     (tmp_path / "evaluation.json").write_text("{", encoding="utf-8")
-    assert "run `python -m precompute evaluate`" in shown_by_tab(studio_of(tmp_path))
+    shown = evaluate.opened(studio_of(tmp_path), 0, None, "lcm", "random")
+    assert sum("run `python -m precompute evaluate`" in str(value) for value in shown) == 1
+
+
+def test_the_tab_is_filled_when_it_is_first_opened_and_then_only_takes_over_the_picture(tmp_path, evaluation, images):
+    save_evaluation(tmp_path, evaluation)
+    studio = studio_of(tmp_path)
+    studio.subject = SimpleNamespace(test=SimpleNamespace(images=images))
+    first = evaluate.opened(studio, 2, None, "lcm", "random")
+    assert first[0] == 2 and first[1]["value"] == "pixcorr" and all(first[2:])
+    later = evaluate.opened(studio, 3, "ssim", "lcm", "random")
+    assert later[0] == 3 and later[2] == distribution(evaluation, "lcm", "ssim", 3)
+    assert later[3:] == [gr.skip()] * 5

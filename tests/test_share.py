@@ -10,6 +10,7 @@ from PIL import Image
 
 from recon.bundle import load_bundle
 from recon.compare import grid, labelled_sheet
+from recon.pictures import area_average
 from recon.reconstruct import reconstruct_layout, reconstruct_picture
 from recon.settings import AXES, LCMSettings, Settings, with_choice
 from recon.share import from_query, png_with_record, record, to_query
@@ -73,6 +74,8 @@ def test_every_cell_of_a_comparison_is_what_its_settings_give_alone(tiny_bundle)
         *_, layout = reconstruct_layout(response, None, bundle, "ridge", expected.components)
         *_, frame = reconstruct_picture(layout.images["ridge"], response, [], bundle, expected)
         assert np.array_equal(cell.picture, frame.images["lcm"])
+        original = area_average(bundle.subject.test.images[1:2], len(cell.picture))
+        assert cell.pixcorr == pytest.approx(np.corrcoef(cell.picture.ravel(), original.ravel())[0, 1], abs=1e-6)
     sheet = labelled_sheet(bundle.subject.test.images[1], cells[:4], rows, columns)
     assert sheet.getpixel((sheet.width - 20, sheet.height - 20)) == (255, 255, 255)  # a cell that has not come
     with pytest.raises(ValueError, match="two different axes"):

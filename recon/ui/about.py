@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from html import escape
 from string import Template
 
 import gradio as gr
 
+from recon.share import versions
 from recon.ui.explore import page_text
 from recon.ui.studio import Studio
 
@@ -23,7 +25,15 @@ def data_words(manifest: dict) -> str:
     )
 
 
+def version_words(manifest: dict) -> str:
+    """What this page runs on: enough to make its pictures again."""
+    packages = ", ".join(f"{name} {number}" for name, number in versions().items())
+    return f"{packages}. Bundle {escape(manifest['name'])}, version {manifest['version']} of the format."
+
+
 def about_tab(studio: Studio) -> None:
     """Lays the tab out, inside an open gr.Tab."""
-    words = Template(page_text("about.html")).substitute(data=data_words(studio.manifest))
+    words = Template(page_text("about.html")).substitute(
+        data=data_words(studio.manifest), versions=version_words(studio.manifest)
+    )
     gr.HTML(words, apply_default_css=False)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
-import plotly
 
 from recon.ui.inspector import HINT, roi_panel, voxel_panel
 from recon.ui.parts import REGRESSOR_NAMES
 from recon.ui.studio import Studio
 
 FOLDER = Path(__file__).parents[2] / "assets" / "page" / "brain"
-PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+PLOTLY = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
 SCRIPTS = ("scales", "points", "plot", "slices", "pointer", "controls", "start")
 SHOW = "() => document.querySelector('.inspector').scrollIntoView({block: 'nearest', behavior: 'smooth'})"
 

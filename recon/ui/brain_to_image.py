@@ -8,12 +8,20 @@ import gradio as gr
 
 from recon.lesion import optimal_response
 from recon.settings import LCMSettings, Settings
-from recon.ui.decode import ONE_AT_A_TIME, PRIVATE, decoded_cards, in_one_sentence, response_decoder
-from recon.ui.panel import REGRESSOR_NAMES
+from recon.ui.decode import (
+    ONE_AT_A_TIME,
+    PRIVATE,
+    decoded_cards,
+    decoder_controls,
+    in_one_sentence,
+    response_decoder,
+)
 from recon.ui.studio import Studio
 
 MAX_LEVEL, PRESET_LEVEL = 4.0, 2.0  # z-scores
-HELP = (
+PRESET = f"Sets that area to {PRESET_LEVEL:g}, all others to 0, and decodes."
+LEVEL = "Level of the voxels of {}, in standard deviations."
+LEAD = (
     '<p class="lead"><b>No picture was shown.</b> Voxels of the areas below are set to a level (in standard deviations), all '
     "others to their mean, and that artificial response is decoded: what the decoder takes the area to stand for, after the "
     "ROI-optimal stimuli of Ozcelik &amp; VanRullen (2023). It shows the decoder’s habits as much as the brain’s.</p>"
@@ -35,17 +43,20 @@ def brain_to_image_tab(studio: Studio) -> None:
         except (ValueError, TypeError) as error:
             raise in_one_sentence(error) from error
 
-    gr.HTML(HELP, apply_default_css=False)
+    gr.HTML(LEAD, apply_default_css=False)
     with gr.Row(elem_classes="tab-controls"):
-        preset = gr.Radio(["none", *names], value="none", label=f"Drive one area alone, at {PRESET_LEVEL:g}")
+        preset = gr.Dropdown(
+            ["none", *names], value="none", label="Drive one area alone", info=PRESET, elem_classes="preset"
+        )
+        regressor, seed = decoder_controls("ridge")
+        start = gr.Button("Decode", variant="primary", elem_classes="start-driven")
     with gr.Row(elem_classes="levels"):
         levels = [
-            gr.Slider(-MAX_LEVEL, MAX_LEVEL, 0, step=0.25, label=name, buttons=[], min_width=150) for name in names
+            gr.Slider(
+                -MAX_LEVEL, MAX_LEVEL, 0, step=0.25, label=name, info=LEVEL.format(name), buttons=[], min_width=150
+            )
+            for name in names
         ]
-    with gr.Row(elem_classes="tab-controls"):
-        regressor = gr.Radio([(v, k) for k, v in REGRESSOR_NAMES.items()], value="ridge", label="Regressor")
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0)
-        start = gr.Button("Decode", variant="primary", elem_classes="start-driven")
     view = gr.HTML("", apply_default_css=False)
     how = {"fn": run, "inputs": [regressor, seed, *levels], "outputs": view, **ONE_AT_A_TIME, **PRIVATE}
     set_levels = preset.input(

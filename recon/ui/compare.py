@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from recon.settings import AXES, Settings
+from recon.settings import AXES
+from recon.ui.controls import read_settings
 from recon.ui.decode import ONE_AT_A_TIME, PRIVATE, data_link, in_one_sentence
-from recon.ui.panel import data_uri
+from recon.ui.parts import CURRENT, data_uri, duration
 from recon.ui.studio import Studio
+
+if TYPE_CHECKING:
+    from recon.compare import Cell
 
 NAMES = {
     "steps": "LCM steps",
@@ -22,7 +28,26 @@ NAMES = {
     "components": "Components kept",
     "repeats": "Repeats averaged",
 }
-HELP = '<p class="lead">How much does each setting matter? Cells fill one by one; everything not varied is at its default.</p>'
+LEAD = (
+    '<p class="lead">How much does each setting matter? Cells fill one by one; whatever is not varied is as the Explore tab has '
+    "it. <b>r</b> is the pixel correlation with the original; what chance alone gives stands on the Evaluate tab.</p>"
+)
+HELP = {
+    "index": "Which test picture; opening this tab takes Explore’s.",
+    "rows": "What changes from row to row.",
+    "columns": "What changes from column to column.",
+}
+
+
+@dataclass
+class Running:
+    """What one browser tab has under way."""
+
+    stopped: bool = False
+
+
+def caption(cell: Cell) -> str:
+    return f"<small><b>r = {cell.pixcorr:.2f}</b> {duration(cell.seconds)}</small>".replace("-", "−")
 
 
 def table(original, cells: list, rows: tuple, columns: tuple, after: str = "") -> str:
@@ -35,9 +60,8 @@ def table(original, cells: list, rows: tuple, columns: tuple, after: str = "") -
         for c, column_value in enumerate(columns[1]):
             cell = there.get((r, c))
             label = f"{NAMES[rows[0]]} {row_value}, {NAMES[columns[0]]} {column_value}"
-            line += (
-                f'<td><img src="{data_uri(cell.picture, "webp")}" alt="{label}"></td>' if cell else "<td><i></i></td>"
-            )
+            shown = cell and f'<img src="{data_uri(cell.picture, "webp")}" alt="{label}">{caption(cell)}'
+            line += f"<td>{shown or '<i></i>'}</td>"
         lines.append(f"<tr>{line}</tr>")
     corner = f'<td class="corner"><img src="{data_uri(original, "webp")}" alt="Original"><small>original</small></td>'
     n = len(rows[1]) * len(columns[1])
@@ -48,22 +72,25 @@ def table(original, cells: list, rows: tuple, columns: tuple, after: str = "") -
     )
 
 
-def compare_tab(studio: Studio) -> None:
-    """Lays the tab out and wires it, inside an open gr.Tab."""
+def compare_tab(studio: Studio, tab: gr.Tab, picker: gr.HTML) -> None:
+    """Lays the open `tab` out and wires it; `picker` knows Explore's picture and settings."""
 
-    def run(index: float, row_axis: str, column_axis: str) -> Iterator[str]:
+    def run(index: float, row_axis: str, column_axis: str, wish: dict, under_way: Running) -> Iterator[str]:
         from recon.compare import grid, labelled_sheet
 
         rows, columns, cells = (row_axis, AXES[row_axis]), (column_axis, AXES[column_axis]), []
+        under_way.stopped = False
         try:
-            index = int(index)
+            index, base = int(index), read_settings(wish["settings"], wish["reading"])
             studio.subject.test.response(index)
             original = studio.subject.test.images[index]
             yield table(original, cells, rows, columns)
             studio.stage_2.result()
-            for cell in grid(studio.bundle, index, Settings(), rows, columns):
+            for cell in grid(studio.bundle, index, base, rows, columns):
                 cells.append(cell)
                 yield table(original, cells, rows, columns)
+                if under_way.stopped:
+                    break
         except (IndexError, ValueError, TypeError) as error:
             raise in_one_sentence(error) from error
         buffer = io.BytesIO()
@@ -72,14 +99,18 @@ def compare_tab(studio: Studio) -> None:
         save = data_link(name, "image/png", buffer.getvalue(), "Save the grid as PNG")
         yield table(original, cells, rows, columns, f'<p class="saves">{save}</p>')
 
-    choices = [(NAMES[axis], axis) for axis in AXES]
-    gr.HTML(HELP, apply_default_css=False)
+    def stop(under_way: Running) -> None:
+        under_way.stopped = True
+
+    choices, last, under_way = [(NAMES[axis], axis) for axis in AXES], len(studio.pictures) - 1, gr.State(Running())
+    gr.HTML(LEAD, apply_default_css=False)
     with gr.Row(elem_classes="tab-controls"):
-        index = gr.Number(0, label="Test picture", precision=0, minimum=0, maximum=len(studio.pictures) - 1)
-        rows = gr.Dropdown(choices, value="strength", label="Rows")
-        columns = gr.Dropdown(choices, value="steps", label="Columns")
+        index = gr.Number(0, label="Test picture", precision=0, minimum=0, maximum=last, info=HELP["index"])
+        rows = gr.Dropdown(choices, value="strength", label="Rows", info=HELP["rows"])
+        columns = gr.Dropdown(choices, value="steps", label="Columns", info=HELP["columns"])
         start = gr.Button("Fill the grid", variant="primary", elem_classes="start-grid")
-        stop = gr.Button("Stop", elem_classes="stop-grid")
+        end = gr.Button("Stop", elem_classes="stop-grid")
     view = gr.HTML("", apply_default_css=False)
-    running = start.click(run, [index, rows, columns], view, **ONE_AT_A_TIME, **PRIVATE)
-    stop.click(None, None, None, cancels=[running])
+    start.click(run, [index, rows, columns, picker, under_way], view, **ONE_AT_A_TIME, **PRIVATE)
+    end.click(stop, under_way, queue=False, **PRIVATE)
+    tab.select(None, None, index, js=CURRENT)

@@ -12,7 +12,9 @@ import numpy as np
 
 from recon.settings import REGRESSORS, Settings
 from recon.share import png_with_record, record
-from recon.ui.panel import REGRESSOR_NAMES, TITLES, card, duration, picture_or
+from recon.ui.controls import HELP as CONTROLS
+from recon.ui.panel import TITLES, card
+from recon.ui.parts import REGRESSOR_NAMES, duration, picture_or
 from recon.ui.serve import on_gpu
 from recon.ui.studio import Studio
 
@@ -21,6 +23,15 @@ if TYPE_CHECKING:
 
 ONE_AT_A_TIME = {"concurrency_id": "reconstruct", "concurrency_limit": 1, "show_progress": "hidden"}
 PRIVATE = {"api_visibility": "private"}
+
+
+def decoder_controls(regressor: str) -> tuple[gr.Radio, gr.Number]:
+    """Regressor and seed."""
+    choices = [(name, key) for key, name in REGRESSOR_NAMES.items()]
+    return (
+        gr.Radio(choices, value=regressor, label="Regressor", info=CONTROLS["regressor"]),
+        gr.Number(0, label="Seed", precision=0, minimum=0, info=CONTROLS["seed"]),
+    )
 
 
 def response_decoder(studio: Studio) -> Callable[[np.ndarray, Settings], Iterator[Frame]]:

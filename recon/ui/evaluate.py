@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from html import escape
 
 import gradio as gr
@@ -13,12 +13,19 @@ from recon.manifest import is_evaluated
 from recon.metrics import METRICS
 from recon.ui.charts import bottleneck, distribution
 from recon.ui.gallery import gallery_table
+from recon.ui.parts import CURRENT
 from recon.ui.score_table import order_notes, row_notes, score_table
 from recon.ui.scores import STAGES
 from recon.ui.studio import Studio
 from recon.ui.tables import computed, side_tables
 
-CURRENT = "(...values) => [Number(document.querySelector('.view')?.dataset.index ?? 0), ...values.slice(1)]"  # Explore's picture
+TAKE_PICTURE = f"(_, ...others) => [({CURRENT})(), ...others]"
+HELP = {
+    "metric": "What both charts show.",
+    "stage": "Of the distribution: the layout, or the picture drawn from it.",
+    "picture": "Marked in the distribution; opening this tab takes Explore’s.",
+    "group": "By a fixed rule, told under the pictures, or drawn at random.",
+}
 GROUPS = [("Random", "random"), ("Best", "best"), ("Median", "median"), ("Worst", "worst")]
 LCM = ("steps", "guidance", "strength")  # stage 2's settings among the evaluation's
 HOW_TO_READ = (
@@ -69,68 +76,71 @@ def introduction(evaluation: Evaluation) -> str:
     )
 
 
-def notice(words: str) -> None:
-    gr.HTML(f'<section class="panel not-evaluated">{words}</section>', apply_default_css=False)
+def html(words: str = "") -> gr.HTML:
+    return gr.HTML(words, apply_default_css=False)
+
+
+def notice(words: str) -> str:
+    return f'<section class="panel not-evaluated">{words}</section>'
+
+
+@cache
+def evaluation_of(studio: Studio) -> Evaluation:
+    """Read once, when it is first wanted. Raises BadFile."""
+    return load_evaluation(studio.folder)
+
+
+@cache
+def gallery_of(studio: Studio, group: str) -> str:
+    return gallery_table(evaluation_of(studio), group, studio.subject.test.images)
+
+
+def charts(studio: Studio, picture: int | None, metric: str, stage: str) -> tuple[str, str]:
+    """Distribution and bottleneck curve."""
+    return distribution(evaluation_of(studio), stage, metric, picture), bottleneck(evaluation_of(studio), metric)
+
+
+def opened(studio: Studio, picture: int, metric: str | None, stage: str, group: str) -> list:
+    """Values of picture, metric, both charts, gallery, introduction, table and the other tables: all of them when the tab is
+    first opened, so that no metric is chosen; later of those that depend on Explore's picture."""
+    try:
+        evaluation = evaluation_of(studio)
+    except BadFile as error:
+        return [gr.skip()] * 5 + [notice(escape(str(error)))] + [gr.skip()] * 2
+    if metric is not None:
+        return [picture, gr.skip(), charts(studio, picture, metric, stage)[0]] + [gr.skip()] * 5
+    metrics = computed(evaluation)
+    choices = gr.update(choices=[(METRICS[m].title, m) for m in metrics], value=metrics[0])
+    scores = score_table(evaluation) + order_notes(evaluation) + row_notes(evaluation)
+    drawn = [*charts(studio, picture, metrics[0], stage), gallery_of(studio, group)]
+    return [picture, choices, *drawn, introduction(evaluation), scores, side_tables(evaluation)]
 
 
 def evaluate_tab(studio: Studio, tab: gr.Tab) -> None:
-    """Lays the open `tab` out and wires it."""
+    """Lays the open `tab` out and wires it; it is filled when it is opened."""
     if not is_evaluated(studio.manifest):
-        return notice(missing(studio))
-    try:
-        evaluation = load_evaluation(studio.folder)
-    except BadFile as error:
-        return notice(escape(str(error)))
+        html(notice(missing(studio)))
+        return
     with gr.Column(elem_classes="evaluate"):
-        gr.HTML(introduction(evaluation), apply_default_css=False)
-        gr.HTML(score_table(evaluation) + order_notes(evaluation) + row_notes(evaluation), apply_default_css=False)
+        about, table = html(), html()
         with gr.Row(elem_classes="downloads"):
             gr.DownloadButton("Table as CSV", studio.folder / "evaluation.csv", size="sm")
             gr.DownloadButton("Everything as JSON", studio.folder / "evaluation.json", size="sm")
-        choices, charts = chart_controls(evaluation)
-        group, pictures = gallery_controls()
-        gr.HTML(side_tables(evaluation), apply_default_css=False)
-    wire(studio, evaluation, tab, choices, charts, group, pictures)
+        with gr.Row(elem_classes="controls evaluate-controls"):
+            metric = gr.Radio([], label="Metric", info=HELP["metric"], elem_classes="metric")
+            stages = [(name, key) for key, name in STAGES.items()]
+            stage = gr.Radio(stages, value="lcm", label="Stage", info=HELP["stage"], elem_classes="stage")
+            picture = gr.Number(0, label="Picture", precision=0, info=HELP["picture"], elem_classes="seed")
+        with gr.Row(elem_classes="charts"):
+            drawn = [html(), html()]
+        with gr.Row(elem_classes="controls evaluate-controls"):
+            group = gr.Radio(GROUPS, value=GROUPS[0][1], label="Gallery", info=HELP["group"], elem_classes="group")
+        gallery, others = html(), html()
 
-
-def chart_controls(evaluation: Evaluation) -> tuple[list, list]:
-    """Picture, metric and stage; distribution and bottleneck curve."""
-    metrics = computed(evaluation)
-    with gr.Row(elem_classes="controls evaluate-controls"):
-        metric = gr.Radio(
-            [(METRICS[m].title, m) for m in metrics], value=metrics[0], label="Metric", elem_classes="metric"
-        )
-        stage = gr.Radio(
-            [(name, key) for key, name in STAGES.items()], value="lcm", label="Stage", elem_classes="stage"
-        )
-        picture = gr.Number(0, label="Picture", precision=0, elem_classes="seed")
-    with gr.Row(elem_classes="charts"):
-        first = gr.HTML(distribution(evaluation, "lcm", metrics[0], 0), apply_default_css=False)
-        second = gr.HTML(bottleneck(evaluation, metrics[0]), apply_default_css=False)
-    return [picture, metric, stage], [first, second]
-
-
-def gallery_controls() -> tuple[gr.Radio, gr.HTML]:
-    with gr.Row(elem_classes="controls evaluate-controls"):
-        group = gr.Radio(GROUPS, value=GROUPS[0][1], label="Gallery", elem_classes="group")
-    return group, gr.HTML(apply_default_css=False)
-
-
-def wire(studio: Studio, evaluation: Evaluation, tab: gr.Tab, choices: list, charts: list, group, pictures) -> None:
-    """Choices redraw what they are about; opening the tab takes over Explore's picture and brings the gallery."""
     quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-
-    def drawn(picture: int | None, metric: str, stage: str) -> tuple[str, str]:
-        return distribution(evaluation, stage, metric, picture), bottleneck(evaluation, metric)
-
-    @cache
-    def shown(name: str) -> str:
-        return gallery_table(evaluation, name, studio.subject.test.images)
-
-    def opened(picture: int, metric: str, stage: str, name: str) -> tuple:
-        return picture, distribution(evaluation, stage, metric, picture), shown(name)
-
+    choices = [picture, metric, stage]
     for choice in choices:
-        choice.input(drawn, choices, charts, **quiet)
-    group.input(shown, group, pictures, **quiet)
-    tab.select(opened, [*choices, group], [choices[0], charts[0], pictures], js=CURRENT, **quiet)
+        choice.input(partial(charts, studio), choices, drawn, **quiet)
+    group.input(partial(gallery_of, studio), group, gallery, **quiet)
+    everything = [picture, metric, *drawn, gallery, about, table, others]
+    tab.select(partial(opened, studio), [*choices, group], everything, js=TAKE_PICTURE, **quiet)

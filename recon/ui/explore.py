@@ -123,8 +123,8 @@ def page_text(name: str) -> str:
     return (PAGE / name).read_text(encoding="utf-8")
 
 
-def explore_tab(studio: Studio, demo: gr.Blocks) -> None:
-    """Lays the tab out and wires it, inside an open gr.Tab."""
+def explore_tab(studio: Studio, demo: gr.Blocks) -> gr.HTML:
+    """Lays the tab out and wires it, inside an open gr.Tab; returns the picker, whose value is what is wanted."""
 
     frames = frame_source(studio, generator(studio), FrameCache())
 
@@ -194,3 +194,4 @@ def explore_tab(studio: Studio, demo: gr.Blocks) -> None:
         running.failure(js=ENDED)
     add_endpoint(studio, frames)
     picker.stop(announce, queue=False, trigger_mode="multiple", **wish)
+    return picker

@@ -8,9 +8,17 @@ from pathlib import Path
 import gradio as gr
 
 from recon.settings import LCMSettings, Settings
-from recon.ui.decode import ONE_AT_A_TIME, PRIVATE, decoded_cards, in_one_sentence, response_decoder
-from recon.ui.panel import REGRESSOR_NAMES
+from recon.ui.decode import (
+    ONE_AT_A_TIME,
+    PRIVATE,
+    decoded_cards,
+    decoder_controls,
+    in_one_sentence,
+    response_decoder,
+)
 from recon.ui.studio import Studio
+
+SCALE = "z-scored as the regressors were fitted; raw ones are z-scored over the file’s own rows, 10 at least."
 
 
 def own_data_tab(studio: Studio) -> None:
@@ -43,11 +51,10 @@ def own_data_tab(studio: Studio) -> None:
     with gr.Row(elem_classes="tab-controls"):
         upload = gr.File(label="Responses", file_types=[".npy", ".h5", ".hdf5"], height=140)
         with gr.Column(min_width=220):
-            scale = gr.Radio([("z-scored", "z-scored"), ("raw", "raw")], value="z-scored", label="Scale of the numbers")
-            row = gr.Number(0, label="Row", precision=0, minimum=0)
+            scale = gr.Radio(["z-scored", "raw"], value="z-scored", label="Scale of the numbers", info=SCALE)
+            row = gr.Number(0, label="Row", precision=0, minimum=0, info="Which response of the file, from 0.")
         with gr.Column(min_width=220):
-            regressor = gr.Radio([(v, k) for k, v in REGRESSOR_NAMES.items()], value="mlp", label="Regressor")
-            seed = gr.Number(0, label="Seed", precision=0, minimum=0)
+            regressor, seed = decoder_controls("mlp")
     start = gr.Button("Decode", variant="primary", elem_classes="start-own")
     view = gr.HTML("", apply_default_css=False)
     how = {"fn": run, "inputs": [upload, scale, row, regressor, seed], "outputs": view, **ONE_AT_A_TIME, **PRIVATE}
