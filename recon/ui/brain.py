@@ -81,8 +81,11 @@ def inspected(studio: Studio, chosen: dict) -> str:
     return voxel_panel(studio.bundle, chosen["voxel"], predicted_tests(studio, chosen["voxel"]))
 
 
-def brain_panel(studio: Studio) -> gr.HTML:
-    """Lays out map and inspector -> the map, whose value is a response map as JSON; its click carries voxel or ROI."""
+def brain_panel(studio: Studio, first: str = "r2", response: str = "Response to this picture") -> gr.HTML:
+    """Lays out map and inspector -> the map, whose value is a response map as JSON; its click carries voxel or ROI.
+
+    first: the name of what it shows at first; response: what its value is called.
+    """
 
     def inspect(event: gr.EventData) -> str:
         try:
@@ -97,6 +100,8 @@ def brain_panel(studio: Studio) -> gr.HTML:
         apply_default_css=False,
         elem_classes="brain-block",
         plotly=f"gradio_api/file={PLOTLY}",
+        first=first,
+        response=response,
         server_functions=server_functions(studio),
     )
     inspector = gr.HTML(HINT, apply_default_css=False)

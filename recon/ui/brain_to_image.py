@@ -20,7 +20,7 @@ from recon.ui.studio import Studio
 
 MAX_LEVEL, PRESET_LEVEL = 4.0, 2.0  # z-scores
 PRESET = f"Sets that area to {PRESET_LEVEL:g}, all others to 0, and decodes."
-LEVEL = "Level of the voxels of {}, in standard deviations."
+LEVEL = "Level of {}, in SD."
 LEAD = (
     '<p class="lead"><b>No picture was shown.</b> Voxels of the areas below are set to a level (in standard deviations), all '
     "others to their mean, and that artificial response is decoded: what the decoder takes the area to stand for, after the "

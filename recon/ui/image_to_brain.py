@@ -79,7 +79,7 @@ def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
                     regressor, seed = decoder_controls("mlp")
             view = gr.HTML("", apply_default_css=False)
         with gr.Column(scale=10, min_width=340):
-            brain = brain_panel(studio)
+            brain = brain_panel(studio, "response", "Predicted response")
     how = {"fn": run, "inputs": [picture, noise, regressor, seed], "outputs": [view, brain], **ONE_AT_A_TIME, **PRIVATE}
     quiet = {"queue": False, "show_progress": "hidden", **PRIVATE}
     uploaded = upload.upload(lambda path: path, upload, picture, **quiet)

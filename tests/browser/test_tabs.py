@@ -73,7 +73,8 @@ def test_driven_areas_change_the_picture_and_can_be_saved(page):
     pictures = []
     for area in ("PPA", "FFA"):
         page.evaluate("document.querySelectorAll('.decoded-cards').forEach(e => e.remove())")
-        page.locator(f'label:visible:has-text("{area}") input[type=radio]').check(force=True)
+        page.click(".preset input")
+        page.locator(f'[role=option]:has-text("{area}")').click()
         wait_for_cards(page)
         pictures.append(source(page))
     assert pictures[0] != pictures[1]
@@ -97,6 +98,21 @@ def test_a_comparison_fills_and_is_saved_as_one_picture(browser_and_address):
     page.close()
 
 
+def test_a_stopped_comparison_can_be_saved_as_far_as_it_got(browser_and_address):
+    browser, url = browser_and_address
+    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page.goto(url)
+    page.wait_for_selector('.view[data-last="true"]', timeout=90 * SECONDS)
+    open_tab(page, "Compare")
+    page.click(".start-grid")
+    page.wait_for_selector('.grid[data-done="1"]', timeout=60 * SECONDS)
+    page.click(".stop-grid")
+    page.wait_for_selector(".grid .save", timeout=60 * SECONDS)
+    assert page.locator(".grid td:not(.corner) img").count() < 16
+    assert Image.open(io.BytesIO(saved(page, "Save the grid"))).width > 700
+    page.close()
+
+
 def test_a_dropped_picture_comes_back_as_predicted_not_measured(browser_and_address, tmp_path, rng):
     browser, url = browser_and_address
     Image.fromarray(rng.integers(0, 256, (90, 120, 3), np.uint8)).resize((600, 450)).save(tmp_path / "mine.png")
@@ -105,10 +121,21 @@ def test_a_dropped_picture_comes_back_as_predicted_not_measured(browser_and_addr
     page.wait_for_selector('.view[data-last="true"]', timeout=90 * SECONDS)
     open_tab(page, "Image → brain")
     assert "Predicted, not measured" in page.locator(".lead:visible").inner_text()
-    page.locator("input[type=file]:not([accept*=npy])").first.set_input_files(tmp_path / "mine.png")
+    field = page.locator("input[type=file][accept*=png]")
+    (tmp_path / "damaged.png").write_bytes((tmp_path / "mine.png").read_bytes()[:900])
+    field.set_input_files(tmp_path / "damaged.png")
+    page.wait_for_selector('.toast-body:has-text("picture: the file is damaged")', timeout=20 * SECONDS)
+    page.locator('button[aria-label="Clear"]:visible, button[aria-label="Remove this file"]:visible').first.click()
+    field.set_input_files(tmp_path / "mine.png")
     wait_for_cards(page)
-    assert "predicted" in json.loads(saved(page, "Save JSON"))["response"]
+    record = json.loads(saved(page, "Save JSON"))
+    assert "predicted" in record["response"] and record["picture"] == "uploaded"
     assert page.locator(".decoded-cards:visible .card").count() == 4
+    page.evaluate("document.querySelectorAll('.decoded-cards').forEach(e => e.remove())")
+    page.click(".take-picture")
+    wait_for_cards(page)
+    assert json.loads(saved(page, "Save JSON"))["picture"] == 0
+    assert "correlates with the response that was measured" in page.locator(".brain-help:visible").inner_text()
     page.close()
 
 
@@ -155,4 +182,4 @@ def test_responses_of_ones_own_are_decoded_and_ten_kinds_of_bad_file_refused_in_
 def test_about_tells_what_is_simulated_and_whom_to_cite(page):
     open_tab(page, "About")
     words = page.locator(".about").inner_text()
-    assert "simulated subject" in words and "Ozcelik" in words and "ceiling" in words
+    assert "simulated subject" in words and "diffusers" in words and "Ozcelik" in words and "ceiling" in words

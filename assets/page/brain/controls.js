@@ -82,8 +82,9 @@ async function onlySignificant(checked) {
 }
 
 function options(maps) {
-  const entries = [...maps, ["response", "Response to this picture"], ["areas", "ROI labels"]];
+  const entries = [...maps, ["response", props.response], ["areas", "ROI labels"]];
   $(".brain-map").replaceChildren(...entries.map(([name, label]) => new Option(label, name)));
+  $(".brain-map").value = state.map;
   $(".brain-map").addEventListener("change", ({ target }) => attempt(showMap(target.value)));
 }
 

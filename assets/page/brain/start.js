@@ -2,7 +2,7 @@
 
 const $ = (selector) => element.querySelector(selector);
 const state = {
-  map: "r2", shape: "", view: "posterior", side: "both", threshold: 0, significant: false, outlines: true, chosen: null, area: null,
+  map: props.first, shape: "", view: "posterior", side: "both", threshold: 0, significant: false, outlines: true, chosen: null, area: null,
   hit: -1, pointer: { x: 0, y: 0 }, maps: {}, shapes: {},
 };
 
