@@ -19,7 +19,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, StableDiffus
 from diffusers.utils.torch_utils import randn_tensor
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from recon.device import choose_device
+from recon.device import choose_device, choose_side
 from recon.files import BadFile
 from recon.pictures import to_images, to_pixels
 from recon.settings import MAX_PROMPT, LCMSettings
@@ -75,7 +75,8 @@ def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> StableDif
 def load_diffusion(
     folder: Path, lora: Path, preview: Path | None = None, dtype: torch.dtype = torch.float32
 ) -> Diffusion:
-    """A pipeline with its LCM-LoRA weights fused, and a small autoencoder of the same latents for previews, if it has one.
+    """A pipeline with its LCM-LoRA weights fused, and a small autoencoder of the same latents for previews, if it has one:
+    then it is a large one, whose pictures have the side that this machine is up to.
 
     Raises BadFile if a part is missing, damaged or does not fit.
     """
@@ -85,6 +86,7 @@ def load_diffusion(
     pipe.unet.to(memory_format=torch.channels_last)
     if preview is None:
         return Diffusion(pipe, pipe.vae)
+    pipe.unet.register_to_config(sample_size=choose_side(pipe.unet.config.sample_size))
     try:
         small = AutoencoderTiny.from_pretrained(preview, dtype=dtype, local_files_only=True)
     except Exception as error:

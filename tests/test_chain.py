@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from precompute import evaluate, fetch_nsd, summary
 from precompute.__main__ import app
 from recon.bundle import load_bundle
+from recon.device import choose_side
 from recon.evaluation import load_evaluation
 from recon.files import load_json, save_json
 from recon.manifest import is_evaluated, read_manifest
@@ -30,6 +31,7 @@ from recon.subject import Volume
 SESSIONS = 3
 N_LATENTS = 91_168
 TARGETS = ("vdvae", "clip-text", "clip-image")
+SIDE = 8 * choose_side(64)  # of stage 2's pictures on this machine
 CARDS = ("ridge", "mlp", "ceiling", "lcm")
 SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
 BRAIN = "document.querySelector('.brain-plot').data.slice(0, 2).map(trace => trace.marker.color.join(';')).join('|')"
@@ -142,7 +144,7 @@ def test_the_bundle_opens_with_the_published_decoders_and_both_stages_stream(cha
     assert set(layouts[-1].images) == {"ridge", "mlp", "ceiling"}
     settings = Settings(lcm=LCMSettings(steps=2))
     frames = list(reconstruct_picture(layouts[-1].images["mlp"], response, ["a"], bundle, settings))
-    assert [frame.images["lcm"].shape for frame in frames] == [(192, 192, 3), (512, 512, 3)]
+    assert [frame.images["lcm"].shape for frame in frames] == [(192, 192, 3), (SIDE, SIDE, 3)]
     assert all(frame.images["lcm"].std() > 0 for frame in frames)
 
 
@@ -232,7 +234,7 @@ def side(page, card: str) -> int:
 @needs_chromium
 def test_the_page_shows_both_stages_and_the_voxels_of_the_volume(chain, pages, tmp_path):
     page, _ = pages
-    assert {card: side(page, card) for card in CARDS} == {"ridge": 64, "mlp": 64, "ceiling": 64, "lcm": 512}
+    assert {card: side(page, card) for card in CARDS} == {"ridge": 64, "mlp": 64, "ceiling": 64, "lcm": SIDE}
     assert page.locator(".banner").count() == 0
     check_what_needs_no_decoder(page, chain)
     assert "UNet steps run: 4" in page.inner_text(".card.lcm .note")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import LCMScheduler, StableDiffusionImg2ImgPipeline
+from published import write_taesd
 from safetensors.torch import load_file, save_file
 from tiny_diffusion import TOKENS, WIDTH, tiny_lora, tiny_pipeline
 
@@ -152,3 +153,12 @@ def test_missing_and_misfit_weights_are_told(folder, tmp_path):
     (tmp_path / "text.safetensors").write_text(json.dumps({"a": 1}))
     with pytest.raises(BadFile, match="does not fit the UNet"):
         load_diffusion(folder / "pipe", tmp_path / "text.safetensors")
+
+
+@pytest.mark.parametrize("dtype, share", [(torch.float32, 0.75), (torch.bfloat16, 1), (torch.float16, 1)])
+def test_large_pictures_are_smaller_where_arithmetic_is_plain_float32(folder, tmp_path, monkeypatch, dtype, share):
+    monkeypatch.setattr("recon.device.choose_dtype", lambda: dtype)
+    write_taesd(tmp_path / "preview")
+    own = load_diffusion(folder / "pipe", folder / "lora.safetensors")
+    large = load_diffusion(folder / "pipe", folder / "lora.safetensors", tmp_path / "preview")
+    assert large.size == share * own.size

@@ -1,5 +1,6 @@
 """Publishing a Space and a bundle with the real client, to a local server that plays the Hub. No outside network."""
 
+import errno
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from stand_ins import point_hub_at
 
 from precompute.publish_bundle import publish_bundle
 from precompute.publish_space import Space, publish_space, space_card, space_files
+from recon.bundle import load_bundle
 from recon.files import BadFile, load_json
 from recon.hub import locate_bundle
 from recon.manifest import write_manifest
@@ -221,6 +223,21 @@ def test_a_reference_without_a_whole_revision_is_refused(name):
 def test_a_bundle_that_the_hub_does_not_have_is_one_sentence(hub):
     with pytest.raises(BadFile, match="^bundle me/none at 00000000 could not be fetched [^\n]*: check the name"):
         locate_bundle("hub:me/none@" + "0" * 40)
+
+
+def test_a_full_disk_is_one_sentence_and_the_bundle_comes_when_there_is_room(hub, tiny, monkeypatch):
+    reference = publish_bundle(tiny, "me/bundle", public=False, dry_run=False)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("huggingface_hub.file_download.http_get", full)
+        with pytest.raises(
+            BadFile, match="^bundle me/bundle at [0-9a-f]{8} could not be fetched [^\n]*No space left on device"
+        ):
+            locate_bundle(reference)
+    assert load_bundle(locate_bundle(reference)).manifest["name"] == load_bundle(tiny).manifest["name"]
 
 
 def test_a_bundle_of_published_decoders_that_were_not_fetched_is_refused(tiny, tmp_path, monkeypatch):

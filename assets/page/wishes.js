@@ -11,7 +11,30 @@ function send() {
   running = props.value.serial;
   announced = false;
   trigger("input");
+  wait();
 }
+
+// Who waits for others sees how many there are at most: the queue holds the wish itself, those before it and those behind.
+let waiting = null;
+function wait() {
+  let before = Infinity;
+  clearInterval(waiting);
+  waiting = setInterval(async () => {
+    if (Number(document.querySelector(".view")?.dataset.serial) === running) return ended();
+    const { queue_size: size } = await (await fetch("gradio_api/queue/status")).json();
+    before = Math.min(before, Math.max(size - 1, 0));
+    if (waiting !== null) queue(before ? `Waiting: at most ${before} before you` : "");
+  }, 1000);
+}
+function queue(words) {
+  $(".picker-queue").textContent = words;
+}
+function ended() {
+  clearInterval(waiting);
+  waiting = null;
+  queue("");
+}
+wait(); // the page's own first run
 
 function want(change) {
   props.value = { ...props.value, ...change, serial: props.value.serial + 1 };
@@ -23,6 +46,7 @@ function want(change) {
 }
 
 document.addEventListener("reconstructed", () => {
+  ended();
   if (props.value.serial !== running) send();
   else running = null;
 });

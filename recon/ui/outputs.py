@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import gradio as gr
+import numpy as np
 
 from recon.settings import LCMSettings, Settings
 from recon.share import png_with_record, record
@@ -21,15 +22,18 @@ if TYPE_CHECKING:
 Frames = Callable[[int, Settings], Iterator["Frame"]]
 
 
-def finished(frames: Frames, index: int, settings: Settings) -> tuple[dict, dict[str, float]]:
-    """Runs, or finds again, both stages: pictures by source, "lcm" that of stage 2, and seconds by stage."""
+def so_far(frames: Frames, index: int, settings: Settings) -> Iterator[tuple[Frame, dict, dict[str, float]]]:
+    """Both stages, run or found again: after every frame it, pictures by source, "lcm" that of stage 2, and seconds by stage."""
     images, seconds = {}, {}
     for frame in frames(index, settings):
-        images |= frame.images
-        seconds[frame.stage] = frame.seconds
+        images, seconds = images | frame.images, seconds | {frame.stage: frame.seconds}
+        yield frame, images, seconds
     if not images:
         raise ValueError("no decoder is there to make a picture: `python -m precompute fetch models` gets them")
-    return images, seconds
+
+
+def base64_png(picture: np.ndarray, content: dict) -> str:
+    return base64.b64encode(png_with_record(picture, content)).decode("ascii")
 
 
 def panel_files(studio: Studio, frames: Frames, wish: dict) -> list[dict]:
@@ -37,7 +41,7 @@ def panel_files(studio: Studio, frames: Frames, wish: dict) -> list[dict]:
     from recon.compare import labelled_row
 
     index, settings = wish["index"], read_settings(wish["settings"], wish["reading"])
-    images, seconds = finished(frames, index, settings)
+    *_, (_, images, seconds) = so_far(frames, index, settings)
     content = record(studio.manifest, index, settings, seconds)
     names = TITLES | {"lcm": f"{REGRESSOR_NAMES[settings.regressor]} → VDVAE → LCM"}
     shown = {"Original": studio.subject.test.images[index]}
@@ -51,7 +55,7 @@ def panel_files(studio: Studio, frames: Frames, wish: dict) -> list[dict]:
 
 
 def add_endpoint(studio: Studio, frames: Frames) -> None:
-    """The endpoint `/reconstruct`, inside open gr.Blocks."""
+    """The endpoint `/reconstruct`, inside open gr.Blocks; a client that leaves ends its work at the next step."""
 
     def reconstruct(
         index: int,
@@ -65,16 +69,19 @@ def add_endpoint(studio: Studio, frames: Frames) -> None:
         components: int | None = None,
         repeats: int | None = None,
         gains: dict | None = None,
-    ) -> dict:
-        """Reconstructs one test picture. Returns `png`, base64, and `record`: all settings, seconds, versions, checksums."""
+    ) -> Iterator[dict]:
+        """Reconstructs one test picture: `stage`, `step`, `seconds` of the stage, and `png`, base64, after every step of either
+        stage; the last one, finished, also has `record`: all settings, seconds, versions, checksums."""
         try:
             lcm = LCMSettings(steps, guidance, strength, seed)
             settings = Settings(regressor, prompt, own_prompt, lcm, repeats, components, tuple((gains or {}).items()))
-            images, seconds = finished(frames, index, settings)
+            for frame, images, seconds in so_far(frames, index, settings):
+                picture = images.get("lcm", images.get(regressor))
+                step = {"stage": frame.stage, "step": frame.step, "seconds": round(seconds[frame.stage], 3)}
+                yield step | {"png": base64_png(picture, {})}
         except (IndexError, ValueError) as error:
             raise gr.Error(str(error), print_exception=False) from error
         content = record(studio.manifest, index, settings, seconds)
-        picture = images.get("lcm", images[regressor])
-        return {"png": base64.b64encode(png_with_record(picture, content)).decode("ascii"), "record": content}
+        yield step | {"png": base64_png(picture, content), "record": content}
 
     gr.api(reconstruct, api_name="reconstruct", concurrency_id="reconstruct", concurrency_limit=1)
