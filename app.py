@@ -3,6 +3,7 @@
 python app.py                              http://127.0.0.1:7860
 GRADIO_SERVER_PORT=8000 RECON_BUNDLE=assets/demo python app.py
 RECON_BUNDLE=hub:USER/NAME@REVISION python app.py
+RECON_BUNDLE=data/bundles python app.py    all bundles in a folder, to choose from
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one picture is too small to share among busy cores
 
 import sys
+from html import escape
 from pathlib import Path
 
 from recon.ui.quick import import_gradio
@@ -22,7 +24,7 @@ import_gradio()
 import gradio as gr
 
 from recon.files import BadFile
-from recon.hub import locate_bundle
+from recon.share import subject_of
 from recon.ui.about import about_tab
 from recon.ui.brain import PLOTLY
 from recon.ui.brain_to_image import brain_to_image_tab
@@ -30,53 +32,82 @@ from recon.ui.compare import compare_tab
 from recon.ui.evaluate import evaluate_tab
 from recon.ui.explore import PAGE, explore_tab
 from recon.ui.image_to_brain import image_to_brain_tab
+from recon.ui.library import Library, find_bundles
+from recon.ui.outputs import add_endpoint
 from recon.ui.own_data import own_data_tab
 from recon.ui.panel import header
 from recon.ui.serve import describe_device, serve
-from recon.ui.studio import Studio, open_studio
+from recon.ui.studio import Studio
 
 HERE = Path(__file__).parent
+QUERY = "() => window.location.search"
 STYLES = ("page.css", "tabs.css", "evaluate.css", "brain/brain.css")
 
 
-def build(studio: Studio) -> gr.Blocks:
+def subject_page(studio: Studio) -> None:
+    """All tabs of one subject, inside open gr.Blocks."""
+    top = gr.HTML(header(studio.manifest, {}, ""), apply_default_css=False)
+    with gr.Tabs():
+        with gr.Tab("Explore", id="explore"):
+            picker = explore_tab(studio, top.load)
+        with gr.Tab("Compare", id="compare") as compare:
+            compare_tab(studio, compare, picker)
+        with gr.Tab("Brain → image", id="brain-to-image"):
+            brain_to_image_tab(studio)
+        with gr.Tab("Image → brain", id="image-to-brain") as image_to_brain:
+            image_to_brain_tab(studio, image_to_brain)
+        with gr.Tab("Your data", id="your-data"):
+            own_data_tab(studio)
+        with gr.Tab("Evaluate", id="evaluate") as evaluate:
+            evaluate_tab(studio, evaluate)
+        with gr.Tab("About", id="about"):
+            about_tab(studio)
+
+    def complete() -> str:
+        return header(studio.manifest, studio.bundle.absent, describe_device(studio.bundle))
+
+    top.load(complete, None, top, show_progress="hidden", api_visibility="private")
+
+
+def build(library: Library) -> gr.Blocks:
     with gr.Blocks(title="Brain → Image", fill_width=True, analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
-        top = gr.HTML(header(studio.manifest, {}, ""), apply_default_css=False)
-        with gr.Tabs():
-            with gr.Tab("Explore", id="explore"):
-                picker = explore_tab(studio, demo)
-            with gr.Tab("Compare", id="compare") as compare:
-                compare_tab(studio, compare, picker)
-            with gr.Tab("Brain → image", id="brain-to-image"):
-                brain_to_image_tab(studio)
-            with gr.Tab("Image → brain", id="image-to-brain") as image_to_brain:
-                image_to_brain_tab(studio, image_to_brain)
-            with gr.Tab("Your data", id="your-data"):
-                own_data_tab(studio)
-            with gr.Tab("Evaluate", id="evaluate") as evaluate:
-                evaluate_tab(studio, evaluate)
-            with gr.Tab("About", id="about"):
-                about_tab(studio)
-
-        def complete() -> str:
-            return header(studio.manifest, studio.bundle.absent, describe_device(studio.bundle))
-
-        demo.load(complete, None, top, api_visibility="private")
+        if len(library.names) == 1:
+            subject_page(library.first)
+        else:
+            choose_subject(library, demo)
+        add_endpoint(library)
     return demo.queue(max_size=32)
+
+
+def choose_subject(library: Library, demo: gr.Blocks) -> None:
+    """A choice of subjects over the page of the one chosen: first the one that the address names."""
+    chosen = gr.Radio(library.names, label="Subject", show_label=False, elem_classes="subject")
+
+    @gr.render(chosen, triggers=[chosen.change], queue=False, show_progress="hidden")
+    def show(name: str) -> None:
+        try:
+            subject_page(library.studio(name))
+        except BadFile as error:
+            gr.HTML(f'<p class="banner absent">{escape(str(error))}</p>', apply_default_css=False)
+
+    def named(query: str) -> str:
+        name = subject_of(query)
+        return name if name in library.names else library.names[0]
+
+    query = gr.Textbox(visible=False)
+    demo.load(named, query, chosen, js=QUERY, queue=False, show_progress="hidden", api_visibility="private")
 
 
 def main() -> None:
     try:
-        studio, open_models = open_studio(
-            locate_bundle(os.environ.get("RECON_BUNDLE") or str(HERE / "assets" / "demo"))
-        )
+        library = Library(find_bundles(os.environ.get("RECON_BUNDLE") or str(HERE / "assets" / "demo")))
+        demo = build(library)
     except BadFile as error:
         sys.exit(str(error))
     gr.set_static_paths([PLOTLY])
     serve(
-        build(studio),
-        studio,
-        open_models,
+        demo,
+        library,
         server_port=int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
         share=False,
         ssr_mode=False,

@@ -31,7 +31,7 @@ from recon.captions import CaptionIndex
 from recon.device import choose_dtype
 from recon.encoding import VoxelScores, load_scores
 from recon.files import BadFile, open_array
-from recon.manifest import TARGETS, check_files, read_manifest
+from recon.manifest import DECODERS, TARGETS, check_files, read_manifest
 from recon.mlp import MLP
 from recon.models import locate
 from recon.ridge import LowRank
@@ -72,12 +72,23 @@ class Bundle:
         return self.manifest["n_layers"]
 
 
-def load_bundle(folder: Path) -> Bundle:
-    """Opens and checks a bundle. Raises BadFile: missing, truncated, of another version, or parts that do not fit."""
+def load_bundle(folder: Path, like: Bundle | None = None) -> Bundle:
+    """Opens and checks a bundle; of one that is open, `like`, it shares the decoders if they are the same.
+
+    Raises BadFile: missing, truncated, of another version, or parts that do not fit.
+    """
     folder = Path(folder)
     manifest = read_manifest(folder)
     check_files(folder, manifest)
-    return open_parts(folder, manifest)
+    if like is None or _which_decoders(like.manifest) != _which_decoders(manifest):
+        return open_parts(folder, manifest)
+    return open_parts(folder, manifest, (like.vdvae, like.open_stage_2 and (lambda: like.diffusion), like.absent))
+
+
+def _which_decoders(manifest: dict) -> list[str]:
+    """Whose they are and, of own ones, what is in them."""
+    kind = manifest["decoders"]
+    return [kind, *(manifest["files"][name]["sha256"] for name in DECODERS[kind])]
 
 
 Decoders = tuple[
@@ -115,13 +126,14 @@ def _published_decoders() -> Decoders:
     return vdvae, stage_2, absent
 
 
-def open_parts(folder: Path, manifest: dict) -> Bundle:
+def open_parts(folder: Path, manifest: dict, decoders: Decoders | None = None) -> Bundle:
     """The parts of a bundle in `folder`, checked against one another but not against digests. Raises BadFile.
 
     `manifest` says how many layers, and whose decoders.
     """
-    own = manifest["decoders"] == "own"
-    vdvae, stage_2, absent = _own_decoders(folder) if own else _published_decoders()
+    if decoders is None:
+        decoders = _own_decoders(folder) if manifest["decoders"] == "own" else _published_decoders()
+    vdvae, stage_2, absent = decoders
     bundle = Bundle(
         manifest=manifest,
         subject=load_subject(folder / "subject.h5"),

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from recon.bundle import Bundle
 from recon.lesion import read_as
-from recon.metrics import pixel_correlation
+from recon.metrics import similarity
 from recon.pictures import area_average
 from recon.reconstruct import reconstruct_layout, reconstruct_picture
 from recon.settings import Settings, with_choice
@@ -48,9 +48,8 @@ def grid(bundle: Bundle, index: int, base: Settings, rows: Axis, columns: Axis) 
             layout, captions = layouts[key].images[settings.regressor], test.labels[index]["captions"]
             *_, frame = reconstruct_picture(layout, response, captions, bundle, settings)
             picture, seconds = frame.images["lcm"], time.perf_counter() - start
-            side = min(bundle.vdvae.cfg.image_size, len(picture))
-            small = (area_average(p[None], side) for p in (picture, test.images[index]))
-            yield Cell(r, c, settings, picture, seconds, float(pixel_correlation(*small)[0]))
+            original = area_average(test.images[index][None], bundle.vdvae.cfg.image_size)[0]
+            yield Cell(r, c, settings, picture, seconds, similarity(picture, original))
 
 
 def labelled_sheet(original: np.ndarray, cells: Sequence[Cell], rows: Axis, columns: Axis) -> Image.Image:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recon.pictures import area_average
+
 GREY = np.array([0.2125, 0.7154, 0.0721], np.float32)  # scikit-image's rgb2gray
 SIGMA, TRUNCATE, K1, K2 = 1.5, 3.5, 0.01, 0.03  # Wang et al. (2004)
 BORDER = int(TRUNCATE * SIGMA + 0.5)  # pixels whose window leaves the picture: not averaged
@@ -65,6 +67,12 @@ def correlation_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def grey(images: np.ndarray) -> np.ndarray:
     """(n, h, w, 3) uint8 -> (n, h, w) float32 in [0, 1]."""
     return images.astype(np.float32) @ (GREY / 255)
+
+
+def similarity(picture: np.ndarray, original: np.ndarray) -> float:
+    """Pixel correlation of two pictures (S, S, 3) uint8 of any sizes, at the smaller one."""
+    side = min(len(picture), len(original))
+    return float(pixel_correlation(*(area_average(p[None], side) for p in (picture, original)))[0])
 
 
 def _ssim(a: np.ndarray, b: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:

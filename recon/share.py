@@ -31,6 +31,8 @@ def to_query(subject: str, index: int, settings: Settings) -> str:
     for name in (*WORDS, *READING):
         if getattr(settings, name) != getattr(default, name):
             values[name] = getattr(settings, name)
+    if settings.prompt != "own":
+        values.pop("own_prompt", None)  # typed, but not in use
     gains = ",".join(f"{roi}*{gain:g}" for roi, gain in settings.gains)
     return urlencode(values | ({"gains": gains} if gains else {}))
 
@@ -55,6 +57,11 @@ def from_query(query: str, n_images: int) -> tuple[str | None, int, Settings]:
 def versions() -> dict[str, str]:
     """Of Python and of the packages that pictures depend on."""
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def subject_of(query: str) -> str | None:
+    """The subject that a link names, if any."""
+    return dict(parse_qsl(query.lstrip("?"), max_num_fields=32)).get("subject")
 
 
 def record(manifest: dict, index: int | None, settings: Settings, seconds: dict[str, float]) -> dict:

@@ -9,14 +9,13 @@ import gradio as gr
 
 import app
 from recon.settings import LCMSettings, Settings
-from recon.ui.cache import FrameCache
-from recon.ui.frames import frame_source, generator
+from recon.ui.frames import frames_of
 
 serve = app.serve
 
 
-def serve_endless(demo, studio, open_models, **options) -> None:
-    frames = frame_source(studio, generator(studio), FrameCache())
+def serve_endless(demo, library, **options) -> None:
+    frames = frames_of(library.first)
 
     def endless() -> Iterator[str]:
         for seed in range(10**6):
@@ -25,7 +24,7 @@ def serve_endless(demo, studio, open_models, **options) -> None:
 
     with demo:
         gr.api(endless, api_name="endless")
-    serve(demo, studio, open_models, **options)
+    serve(demo, library, **options)
 
 
 app.serve = serve_endless

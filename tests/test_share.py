@@ -28,7 +28,8 @@ def test_every_setting_comes_back_from_a_link():
     )
     for regressor, prompt, steps, strength, repeats, components, gains in choices:
         lcm = LCMSettings(steps, 1.3, strength, 123456)
-        settings = Settings(regressor, prompt, "a cat & a dog = ?", lcm, repeats, components, gains)
+        words = "a cat & a dog = ?" if prompt == "own" else ""
+        settings = Settings(regressor, prompt, words, lcm, repeats, components, gains)
         assert from_query("?" + to_query("subj01", 17, settings), 20) == ("subj01", 17, settings)
 
 
@@ -51,6 +52,10 @@ def test_an_empty_query_means_the_first_picture_and_the_defaults():
 def test_a_bad_link_is_told_in_one_sentence(query, message):
     with pytest.raises(ValueError, match=message):
         from_query(query, 3)
+
+
+def test_a_prompt_that_is_typed_but_not_in_use_is_not_in_the_link():
+    assert to_query("demo", 0, Settings(own_prompt="a red boat")) == to_query("demo", 0, Settings())
 
 
 def test_a_png_carries_its_record(tiny_bundle):

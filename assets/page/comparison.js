@@ -7,15 +7,15 @@ function setCut(percent) {
   root.style.setProperty("--cut", `${cut}%`);
   document.querySelectorAll(".versus").forEach((frame) => frame.setAttribute("aria-valuenow", cut));
 }
-document.addEventListener("pointermove", (event) => {
+listen("pointermove", (event) => {
   const frame = event.target.closest?.(".versus")?.getBoundingClientRect();
   if (frame) setCut((100 * (event.clientX - frame.left)) / frame.width);
 });
-document.addEventListener("pointerout", (event) => {
+listen("pointerout", (event) => {
   if (event.target.closest?.(".versus") && !event.relatedTarget?.closest?.(".versus")) setCut(100);
 });
 const KEYS = { ArrowLeft: () => cut - 10, ArrowDown: () => cut - 10, ArrowRight: () => cut + 10, ArrowUp: () => cut + 10, Home: () => 0, End: () => 100 };
-document.addEventListener("keydown", (event) => {
+listen("keydown", (event) => {
   if (!event.target.closest?.(".versus") || !(event.key in KEYS)) return;
   event.preventDefault();
   setCut(KEYS[event.key]());
@@ -44,7 +44,7 @@ async function downloadPanel(button) {
     link.click();
   }
 }
-document.addEventListener("click", ({ target }) => {
+listen("click", ({ target }) => {
   if (target.matches?.(".copy-link")) copyLink(target);
   if (target.matches?.(".download-panel")) downloadPanel(target);
 });

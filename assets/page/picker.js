@@ -100,7 +100,7 @@ field.addEventListener("change", () => Number.isInteger(field.valueAsNumber) && 
 $(".picker-previous").addEventListener("click", () => step(-1));
 $(".picker-next").addEventListener("click", () => step(1));
 $(".picker-random").addEventListener("click", () => step(1 + Math.floor(Math.random() * Math.max(shown.length - 1, 1))));
-document.addEventListener("keydown", (event) => { // ← → wherever they mean nothing else
+listen("keydown", (event) => { // ← → wherever they mean nothing else
   const typing = event.target.closest?.("input, textarea, select, [role=tab], [role=radiogroup], .brain-canvas, .versus");
   if (typing || event.altKey || event.ctrlKey || event.metaKey || !element.offsetParent) return;
   if (!["ArrowLeft", "ArrowRight"].includes(event.key)) return;

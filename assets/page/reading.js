@@ -75,7 +75,7 @@ watch("value", restore);
 restore();
 show();
 document.addEventListener("click", ({ target }) => { // the inspector's buttons
-  if (!target.matches?.(".set-gain")) return;
+  if (!target.matches?.(".set-gain") || !element.isConnected) return;
   gains[target.dataset.roi]?.set(Number(target.dataset.value));
   element.querySelector("details").open = true;
 });

@@ -4,6 +4,7 @@
 // the server stop that run, and is sent when it has ended. Those between are dropped.
 
 const $ = (selector) => element.querySelector(selector);
+const listen = (name, act) => document.addEventListener(name, (event) => element.isConnected && act(event)); // not for a subject left
 let running = 0; // the serial number of the run going on; the page's own first run is number 0
 let announced = false;
 
@@ -45,13 +46,13 @@ function want(change) {
   }
 }
 
-document.addEventListener("reconstructed", () => {
+listen("reconstructed", () => {
   ended();
   if (props.value.serial !== running) send();
   else running = null;
 });
 for (const name of ["settings", "reading"]) {
-  document.addEventListener(name, ({ detail }) => {
+  listen(name, ({ detail }) => {
     if (JSON.stringify(detail) !== JSON.stringify(props.value[name])) want({ [name]: detail });
   });
 }

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from recon.pictures import area_average
 from recon.settings import PROMPTS, Settings
 from recon.ui.parts import ABSENT, ORACLE, REGRESSOR_NAMES, data_uri, duration
@@ -57,10 +59,15 @@ def captions(label: dict, told: Told, settings: Settings) -> str:
     )
 
 
+def reduced(picture: np.ndarray) -> np.ndarray:
+    """(S, S, 3) uint8 at STRIP pixels, or as small as it is."""
+    return area_average(picture[None], min(STRIP, len(picture)))[0]
+
+
 def filmstrip(steps: list[Frame], n_steps: int) -> str:
     """All denoising steps so far, small, in as many places as there will be."""
     figures = [
-        f'<figure><img src="{data_uri(area_average(f.images["lcm"][None], STRIP)[0], "webp")}" alt="after step {f.step}">'
+        f'<figure><img src="{data_uri(reduced(f.images["lcm"]), "webp")}" alt="after step {f.step}">'
         f"<figcaption>{duration(f.seconds)}</figcaption></figure>"
         for f in steps
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache, partial
 from html import escape
+from pathlib import Path
 
 import gradio as gr
 
@@ -12,6 +13,7 @@ from recon.files import BadFile
 from recon.manifest import is_evaluated
 from recon.metrics import METRICS
 from recon.ui.charts import bottleneck, distribution
+from recon.ui.decode import data_link
 from recon.ui.gallery import gallery_table
 from recon.ui.parts import CURRENT
 from recon.ui.score_table import order_notes, row_notes, score_table
@@ -100,6 +102,16 @@ def charts(studio: Studio, picture: int | None, metric: str, stage: str) -> tupl
     return distribution(evaluation_of(studio), stage, metric, picture), bottleneck(evaluation_of(studio), metric)
 
 
+def saves(folder: Path) -> str:
+    """Links that save the evaluation's files, which the page itself carries."""
+    kinds = {
+        "evaluation.csv": ("text/csv", "Table as CSV"),
+        "evaluation.json": ("application/json", "Everything as JSON"),
+    }
+    links = (data_link(name, kind, (folder / name).read_bytes(), text) for name, (kind, text) in kinds.items())
+    return f'<p class="saves">{"".join(links)}</p>'
+
+
 def opened(studio: Studio, picture: int, metric: str | None, stage: str, group: str) -> list:
     """Values of picture, metric, both charts, gallery, introduction, table and the other tables: all of them when the tab is
     first opened, so that no metric is chosen; later of those that depend on Explore's picture."""
@@ -111,7 +123,7 @@ def opened(studio: Studio, picture: int, metric: str | None, stage: str, group: 
         return [picture, gr.skip(), charts(studio, picture, metric, stage)[0]] + [gr.skip()] * 5
     metrics = computed(evaluation)
     choices = gr.update(choices=[(METRICS[m].title, m) for m in metrics], value=metrics[0])
-    scores = score_table(evaluation) + order_notes(evaluation) + row_notes(evaluation)
+    scores = score_table(evaluation) + order_notes(evaluation) + row_notes(evaluation) + saves(studio.folder)
     drawn = [*charts(studio, picture, metrics[0], stage), gallery_of(studio, group)]
     return [picture, choices, *drawn, introduction(evaluation), scores, side_tables(evaluation)]
 
@@ -123,9 +135,6 @@ def evaluate_tab(studio: Studio, tab: gr.Tab) -> None:
         return
     with gr.Column(elem_classes="evaluate"):
         about, table = html(), html()
-        with gr.Row(elem_classes="downloads"):
-            gr.DownloadButton("Table as CSV", studio.folder / "evaluation.csv", size="sm")
-            gr.DownloadButton("Everything as JSON", studio.folder / "evaluation.json", size="sm")
         with gr.Row(elem_classes="controls evaluate-controls"):
             metric = gr.Radio([], label="Metric", info=HELP["metric"], elem_classes="metric")
             stages = [(name, key) for key, name in STAGES.items()]

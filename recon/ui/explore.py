@@ -16,11 +16,10 @@ from recon.settings import Settings
 from recon.share import from_query, to_query
 from recon.ui.below import Told
 from recon.ui.brain import brain_panel
-from recon.ui.cache import FrameCache
 from recon.ui.controls import control_values, read_settings, reading_of, settings_controls
-from recon.ui.frames import frame_source, generator, read_response
+from recon.ui.frames import frames_of, read_response
 from recon.ui.image_scores import orders, standing
-from recon.ui.outputs import add_endpoint, panel_files
+from recon.ui.outputs import panel_files
 from recon.ui.panel import panel
 from recon.ui.parts import COLUMNS, THUMBNAIL, thumbnail_sheet
 from recon.ui.studio import Studio
@@ -32,7 +31,7 @@ PAGE = Path(__file__).parents[2] / "assets" / "page"
 ENDED = "() => { document.dispatchEvent(new Event('reconstructed')); }"  # to the picker, after errors too
 FACETS = ("setting", "object", "light")  # labels to filter by, where pictures have them
 SEARCH = """() => {
-    document.querySelector(".random-seed").title = "Draws another seed";
+    document.querySelector(".random-seed")?.setAttribute("title", "Draws another seed");
     return window.location.search;
 }"""  # a link's query; and the line of help that a gr.Button has no place for
 
@@ -123,10 +122,11 @@ def page_text(name: str) -> str:
     return (PAGE / name).read_text(encoding="utf-8")
 
 
-def explore_tab(studio: Studio, demo: gr.Blocks) -> gr.HTML:
-    """Lays the tab out and wires it, inside an open gr.Tab; returns the picker, whose value is what is wanted."""
+def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
+    """Lays the tab out and wires it, inside an open gr.Tab, to begin at `arrival`; returns the picker, whose value is what is
+    wanted."""
 
-    frames = frame_source(studio, generator(studio), FrameCache())
+    frames = frames_of(studio)
 
     def download(wish: dict) -> list[dict]:
         return panel_files(studio, frames, wish)
@@ -172,7 +172,7 @@ def explore_tab(studio: Studio, demo: gr.Blocks) -> gr.HTML:
             brain = brain_panel(studio)
     picker.value |= {"settings": [control.value for control in controls], "reading": reading.value}
     link = gr.Textbox(visible=False)
-    restored = demo.load(
+    restored = arrival(
         lambda query: restore(studio, query),
         link,
         [picker, reading, *controls],
@@ -192,6 +192,5 @@ def explore_tab(studio: Studio, demo: gr.Blocks) -> gr.HTML:
         )
         running.success(js=ENDED)
         running.failure(js=ENDED)
-    add_endpoint(studio, frames)
     picker.stop(announce, queue=False, trigger_mode="multiple", **wish)
     return picker

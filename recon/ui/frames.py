@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,6 +94,12 @@ def frame_source(
             log_reconstruction(index, settings, shown, time.perf_counter() - start, bool(kept), ended)
 
     return frames
+
+
+@cache
+def frames_of(studio: Studio) -> Callable[[int, Settings], Iterator[Frame]]:
+    """The one source of a subject's reconstructions, for the page and for scripts."""
+    return frame_source(studio, generator(studio), FrameCache())
 
 
 def log_reconstruction(

@@ -13,11 +13,13 @@ import numpy as np
 from recon.settings import LCMSettings, Settings
 from recon.share import png_with_record, record
 from recon.ui.controls import read_settings
+from recon.ui.frames import frames_of
 from recon.ui.parts import REGRESSOR_NAMES, TITLES
 from recon.ui.studio import Studio
 
 if TYPE_CHECKING:
     from recon.reconstruct import Frame
+    from recon.ui.library import Library
 
 Frames = Callable[[int, Settings], Iterator["Frame"]]
 
@@ -54,7 +56,7 @@ def panel_files(studio: Studio, frames: Frames, wish: dict) -> list[dict]:
     return [{"name": n, "type": t, "data": base64.b64encode(d).decode("ascii")} for n, (t, d) in files.items()]
 
 
-def add_endpoint(studio: Studio, frames: Frames) -> None:
+def add_endpoint(library: Library) -> None:
     """The endpoint `/reconstruct`, inside open gr.Blocks; a client that leaves ends its work at the next step."""
 
     def reconstruct(
@@ -69,13 +71,18 @@ def add_endpoint(studio: Studio, frames: Frames) -> None:
         components: int | None = None,
         repeats: int | None = None,
         gains: dict | None = None,
+        subject: str | None = None,
     ) -> Iterator[dict]:
         """Reconstructs one test picture: `stage`, `step`, `seconds` of the stage, and `png`, base64, after every step of either
         stage; the last one, finished, also has `record`: all settings, seconds, versions, checksums."""
+        name = subject or library.names[0]
+        if name not in library.names:
+            raise gr.Error(f"subject: expected one of {', '.join(library.names)}, got {name!r}", print_exception=False)
+        studio = library.studio(name)
         try:
             lcm = LCMSettings(steps, guidance, strength, seed)
             settings = Settings(regressor, prompt, own_prompt, lcm, repeats, components, tuple((gains or {}).items()))
-            for frame, images, seconds in so_far(frames, index, settings):
+            for frame, images, seconds in so_far(frames_of(studio), index, settings):
                 picture = images.get("lcm", images.get(regressor))
                 step = {"stage": frame.stage, "step": frame.step, "seconds": round(seconds[frame.stage], 3)}
                 yield step | {"png": base64_png(picture, {})}

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.metrics import pixel_correlation
+from recon.metrics import similarity
 from recon.models import COMMAND
-from recon.pictures import area_average
 from recon.settings import Settings
 from recon.ui.below import Told, captions, filmstrip, progress
 from recon.ui.parts import ABSENT, ORACLE, REGRESSOR_NAMES, TITLES, data_uri, duration, picture_or
@@ -40,9 +39,8 @@ ACTIONS = (
 
 
 def score(picture: np.ndarray, truth: np.ndarray, seconds: float) -> str:
-    """Pixel correlation at the truth's size, and a time."""
-    r = pixel_correlation(area_average(picture[None], len(truth)), truth[None])[0]
-    return f"<b>r = {r:.2f}</b><span>{duration(seconds)}</span>".replace("-", "−")
+    """Pixel correlation and a time, as HTML."""
+    return f"<b>r = {similarity(picture, truth):.2f}</b><span>{duration(seconds)}</span>".replace("-", "−")
 
 
 def card(kind: str, title: str, picture: str, value: str, note: str) -> str:

@@ -18,7 +18,7 @@ from recon.ui.health import health
 if TYPE_CHECKING:
     from recon.bundle import Bundle
     from recon.settings import Settings
-    from recon.ui.studio import Studio
+    from recon.ui.library import Library
 
 ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 if ZERO_GPU:
@@ -66,22 +66,22 @@ def end_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
-def serve(demo: gr.Blocks, studio: Studio, open_models: Callable[[], None], **options) -> None:
-    """Launches the page and opens the models behind its first paint, on ZeroGPU before it, since there they must be placed
-    by the thread that launches; returns when the server ends."""
+def serve(demo: gr.Blocks, library: Library, **options) -> None:
+    """Launches the page and opens the first subject's models behind its first paint, on ZeroGPU before it, since there they
+    must be placed by the thread that launches; returns when the server ends."""
     end_on_sigterm()
     if ZERO_GPU:
-        open_models()
+        library.open_first()
     demo.launch(
         max_file_size=MAX_UPLOAD,
         enable_monitoring=False,
         app_kwargs={
-            "routes": [Route("/healthz", health(studio, describe_device))],
+            "routes": [Route("/healthz", health(library.first, describe_device))],
             "middleware": [Middleware(SecurityHeaders)],
         },
         prevent_thread_lock=True,
         **options,
     )
     if not ZERO_GPU:
-        Thread(target=open_models, daemon=True).start()
+        Thread(target=library.open_first, daemon=True).start()
     demo.block_thread()

@@ -46,8 +46,11 @@ class Studio:
         return self.opening.result()
 
 
-def open_studio(folder: Path) -> tuple[Studio, Callable[[], None]]:
-    """A studio whose bundle is not open yet, and what opens it. Raises BadFile for a bad manifest or subject."""
+def open_studio(folder: Path, like: Studio | None = None) -> tuple[Studio, Callable[[], None]]:
+    """A studio whose bundle is not open yet, and what opens it, with the decoders of another one if they are the same.
+
+    Raises BadFile for a bad manifest or subject.
+    """
     manifest, subject = read_manifest(folder), load_subject(folder / "subject.h5")
     opening, stage_2 = Future(), Future()
 
@@ -55,7 +58,7 @@ def open_studio(folder: Path) -> tuple[Studio, Callable[[], None]]:
         try:
             from recon.bundle import load_bundle  # imports torch
 
-            bundle = load_bundle(folder)
+            bundle = load_bundle(folder, None if like is None or like.opening.exception() else like.bundle)
             opening.set_result(bundle)
             bundle.diffusion  # noqa: B018 - imports diffusers, reads the weights
             stage_2.set_result(None)

@@ -1,0 +1,99 @@
+"""Several subjects behind one page."""
+
+import json
+import shutil
+
+import h5py
+import pytest
+from conftest import write_tiny_bundle
+from served import CHROMIUM, FLAGS, serve_apps
+
+from recon.files import BadFile
+from recon.manifest import read_manifest, write_manifest
+from recon.ui.library import Library, find_bundles
+
+SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
+
+
+def make_two(folder):
+    """Bundles of anna and of bert, with the same decoders."""
+    write_tiny_bundle(folder / "anna")
+    shutil.copytree(folder / "anna", folder / "bert")
+    for name in ("anna", "bert"):
+        with h5py.File(folder / name / "subject.h5", "r+") as f:
+            f.attrs["name"] = name
+        content = {k: v for k, v in read_manifest(folder / name).items() if k not in ("format", "version", "files")}
+        write_manifest(folder / name, content | {"name": name})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    return make_two(tmp_path_factory.mktemp("bundles"))
+
+
+def test_a_folder_of_bundles_and_a_list_of_them_are_found_by_their_subjects_names(bundles):
+    expected = {name: bundles / name for name in ("anna", "bert")}
+    assert find_bundles(str(bundles)) == expected
+    assert find_bundles(f"{bundles / 'anna'}, {bundles / 'bert'}") == expected
+    assert find_bundles(str(bundles / "bert")) == {"bert": bundles / "bert"}
+
+
+def test_two_bundles_of_one_subject_and_none_at_all_are_refused(bundles, tmp_path):
+    with pytest.raises(BadFile, match="two bundles of anna: .* name one of them"):
+        find_bundles(f"{bundles},{bundles / 'anna'}")
+    with pytest.raises(BadFile, match="no bundle at"):
+        find_bundles(str(tmp_path))
+
+
+def test_a_subject_is_opened_when_asked_for_and_shares_the_decoders_of_the_first(bundles):
+    library = Library(find_bundles(str(bundles)))
+    assert not library.first.opening.done()
+    library.open_first()
+    second = library.studio("bert")
+    second.stage_2.result(60)
+    assert second is library.studio("bert") and second.subject.name == "bert"
+    assert second.bundle.vdvae is library.first.bundle.vdvae
+    assert second.bundle.diffusion is library.first.bundle.diffusion
+    assert second.bundle.regressors["latents"]["ridge"] is not library.first.bundle.regressors["latents"]["ridge"]
+
+
+def test_a_damaged_first_subject_does_not_keep_the_second_from_opening(tmp_path):
+    make_two(tmp_path)
+    (tmp_path / "anna" / "vdvae.safetensors").write_bytes(b"")
+    library = Library(find_bundles(str(tmp_path)))
+    library.open_first()
+    library.studio("bert").stage_2.result(60)
+    with pytest.raises(BadFile, match="vdvae.safetensors should have"):
+        library.first.bundle  # noqa: B018
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium")
+def test_the_page_changes_its_subject_in_place_and_a_link_brings_back_the_one_it_names(bundles):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with serve_apps({"RECON_BUNDLE": str(bundles)}) as (url,), sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = chromium.new_page(viewport={"width": 1366, "height": 768})
+        errors = []
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        for address, name, other in ((url, "anna", "bert"), (f"{url}?subject=bert&picture=2", "bert", "anna")):
+            page.goto(address)
+            page.wait_for_selector(f'.view[data-query*="subject={name}"][data-last="true"]', timeout=60 * SECONDS)
+            page.locator(f'.subject label:has-text("{other}")').click()
+            page.wait_for_selector(f'.view[data-query*="subject={other}"][data-last="true"]', timeout=30 * SECONDS)
+            assert page.locator(".picker").count() == 1
+            page.click(".picker-next")
+            page.wait_for_selector(f'.view[data-query*="subject={other}"][data-serial="1"][data-last="true"]')
+        assert errors == []
+        chromium.close()
+
+
+def test_the_endpoint_names_the_subjects_that_there_are(bundles):
+    gradio_client = pytest.importorskip("gradio_client")
+    with serve_apps({"RECON_BUNDLE": str(bundles)}) as (url,):
+        client = gradio_client.Client(url, verbose=False, download_files=False)
+        answer = client.predict(1, steps=1, subject="bert", api_name="/reconstruct")
+        assert answer["record"]["subject"] == "bert" and json.dumps(answer["record"])
+        with pytest.raises(gradio_client.exceptions.AppError, match="subject: expected one of anna, bert, got 'carl'"):
+            client.predict(1, subject="carl", api_name="/reconstruct")
