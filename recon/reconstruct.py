@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import wraps
 
 import numpy as np
 
 from recon.bundle import Bundle
 from recon.settings import REGRESSORS, Settings
 
-SOURCES = (*REGRESSORS, "ceiling")  # of stage 1
+COARSE = 4  # side of the latent layers after which a small VDVAE's pictures are shown for the first time
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,24 @@ class Frame:
     stage: str  # "vdvae" or "lcm"
     step: int  # vdvae: side of the finest latent layer used so far, 1, 4, 8, 16 …; lcm: UNet steps run
     images: dict[str, np.ndarray]  # source -> (S, S, 3) uint8
-    seconds: float  # since the stage began
+    seconds: float  # worked for this one and those of the stage before it
     ready: bool  # stage 1: what stage 2 starts from is there; stage 2: the last step
     last: bool  # of its stage
+
+
+def in_working_time(stage: Callable[..., Iterator[Frame]]) -> Callable[..., Iterator[Frame]]:
+    """Gives the frames of a stage their seconds: readers, who may turn to something else between two of them, do not count."""
+
+    @wraps(stage)
+    def timed(*args) -> Iterator[Frame]:
+        spent, start = 0.0, time.perf_counter()
+        with closing(stage(*args)) as frames:
+            for frame in frames:
+                spent += time.perf_counter() - start
+                yield replace(frame, seconds=spent)
+                start = time.perf_counter()
+
+    return timed
 
 
 def decoded(
@@ -78,35 +95,38 @@ def prompt_embeddings(
     return np.repeat(embed([settings.own_prompt if settings.prompt == "own" else ""]), len(voxels), 0)
 
 
+@in_working_time
 def reconstruct_layout(
     voxels: np.ndarray, image: np.ndarray | None, bundle: Bundle, regressor: str, components: int | None = None
 ) -> Iterator[Frame]:
     """Stage 1: voxels (n_voxels,) and the picture shown (S, S, 3), for the ceiling alone, if there was one -> frames.
 
-    A small VDVAE decodes all sources together, coarse to fine; a slow one source after source, `regressor`, which stage 2
-    starts from, first. Raises ValueError on bad voxels.
+    A small VDVAE decodes what both regressors say together, coarse to fine; a slow one `regressor`'s, which stage 2 starts from,
+    before the other's. The ceiling comes last. Raises ValueError on bad voxels.
     """
-    start = time.perf_counter()
-    response, sources = np.asarray(voxels)[None], SOURCES if image is not None else REGRESSORS
-    finest = bundle.vdvae.layer_shapes()[: bundle.n_layers][-1][1]
-
-    def latents(source: str) -> np.ndarray:
-        if source == "ceiling":
-            return own_latents(image[None], bundle)
-        return decoded("latents", response, bundle, source, components)
-
-    if not bundle.vdvae.slow:
-        for resolution, pictures in bundle.vdvae.decode_progressively(np.concatenate([latents(s) for s in sources])):
-            images, last = dict(zip(sources, pictures)), resolution == finest
-            yield Frame("vdvae", resolution, images, time.perf_counter() - start, last, last)
-        return
     images = {}
-    order = sorted(sources, key=lambda s: (s != regressor, s == "ceiling"))
-    for source in order:
-        images = images | {source: bundle.vdvae.decode(latents(source))[0]}
-        yield Frame("vdvae", finest, images, time.perf_counter() - start, True, source == order[-1])
+    response, decoder = np.asarray(voxels)[None], bundle.vdvae
+    finest = decoder.layer_shapes()[: bundle.n_layers][-1][1]
+    latents = {name: decoded("latents", response, bundle, name, components) for name in REGRESSORS}
+
+    def frame(resolution: int, ready: bool, last: bool) -> Frame:
+        return Frame("vdvae", resolution, images, 0, ready, last and image is None)
+
+    if decoder.slow:
+        for name in sorted(REGRESSORS, key=lambda name: name != regressor):
+            images = images | {name: decoder.decode(latents[name])[0]}
+            yield frame(finest, True, len(images) == len(REGRESSORS))
+    else:
+        both = np.concatenate(list(latents.values()))
+        for resolution, pictures in decoder.decode_progressively(both, coarse=(COARSE,)):
+            images = dict(zip(latents, pictures))
+            yield frame(resolution, resolution == finest, resolution == finest)
+    if image is not None:
+        images = images | {"ceiling": decoder.decode(own_latents(image[None], bundle))[0]}
+        yield Frame("vdvae", finest, images, 0, True, True)
 
 
+@in_working_time
 def reconstruct_picture(
     layout: np.ndarray, voxels: np.ndarray, captions: Sequence[str], bundle: Bundle, settings: Settings
 ) -> Iterator[Frame]:
@@ -117,11 +137,10 @@ def reconstruct_picture(
     """
     from recon.lcm import refine  # imports diffusers, which takes seconds: stage 1 does without
 
-    start = time.perf_counter()
     prompt = prompt_embeddings(np.asarray(voxels)[None], [captions], bundle, settings)
     for preview in refine(bundle.diffusion, layout[None], prompt, settings.lcm):
-        seconds, last = time.perf_counter() - start, preview.step == settings.lcm.steps
-        yield Frame("lcm", preview.step, {"lcm": preview.images[0]}, seconds, last, last)
+        last = preview.step == settings.lcm.steps
+        yield Frame("lcm", preview.step, {"lcm": preview.images[0]}, 0, last, last)
 
 
 def predicted_response(images: np.ndarray, bundle: Bundle) -> np.ndarray:

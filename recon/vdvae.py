@@ -11,7 +11,7 @@ order in which the decoder draws them, coarse to fine. Layers that are not given
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mode
@@ -145,11 +145,14 @@ class VDVAE(nn.Module):
         return dmol_mean(self.output_params(latents, temperature, seeds), self.cfg.n_mixtures)
 
     @torch.inference_mode()
-    def decode_progressively(self, latents, temperature: float = 0.0, seeds=None) -> Iterator[tuple[int, np.ndarray]]:
-        """Coarse to fine: after the last given layer of each resolution yields (resolution, images).
+    def decode_progressively(
+        self, latents, temperature: float = 0.0, seeds=None, coarse: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Coarse to fine: after the last given layer of each resolution, or of those in `coarse` and the finest, yields
+        (resolution, images).
 
-        Each picture uses the layers up to that resolution and leaves the rest to the prior; the last one equals
-        `decode` of all given layers.
+        Each picture uses the layers up to that resolution and leaves the rest to the prior, which takes as long as decoding
+        it; the last one equals `decode` of all given layers.
         """
         given = self.unflatten(latents)
         n = given[0].shape[0]
@@ -157,11 +160,13 @@ class VDVAE(nn.Module):
         state = self.decoder.start(n)
         for k in range(len(given)):
             state = self._run(state, k, k + 1, given, temperature, None)
-            if k + 1 < len(given) and blocks[k + 1].resolution == blocks[k].resolution:
+            resolution = blocks[k].resolution
+            wanted = coarse is None or resolution in coarse
+            if k + 1 < len(given) and (blocks[k + 1].resolution == resolution or not wanted):
                 continue
             final = self._run(state, k + 1, None, given[: k + 1], temperature, _generators(seeds, n))
             params = self.decoder.finish(final).permute(0, 2, 3, 1).float()
-            yield blocks[k].resolution, dmol_mean(params, self.cfg.n_mixtures)
+            yield resolution, dmol_mean(params, self.cfg.n_mixtures)
 
     def save(self, path: Path, dtype: torch.dtype = torch.float16) -> None:
         """Weights and architecture in one safetensors file."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from recon.bundle import load_bundle
-from recon.reconstruct import Frame
+from recon.reconstruct import Frame, reconstruct_picture
 from recon.settings import LCMSettings, Settings
 from recon.ui import serve
 from recon.ui.cache import FrameCache
@@ -32,6 +32,11 @@ def studio(tiny_bundle):
     studio, open_models = open_studio(tiny_bundle)
     open_models()
     return studio
+
+
+def picture(frames) -> np.ndarray:
+    """Stage 2's last one."""
+    return [f.images["lcm"] for f in frames if f.stage == "lcm"][-1]
 
 
 def logged(capsys) -> list[dict]:
@@ -87,7 +92,7 @@ def test_the_same_request_is_computed_once_and_another_anew(studio, capsys):
     first, again, another = list(frames(0, Settings())), list(frames(0, Settings())), list(frames(0, other))
     assert asked == [(0, Settings()), (0, other)]
     assert all((a.images[k] == b.images[k]).all() for a, b in zip(first, again) for k in a.images) and len(first) > 4
-    assert (first[-1].images["lcm"] != another[-1].images["lcm"]).any()
+    assert (picture(first) != picture(another)).any()
     assert [line["cached"] for line in logged(capsys)] == [False, True, False]
 
 
@@ -114,7 +119,12 @@ def test_the_log_has_stage_times_and_settings_but_no_prompt(studio, capsys):
 
 def test_stage_2_follows_the_layout_of_the_chosen_regressor(studio):
     shown = list(generator(studio)(0, Settings(regressor="ridge")))
-    assert [f.stage for f in shown] == ["vdvae"] * 3 + ["lcm"] * 4
+    assert [f.stage for f in shown] == ["vdvae"] * 2 + ["lcm"] * 4 + ["vdvae"]
+    assert "ceiling" not in shown[1].images and "ceiling" in shown[-1].images
+    *_, expected = reconstruct_picture(
+        shown[1].images["ridge"], studio.subject.test.response(0), [], studio.bundle, Settings(regressor="ridge")
+    )
+    assert (picture(shown) == expected.images["lcm"]).all()
 
 
 def test_elsewhere_than_on_zerogpu_the_generator_is_left_alone(studio):

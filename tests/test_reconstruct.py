@@ -6,7 +6,6 @@ import pytest
 from recon.bundle import load_bundle
 from recon.lcm import refine
 from recon.reconstruct import (
-    SOURCES,
     decode_caption,
     decoded,
     own_latents,
@@ -22,12 +21,15 @@ def bundle(tiny_bundle):
     return load_bundle(tiny_bundle)
 
 
-def test_layouts_run_coarse_to_fine_with_a_picture_for_each_source(bundle):
-    frames = list(reconstruct_layout(bundle.subject.test.response(0), bundle.subject.test.images[0], bundle, "mlp"))
-    assert [f.step for f in frames] == [1, 4, 8]
-    assert [f.last for f in frames] == [False, False, True]
-    assert all(set(f.images) == set(SOURCES) for f in frames)
+def test_layouts_run_coarse_to_fine_and_the_ceiling_follows_what_comes_from_the_brain(bundle):
+    response, image = bundle.subject.test.response(0), bundle.subject.test.images[0]
+    frames = list(reconstruct_layout(response, image, bundle, "mlp"))
+    assert [f.step for f in frames] == [4, 8, 8]
+    assert [f.ready for f in frames] == [False, True, True] and [f.last for f in frames] == [False, False, True]
+    assert [set(f.images) for f in frames] == [{"ridge", "mlp"}, {"ridge", "mlp"}, {"ridge", "mlp", "ceiling"}]
     assert frames[0].seconds < frames[-1].seconds
+    without = list(reconstruct_layout(response, None, bundle, "mlp"))
+    assert [f.step for f in without] == [4, 8] and [f.last for f in without] == [False, True]
 
 
 def test_last_layout_is_the_decoded_prediction_of_these_voxels(bundle):

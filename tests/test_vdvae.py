@@ -146,6 +146,8 @@ def test_progressive_decoding_ends_with_decode_and_steps_use_only_their_layers(t
     assert [s for s, _ in steps] == [1, 4, 8]
     assert (steps[-1][1] == tiny_vdvae.decode(z)).all()
     assert (steps[1][1] == tiny_vdvae.decode(z[:, :34])).all()
+    some = list(tiny_vdvae.decode_progressively(z, coarse=(4,)))
+    assert [s for s, _ in some] == [4, 8] and all((a == b).all() for (_, a), (_, b) in zip(some, steps[1:]))
 
 
 def test_latents_flatten_in_layer_order(tiny_vdvae, rng):
