@@ -55,8 +55,7 @@ def whole(tmp_path):
     return (tmp_path / "whole" / "f.npy").read_bytes()
 
 
-def test_a_rank_that_is_killed_ends_the_job_and_another_number_of_ranks_finishes_the_same_file(tmp_path, script, whole):
-    out, moments = tmp_path / "f.npy", random.Random(0)
+def kill_one_and_run_again(out: Path, script: Path, moments: random.Random) -> None:
     job = begin(script, 3, out, 0.5)
     deadline = time.monotonic() + 60
     while not (ranks := psutil.Process(job.pid).children()) or not out.with_name(".f.npy.rows").exists():
@@ -67,5 +66,17 @@ def test_a_rank_that_is_killed_ends_the_job_and_another_number_of_ranks_finishes
     assert job.wait(60) != 0
     assert not out.exists()
     assert begin(script, 2, out, 0).wait(60) == 0
+
+
+def test_a_rank_that_is_killed_ends_the_job_and_another_number_of_ranks_finishes_the_same_file(tmp_path, script, whole):
+    out = tmp_path / "f.npy"
+    kill_one_and_run_again(out, script, random.Random(0))
     assert out.read_bytes() == whole
     assert not out.with_name(".f.npy.rows").exists()
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("k", range(10))
+def test_whichever_rank_is_killed_whenever_the_file_is_the_same(tmp_path, script, whole, k):
+    kill_one_and_run_again(tmp_path / "f.npy", script, random.Random(k))
+    assert (tmp_path / "f.npy").read_bytes() == whole
