@@ -37,6 +37,45 @@ def begin(script: Path, n: int, *arguments) -> subprocess.Popen:
     return subprocess.Popen([*command, *map(str, arguments)], env=env, cwd=ROOT)
 
 
+EVALUATION = """
+import sys
+from pathlib import Path
+import numpy as np
+from conftest import write_tiny_bundle
+from teams import run_teams
+from precompute.evaluate import Inputs, Options
+from precompute.summary import evaluate
+from recon.bundle import load_bundle
+from recon.reconstruct import own_latents
+from recon.settings import LCMSettings
+
+place = Path(sys.argv[1])
+write_tiny_bundle(place / "bundle")
+
+def corners(pictures):
+    step = pictures.shape[1] // 4
+    return pictures[:, ::step, ::step].reshape(len(pictures), -1).astype(np.float32)
+
+def work(me):
+    bundle, rng = load_bundle(place / "bundle"), np.random.default_rng(0)
+    images = np.asarray(bundle.subject.test.images)
+    inputs = Inputs(
+        bundle, {"all": "1"}, images, own_latents(images, bundle), rng.normal(size=(len(images), 6)),
+        rng.integers(0, 256, (4, 64, 64, 3), np.uint8), [{}] * 4, {"ridge": 0.3, "mlp": 0.4},
+        {"clip_demo": corners},
+    )
+    evaluate(inputs, place / str(me.size), Options(seeds=1, lcm=LCMSettings(1)), me)
+
+run_teams((1, 2), work)
+"""
+
+
+def run_program(text: str, place: Path) -> None:
+    """A script that forks teams, `place` its argument."""
+    env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", text, place], env=env, cwd=ROOT, check=True, timeout=120)
+
+
 @pytest.fixture
 def script(tmp_path):
     path = tmp_path / "child.py"
@@ -80,3 +119,16 @@ def test_a_rank_that_is_killed_ends_the_job_and_another_number_of_ranks_finishes
 def test_whichever_rank_is_killed_whenever_the_file_is_the_same(tmp_path, script, whole, k):
     kill_one_and_run_again(tmp_path / "f.npy", script, random.Random(k))
     assert (tmp_path / "f.npy").read_bytes() == whole
+
+
+def test_an_evaluation_by_two_processes_is_that_by_one(tmp_path):
+    run_program(EVALUATION, tmp_path)
+    one, two = ({p.name: p for p in (tmp_path / size / "evaluation").glob("*/*")} for size in ("1", "2"))
+    assert one.keys() == two.keys() and "lcm.mlp.0.npz" in one
+    for name in one:
+        a, b = (np.load(files[name]) for files in (one, two))
+        if name.endswith(".npz"):
+            assert all(np.array_equal(a[k], b[k]) for k in (*a.keys(), *b.keys())), name
+        else:
+            np.testing.assert_array_equal(a, b)
+    assert len({(tmp_path / size / "evaluation.json").read_bytes() for size in ("1", "2")}) == 1

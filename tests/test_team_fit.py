@@ -13,15 +13,14 @@ import psutil
 import pytest
 from conftest import ROOT
 from sklearn.linear_model import Ridge
-from test_team import begin
+from test_team import begin, run_program
 
 from recon.files import load_json
 from recon.regression import split_rows
 
 N, VOXELS, TARGETS, RANK = 211, 37, 53, 6
-# the imports are made once, before any arithmetic; then teams of 1, 2 and 4 are forked
 PROGRAM = """
-import os, socket, sys, traceback
+import sys
 from pathlib import Path
 from dataclasses import replace
 import numpy as np
@@ -30,7 +29,7 @@ from recon.mlp import fit_mlp, validation_r2
 from recon.network import STUDENT, Training
 from recon.regression import split_rows
 from recon.ridge import fit_ridge
-from recon.team import team
+from teams import run_teams
 
 place = Path(sys.argv[1])
 X, Y = (np.load(place / f"{name}.npy", mmap_mode="r") for name in ("voxels", "targets"))
@@ -55,25 +54,7 @@ def find(me):
     if me.first:
         np.savez(place / f"{me.size}.npz", **found)
 
-def rank_of(size, rank, port):
-    child = os.fork()
-    if not child:
-        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
-        os.environ |= {name: str(value) for name, value in names.items()}
-        try:
-            find(team())
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return child
-
-for size in (1, 2, 4):
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        port = s.getsockname()[1]
-    children = [rank_of(size, rank, port) for rank in range(size)]
-    assert [os.waitpid(child, 0)[1] for child in children] == [0] * size
+run_teams((1, 2, 4), find)
 """
 FIT = """
 import sys, time
@@ -110,8 +91,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(place):
     """Number of processes -> what they found."""
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", PROGRAM, place], check=True, cwd=ROOT, env=env, timeout=120)
+    run_program(PROGRAM, place)
     return {size: dict(np.load(place / f"{size}.npz")) for size in (1, 2, 4)}
 
 
