@@ -129,7 +129,7 @@ def peer(folder: Path, q: int, name: str) -> dict:
 def peak_gb() -> float:
     """Of this process; getrusage's peak would be that of the parent, which made the data."""
     status = Path("/proc/self/status").read_text()
-    return round(int(status.split("VmHWM:")[1].split()[0]) / 1e6, 2)
+    return round(int(status.split("VmHWM:")[1].split()[0]) / 1e6, 3)
 
 
 def in_a_process(script: str, *arguments) -> dict:
