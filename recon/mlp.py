@@ -66,7 +66,7 @@ class MLP:
     def save(self, path: Path) -> None:
         """Weights in float16, statistics in float32."""
         tensors = {f"network.{k}": v.numpy().astype(np.float16) for k, v in self.network.state_dict().items()}
-        tensors |= {"basis": self.basis.astype(np.float16), "intercept": self.intercept}
+        tensors |= {"basis": self.basis.astype(np.float16, order="C"), "intercept": self.intercept}
         tensors |= statistics_to_tensors(self.standardise, self.rescale)
         with whole_file(path) as part:
             save_file(tensors, part, metadata={"format": FORMAT})

@@ -80,8 +80,8 @@ class LowRank:
     def save(self, path: Path) -> None:
         """Weights in float16, statistics in float32."""
         tensors = {
-            "down": self.down.astype(np.float16),
-            "up": self.up.astype(np.float16),
+            "down": self.down.astype(np.float16, order="C"),  # safetensors writes memory as it lies
+            "up": self.up.astype(np.float16, order="C"),
             "intercept": self.intercept,
         } | statistics_to_tensors(self.standardise, self.rescale)
         with whole_file(path) as part:

@@ -1,6 +1,6 @@
 """The processes that work on one command together: those that `accelerate launch` started, or this one alone.
 
-accelerate launch --num_processes 4 -m precompute features --subject 1 --target vdvae
+accelerate launch --multi_gpu --num_processes 4 -m precompute features --subject 1 --target vdvae
 
 One process is a team of size 1: nothing below then copies or sends anything.
 """

@@ -16,7 +16,9 @@ from sklearn.linear_model import Ridge
 from test_team import begin, run_program
 
 from recon.files import load_json
+from recon.mlp import MLP
 from recon.regression import split_rows
+from recon.ridge import LowRank
 
 N, VOXELS, TARGETS, RANK = 211, 37, 53, 6
 PROGRAM = """
@@ -148,21 +150,25 @@ def whole(place):
     return place / "whole"
 
 
-def assert_equal_fits(out: Path, whole: Path) -> None:
+def assert_equal_fits(place: Path, out: Path, whole: Path) -> None:
+    X = np.load(place / "voxels.npy")
     assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in whole.iterdir())
     for name in ("ridge_cv_r2", "mlp_cv_r2", "alphas"):
         assert difference(np.load(out / f"t_{name}.npy"), np.load(whole / f"t_{name}.npy")) < 1e-4, name
+    for name, kind in (("ridge", LowRank), ("mlp", MLP)):  # weights are float16
+        predictions = [kind.load(folder / f"t_{name}.safetensors").predict(X) for folder in (out, whole)]
+        assert difference(*predictions) < 3e-3, name
     curves = [np.array(load_json(folder / "t_fit.json")["mlp"]["curve"]) for folder in (out, whole)]
     assert difference(*curves) < 1e-4
 
 
 def test_a_fit_that_lost_a_process_ends_and_another_number_of_them_finishes_an_equal_one(place, whole):
     kill_one_and_run_again(place, place / "killed", random.Random(0))
-    assert_equal_fits(place / "killed", whole)
+    assert_equal_fits(place, place / "killed", whole)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("k", range(10))
 def test_whichever_process_is_killed_whenever_the_fit_run_again_is_equal(place, whole, k):
     kill_one_and_run_again(place, place / f"killed{k}", random.Random(k))
-    assert_equal_fits(place / f"killed{k}", whole)
+    assert_equal_fits(place, place / f"killed{k}", whole)

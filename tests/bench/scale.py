@@ -47,21 +47,22 @@ def width(size: Size, rank: int) -> int:
     return min(rank + 32, size.images, size.targets)
 
 
-def ridge_operations(size: Size) -> float:
-    """Of `fit_ridge`, with one alpha: Gram matrix, Cholesky factors, solutions, products with the targets, QR."""
+def ridge_operations(size: Size, alphas: int = 1, chosen: int = 1) -> float:
+    """Of `fit_ridge` with so many alphas: Gram matrix, Cholesky factors, solutions, products with the targets, QR."""
     n, p, q, inner, held = size.images, size.voxels, size.targets, (1 - HELD) * size.images, HELD * size.images
     wide, narrow = width(size, 1024), width(size, RANK)
-    factors = (6 * inner**3 + 2 * n**3) / 3
-    solutions = 4 * inner**2 * held + 12 * inner**2 * wide + 6 * n**2 * narrow
+    factors = ((alphas + 5 * chosen) * inner**3 + 2 * chosen * n**3) / 3
+    solutions = 2 * (alphas + chosen) * inner**2 * held
+    solutions += (8 * chosen + 4) * inner**2 * wide + (4 * chosen + 2) * n**2 * narrow
     products = 2 * held * inner * q + 8 * n * q * wide + 4 * n * q * narrow + 10 * q * wide**2
     return n**2 * p + factors + solutions + products
 
 
-def mlp_operations(size: Size) -> float:
-    """Of `fit_mlp`: targets into the basis, training, which reads a batch three times, and predictions."""
+def mlp_operations(size: Size, epochs: int = EPOCHS) -> float:
+    """Of `fit_mlp`: targets into the basis, training, which multiplies three times by all weights, and predictions."""
     n, rank = size.images, min(RANK, size.targets)
     weights = size.voxels * (rank + HIDDEN) + HIDDEN * rank
-    return 2 * n * size.targets * rank + 6 * EPOCHS * n * weights + 2 * n * weights
+    return 2 * n * size.targets * rank + 6 * epochs * n * weights + 2 * n * weights
 
 
 def gigabytes(size: Size) -> float:
