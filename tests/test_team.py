@@ -37,12 +37,13 @@ def begin(script: Path, n: int, *arguments) -> subprocess.Popen:
     return subprocess.Popen([*command, *map(str, arguments)], env=env, cwd=ROOT)
 
 
-EVALUATION = """
+PROGRAM = """
 import sys
 from pathlib import Path
 import numpy as np
 from conftest import write_tiny_bundle
 from teams import run_teams
+from precompute import plan
 from precompute.evaluate import Inputs, Options
 from precompute.summary import evaluate
 from recon.bundle import load_bundle
@@ -65,6 +66,21 @@ def work(me):
         {"clip_demo": corners},
     )
     evaluate(inputs, place / str(me.size), Options(seeds=1, lcm=LCMSettings(1)), me)
+    follow_a_plan(me, place / f"plan{me.size}")
+
+def follow_a_plan(me, folder):
+    folder.mkdir(exist_ok=True)
+
+    def make(name):
+        (folder / f"{name} by {me.rank}").touch()
+        me.wait() if name == "together" else None
+        (folder / name).touch()
+
+    stages = [
+        plan.Stage(name, (), (folder / name,), (), lambda name=name: make(name), 0, 0, shared=name == "together")
+        for name in ("together", "alone")
+    ]
+    plan.run(folder, stages)
 
 run_teams((1, 2), work)
 """
@@ -74,6 +90,14 @@ def run_program(text: str, place: Path) -> None:
     """A script that forks teams, `place` its argument."""
     env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", text, place], env=env, cwd=ROOT, check=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where teams of one and of two processes have evaluated and followed a plan."""
+    folder = tmp_path_factory.mktemp("teams")
+    run_program(PROGRAM, folder)
+    return folder
 
 
 @pytest.fixture
@@ -121,9 +145,8 @@ def test_whichever_rank_is_killed_whenever_the_file_is_the_same(tmp_path, script
     assert (tmp_path / "f.npy").read_bytes() == whole
 
 
-def test_an_evaluation_by_two_processes_is_that_by_one(tmp_path):
-    run_program(EVALUATION, tmp_path)
-    one, two = ({p.name: p for p in (tmp_path / size / "evaluation").glob("*/*")} for size in ("1", "2"))
+def test_an_evaluation_by_two_processes_is_that_by_one(place):
+    one, two = ({p.name: p for p in (place / size / "evaluation").glob("*/*")} for size in ("1", "2"))
     assert one.keys() == two.keys() and "lcm.mlp.0.npz" in one
     for name in one:
         a, b = (np.load(files[name]) for files in (one, two))
@@ -131,4 +154,10 @@ def test_an_evaluation_by_two_processes_is_that_by_one(tmp_path):
             assert all(np.array_equal(a[k], b[k]) for k in (*a.keys(), *b.keys())), name
         else:
             np.testing.assert_array_equal(a, b)
-    assert len({(tmp_path / size / "evaluation.json").read_bytes() for size in ("1", "2")}) == 1
+    assert len({(place / size / "evaluation.json").read_bytes() for size in ("1", "2")}) == 1
+
+
+def test_of_a_plans_stages_all_processes_run_those_that_they_share_and_the_first_the_others(place):
+    ran = {name for name in os.listdir(place / "plan2") if " by " in name}
+    assert ran == {"together by 0", "together by 1", "alone by 0"}
+    assert {name for name in os.listdir(place / "plan1") if " by " in name} == {"together by 0", "alone by 0"}

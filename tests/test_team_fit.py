@@ -162,6 +162,7 @@ def assert_equal_fits(place: Path, out: Path, whole: Path) -> None:
     assert difference(*curves) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_fit_that_lost_a_process_ends_and_another_number_of_them_finishes_an_equal_one(place, whole):
     kill_one_and_run_again(place, place / "killed", random.Random(0))
     assert_equal_fits(place, place / "killed", whole)
