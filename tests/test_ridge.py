@@ -102,7 +102,7 @@ def test_rows_of_a_file_are_those_of_the_array(rng, tmp_path, dtype):
     Y = rng.normal(size=(23, 6)).astype(dtype)
     np.save(tmp_path / "y.npy", Y)
     mapped = np.load(tmp_path / "y.npy", mmap_mode="r")
-    for array in (mapped, mapped[3:], mapped[:, ::2], Y):
+    for array in (mapped, mapped[3:], mapped[:, ::2], mapped[:, 2:5], mapped[2:, 1:][:, 1:3], Y):
         np.testing.assert_array_equal(read_rows(array, 4, 9), np.asarray(array[4:9], np.float32))
         np.testing.assert_array_equal(torch.cat([b for _, b in stream(array, 5)]), np.asarray(array, np.float32))
 
