@@ -78,6 +78,7 @@ def subject_stages(subject: int, folder: Path, out: Path) -> list[Stage]:
     engine = (
         "precompute/fit.py",
         "recon/ridge.py",
+        "recon/range_finder.py",
         "recon/dual.py",
         "recon/alphas.py",
         "recon/mlp.py",

@@ -1,8 +1,7 @@
 """Ridge from voxels to targets that stay on disk (`recon.dual`), and the low-rank weights that a live page can hold.
 
 Alphas, R² and the curve of R² against rank come from held-out training images by a fit to the others, whose Gram matrix is a part
-of that of all. Then all training images are used. The best rank-r approximation of the predictions Ŷ = K (K + α I)⁻¹ Y is found
-without forming Ŷ, by a randomised range finder (Halko et al. 2011, algorithm 4.4).
+of that of all. Then all training images are used (`recon.range_finder`).
 
 A team of processes shares the voxels for the Gram matrix, the alphas for the Cholesky factors, and the targets for all else: each
 reads its own columns of both files, and sums over processes join what is small (n × n, n × l, l × l).
@@ -15,23 +14,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors.numpy import save_file
 from torch import Tensor
 
 from recon.alphas import Columns, choose_alphas, choose_alphas_per_target, columns_of
-from recon.device import choose_device
-from recon.dual import (
-    centred,
-    dual_weights,
-    factor,
-    gram,
-    multiply,
-    standardised,
-    stream,
-    subtract_means,
-)
+from recon.dual import centred, dual_weights, gram, multiply, standardised, subtract_means
 from recon.files import read_tensors, whole_file
+from recon.range_finder import OVERSAMPLE, find_range, orthonormal, random_directions
 from recon.regression import (
     Rescaler,
     Standardiser,
@@ -43,7 +32,6 @@ from recon.regression import (
 )
 from recon.team import ALONE, Team
 
-OVERSAMPLE = 32  # directions beyond the rank asked for, of the range finder
 CURVE_RANK = 1024  # components up to which R² is told
 FORMAT = "recon-lowrank-1"
 
@@ -104,10 +92,9 @@ class RidgeReport:
     chosen: np.ndarray  # (n_targets,) alpha of each
     r2: np.ndarray  # (n_targets,) at the chosen alpha, full rank
     rank_curve: dict[str, float]  # components kept -> R² (variance-weighted); "all": of the full ridge
-    predicted: np.ndarray  # (n_held, q) float32, full rank; of this process's share of the targets
-    basis: (
-        np.ndarray
-    )  # (r, q) of that share; (r, n_targets) rows are orthonormal: the leading components of the fit to the others
+    # of this process's share of the targets, q of them:
+    predicted: np.ndarray  # (n_held, q) float32, full rank
+    basis: np.ndarray  # (r, q) of orthonormal rows (r, n_targets): the leading components of the fit to the others
 
 
 def predict_held_out(
@@ -118,97 +105,6 @@ def predict_held_out(
     predicted, mean = multiply(weights, Y, columns, rows)
     subtract_means(predicted, weights, columns, mean)
     return predicted.add_(mean).numpy(), mean.numpy()
-
-
-@dataclass(frozen=True)
-class Factors:
-    """Ŷ ≈ coordinates · up: of training rows, and Zᵀ · dual of any. Ordered: the first k are the best rank-k approximation."""
-
-    dual: Tensor  # (n, r): coordinates = Z Zᵀ dual, orthonormal columns over training rows
-    up: Tensor  # (r, q) of this process's share of the targets; (r, n_targets) has orthogonal rows
-    mean: Tensor  # (q,) of those targets
-
-
-def _sketch(Y: np.ndarray, directions: Tensor, columns: Columns, rows: np.ndarray, team: Team) -> dict[float, Tensor]:
-    """Centred Y[rows][:, columns[α]] @ directions[columns[α]], (n, l) for each alpha, over the targets of all processes."""
-    parts = {alpha: [] for alpha in columns}
-    for _, block in stream(Y):
-        for alpha, chosen in columns.items():
-            parts[alpha].append(block[:, chosen] @ directions[chosen])
-    return {alpha: (T := team.sum(torch.cat(p)[rows])) - T.mean(0) for alpha, p in parts.items()}
-
-
-def random_directions(rank: int, Y: np.ndarray, seed: int) -> Tensor:
-    """(n_targets, l) to find that many leading directions from."""
-    size = min(rank + OVERSAMPLE, *Y.shape)
-    return torch.randn(Y.shape[1], size, generator=torch.Generator().manual_seed(seed)).to(choose_device())
-
-
-def _eigenvectors(symmetric: Tensor, team: Team) -> tuple[Tensor, Tensor]:
-    """Values, ascending, and vectors in float64; those of the first process, for another may find other signs."""
-    values, vectors = torch.linalg.eigh(symmetric.double())
-    return team.sent(values), team.sent(vectors)
-
-
-def _range_weights(K: Tensor, Q: Tensor, alpha: float) -> Tensor:
-    """Qᵀ K (K + α I)⁻¹, (l, n): what multiplies targets to give their predictions' coordinates along Q (n, l)."""
-    return (Q - alpha * torch.cholesky_solve(Q, factor(K, alpha))).T
-
-
-def find_range(
-    K: Tensor,
-    Y: np.ndarray,
-    columns: Columns,
-    rank: int,
-    rows: np.ndarray,
-    directions: Tensor,
-    rounds: int,
-    team: Team = ALONE,
-) -> Factors:
-    """The leading `rank` directions of the predictions for Y[rows], each target with its alpha.
-
-    K (n, n): Gram matrix of `rows`, centred on them. Y (N, q), `columns` and `directions` (q, l), l ≥ rank, are of this process's
-    share of the targets: two rounds if directions are random, one if they are already those of almost the same predictions.
-    """
-    alphas, n = list(columns), len(K)
-    for _ in range(rounds):
-        sketches = _sketch(Y, directions, columns, rows, team)
-        dual = K.new_zeros(n, directions.shape[1])
-        for alpha in alphas[team.rank :: team.size]:
-            dual += torch.cholesky_solve(sketches[alpha], factor(K, alpha))
-        del sketches
-        team.sum(dual)
-        S = team.joined((K[team.share(n)] @ dual).T, n).T
-        values, vectors = _eigenvectors(S.T @ S, team)
-        keep = values > values[-1] * 1e-9
-        turn = (vectors[:, keep] / values[keep].sqrt()).float()
-        Q, dual = S @ turn, dual @ turn
-        weights = dict(zip(alphas, team.each(alphas, partial(_range_weights, K, Q), Q.T)))
-        up, mean = multiply(weights, Y, columns, rows)
-        subtract_means(up, weights, columns, mean)
-        directions = up.T.to(K.device)
-    _, vectors = _eigenvectors(team.sum(up @ up.T), team)
-    turn = vectors[:, -rank:].flip(1).float()
-    return Factors(dual @ turn.to(K.device), turn.T @ up, mean)
-
-
-def _orthonormal(up: Tensor, mine: slice, team: Team) -> np.ndarray:
-    """up (r, q) of this process's share `mine` -> (r, q) of an orthonormal basis of the rows over all targets, leading ones first.
-
-    QR, for the last rows of `up` may be too small to be orthogonal in float32: of each share, then of the triangles together
-    (Demmel et al. 2012). The first r targets stay as they are: the signs, which depend on them, are those of one QR of everything.
-    """
-    r = len(up)
-    k = min(max(r - mine.start, 0), up.shape[1])  # so many of the first r targets are here
-    Q, R = torch.linalg.qr(up[:, k:].T)
-    top, below = slice(mine.start, mine.start + k), slice((team.rank + 1) * r, (team.rank + 1) * r + len(R))
-    stacked = up.new_zeros((team.size + 1) * r, r)
-    stacked[top], stacked[below] = up[:, :k].T, R
-    turn = team.sent(torch.linalg.qr(team.sum(stacked)).Q)
-    basis = up.new_empty(up.shape[1], r)
-    basis[:k] = turn[top]
-    torch.mm(Q, turn[below], out=basis[k:])
-    return basis.T.numpy()
 
 
 def _rank_curve(
@@ -269,7 +165,7 @@ def fit_ridge(
     check_finite(team.joined(mean + truth.mean(0), q), "target")
     others = find_range(inner, targets, columns, most, rows, random_directions(most, Y, seed)[mine], 2, team)
     del inner, cross
-    basis = _orthonormal(others.up, mine, team)
+    basis = orthonormal(others.up, mine, team)
     r2, rank_curve = r2_per_target(truth, predicted), _rank_curve(basis, predicted, truth, others.mean.numpy(), team)
     start = others.up[: rank + OVERSAMPLE].T.to(K.device, copy=True)
     basis = basis[:rank].copy()

@@ -13,6 +13,7 @@ from recon.dual import centred, dual_weights, gram, read_rows, standardised, str
 from recon.files import BadFile
 from recon.regression import split_rows
 from recon.ridge import LowRank, fit_ridge
+from recon.team import Team
 
 
 def problem(rng, n, p, t, noise=1.0):
@@ -241,3 +242,9 @@ def test_saved_weights_predict_alike_and_damage_is_told(rng, tmp_path):
 def test_rows_must_match(rng):
     with pytest.raises(ValueError, match="got 3 and 4"):
         fit(np.zeros((4, 2)), np.zeros((3, 2)), {"all": slice(0, 2)}, [1.0], 1)
+
+
+def test_more_processes_than_targets_are_told(rng):
+    X, Y = problem(rng, 30, 5, 2)
+    with pytest.raises(ValueError, match="expected at most 2 processes for 5 voxels and 2 targets, got 3"):
+        fit_ridge(X, Y, {"all": slice(0, 2)}, [1.0], 1, split_rows(30)[0], team=Team(0, 3))

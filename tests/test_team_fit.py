@@ -36,8 +36,17 @@ from teams import run_teams
 place = Path(sys.argv[1])
 X, Y = (np.load(place / f"{name}.npy", mmap_mode="r") for name in ("voxels", "targets"))
 groups, alphas = {"a": slice(0, 3), "b": slice(3, 40), "c": slice(40, 53)}, np.logspace(1, 4, 4)
-training = Training(hidden=64, learning_rate=3e-3, max_epochs=8, batch=50)
+training = Training(hidden=64, learning_rate=3e-3, max_epochs=8, batch=27)  # the last one has a single image
 held, _ = split_rows(len(X), training.validation_share, training.seed)
+
+X_bad, Y_bad = np.array(X), np.array(Y)
+X_bad[3, 30], Y_bad[4, 50] = np.nan, np.inf
+
+def what_is_told(X, Y, me):
+    try:
+        fit_ridge(X, Y, groups, alphas, 6, held, team=me)
+    except ValueError as error:
+        return str(error)
 
 def find(me):
     found, work = {}, place / f"work{me.size}"
@@ -53,6 +62,7 @@ def find(me):
     found |= {"mlp_r2": validation_r2(Y, mlp, report, me), "mlp_gain": mlp.rescale.gain}
     plain, report = fit_mlp(X, Y, None, replace(STUDENT, max_epochs=2, batch=50), work / "student", me)
     found |= {"student_curve": report.curve, "student_r2": validation_r2(Y, plain, report, me)}
+    found["told"] = [what_is_told(X_bad, Y, me), what_is_told(X, Y_bad, me)]
     if me.first:
         np.savez(place / f"{me.size}.npz", **found)
 
@@ -117,6 +127,12 @@ def test_the_mlp_of_several_processes_has_the_curve_of_that_of_one(found, size):
         assert difference(found[size][what], found[1][what]) < 1e-4, what
     for what in ("mlp_predicted", "mlp_share", "mlp_r2", "mlp_gain", "student_r2"):  # Adam enlarges rounding
         assert difference(found[size][what], found[1][what]) < 3e-3, what
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_a_bad_voxel_or_target_is_told_by_its_number_whichever_process_reads_it(found, size):
+    for noun, k, told in zip(("voxel", "target"), (30, 50), found[size]["told"]):
+        assert told == f"expected finite {noun}s, got NaN or infinity in 1 of them (first: {noun} {k})"
 
 
 def test_four_processes_predict_what_scikit_learn_does(place, found):
