@@ -16,6 +16,7 @@ from torch import Tensor
 from recon.alphas import Columns
 from recon.device import choose_device
 from recon.dual import factor, multiply, stream, subtract_means
+from recon.spectrum import column_blocks
 from recon.team import ALONE, Team
 
 OVERSAMPLE = 32  # directions beyond the rank asked for
@@ -39,10 +40,18 @@ def _sketch(Y: np.ndarray, directions: Tensor, columns: Columns, rows: np.ndarra
     return {alpha: (T := team.sum(torch.cat(p)[rows])) - T.mean(0) for alpha, p in parts.items()}
 
 
-def random_directions(rank: int, Y: np.ndarray, seed: int) -> Tensor:
-    """(n_targets, l) to find that many leading directions from."""
-    size = min(rank + OVERSAMPLE, *Y.shape)
-    return torch.randn(Y.shape[1], size, generator=torch.Generator().manual_seed(seed)).to(choose_device())
+def random_directions(rank: int, Y: np.ndarray, seed: int, team: Team = ALONE) -> Tensor:
+    """(q, l) for this process's share of the targets, to find that many leading directions from.
+
+    All are drawn, some at a time, and its own kept: they do not depend on how many processes share them.
+    """
+    n_targets, size, mine = Y.shape[1], min(rank + OVERSAMPLE, *Y.shape), team.share(Y.shape[1])
+    generator, kept = torch.Generator().manual_seed(seed), torch.empty(mine.stop - mine.start, size)
+    for part in column_blocks(n_targets):
+        block = torch.randn(part.stop - part.start, size, generator=generator)
+        first, last = np.clip((part.start, part.stop), mine.start, mine.stop)
+        kept[first - mine.start : last - mine.start] = block[first - part.start : last - part.start]
+    return kept.to(choose_device())
 
 
 def _eigenvectors(symmetric: Tensor, team: Team) -> tuple[Tensor, Tensor]:

@@ -163,7 +163,7 @@ def fit_ridge(
     truth = np.asarray(targets[held], np.float32)
     predicted, mean = predict_held_out(inner, cross, targets, rows, columns, team)
     check_finite(team.joined(mean + truth.mean(0), q), "target")
-    others = find_range(inner, targets, columns, most, rows, random_directions(most, Y, seed)[mine], 2, team)
+    others = find_range(inner, targets, columns, most, rows, random_directions(most, Y, seed, team), 2, team)
     del inner, cross
     basis = orthonormal(others.up, mine, team)
     r2, rank_curve = r2_per_target(truth, predicted), _rank_curve(basis, predicted, truth, others.mean.numpy(), team)
