@@ -168,6 +168,8 @@ def _project(Y, linear: Linear, path: Path, team: Team) -> np.ndarray:
         block = team.sum((np.asarray(Y[k : k + ROWS], np.float32) - linear.intercept) @ linear.basis.T)
         if team.first:
             out[k : k + ROWS] = block
+    if team.first:
+        out.flush()
     team.wait()
     return np.load(path, mmap_mode="r")
 
