@@ -23,6 +23,7 @@ from recon.manifest import DECODERS, FILES
 from recon.models import read_lock
 from recon.network_metrics import Describe
 from recon.settings import REGRESSORS, LCMSettings
+from recon.team import ALONE, Team
 
 VERSION = 1  # of what is kept: another one computes everything anew
 N_SHUFFLES, N_CURVE = 5, 100  # permutations; test images of the bottleneck curve
@@ -119,8 +120,15 @@ class Store:
             save_array(path, make())
         return np.asarray(open_array(path))
 
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.npz"
+
+    def __contains__(self, name: str) -> bool:
+        """Whether these scores are there."""
+        return self._path(name).exists()
+
     def scores(self, name: str, make: Callable[[], Scores]) -> Scores:
-        path = self.folder / f"{name}.npz"
+        path = self._path(name)
         if not path.exists():
             with whole_file(path) as part:
                 np.savez(part, **make())
@@ -225,11 +233,17 @@ def begin(inputs: Inputs, out: Path, options: Options) -> Work:
     return Work(inputs, options, protocol, test, judge, Store(out / "evaluation" / key))
 
 
-def compute(work: Work) -> Pieces:
-    """Every piece, those that are kept from an earlier run not again."""
-    bar = tqdm(work.plan().items(), "evaluate", unit="piece")
-    pieces = {}
-    for name, make in bar:
+def compute(work: Work, me: Team = ALONE) -> Pieces:
+    """Every piece, those that are kept from an earlier run not again. The processes of a team share those that are missing: each is
+    made by one of them, whole, so that it does not depend on their number."""
+    for source in LAYOUTS[me.rank :: me.size]:
+        work.layouts(source)
+    me.wait()  # several pieces need the same layouts
+    plan = work.plan()
+    missing = me.agreed([name for name in plan if name not in work.store])
+    bar = tqdm(missing[me.rank :: me.size], "evaluate", unit="piece", disable=not me.first)
+    for name in bar:
         bar.set_postfix_str(name)
-        pieces[name] = work.store.scores(name, make)
-    return pieces
+        work.store.scores(name, plan[name])
+    me.wait()
+    return {name: work.store.scores(name, make) for name, make in plan.items()}

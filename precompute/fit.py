@@ -21,6 +21,7 @@ from recon.mlp import Linear, MLPReport, fit_mlp, validation_r2
 from recon.network import Training
 from recon.regression import split_rows
 from recon.ridge import LowRank, RidgeReport, fit_ridge
+from recon.team import Team, team
 from recon.vdvae import VDVAE
 
 ALPHAS = np.logspace(1, 7, 13)
@@ -54,7 +55,8 @@ def fit(
     per_target: bool = False,
 ) -> dict:
     """Writes `TARGET_ridge.safetensors`, `TARGET_mlp.safetensors`, R² of training images per column, alphas, and last
-    `TARGET_fit.json`; whatever an earlier fit to other inputs or with other choices left is removed first.
+    `TARGET_fit.json`; whatever an earlier fit to other inputs or with other choices left is removed first. The processes of a team
+    share the work.
 
     `targets` (n, n_targets); the columns of one of `groups` share one of the `alphas`, or each has its own if `per_target`.
     Returns what the JSON file holds, and whether it was there already. A run that was killed goes on at the MLP's last epoch.
@@ -64,42 +66,47 @@ def fit(
     choices = {"rank": rank, "training": asdict(training), "alphas": list(alphas), "per_target": per_target}
     columns = {name: [g.start, g.stop] for name, g in groups.items()}
     job = hashlib.sha256(json.dumps([sources, choices, columns]).encode()).hexdigest()
-    report = out / f"{target}_fit.json"
-    if report.exists() and (found := load_json(report)).get("job") == job:
+    report, work, me = out / f"{target}_fit.json", out / f"{target}_mlp", team()
+    found = me.agreed(load_json(report) if me.first and report.exists() else {})
+    if found.get("job") == job:
         return found | {"already finished": True}
-    for name in ("fit.json", *WEIGHTS):
-        (out / f"{target}_{name}").unlink(missing_ok=True)
-    remove_leftovers(out, f"{target}_*")
-    work = _work_folder(out / f"{target}_mlp", job)
+    if me.first:
+        for name in ("fit.json", *WEIGHTS):
+            (out / f"{target}_{name}").unlink(missing_ok=True)
+        remove_leftovers(out, f"{target}_*")
+        _prepare_work(work, job)
+    me.wait()
     summary = {"job": job, "inputs": sources, "n_images": len(X), "n_voxels": X.shape[1], "n_targets": Y.shape[1]}
-    summary |= _fit(target, X, Y, groups, out, rank, training, alphas, per_target, work)
-    save_json(report, summary)
-    shutil.rmtree(work)
+    summary |= _fit(target, X, Y, groups, out, rank, training, alphas, per_target, work, me)
+    if me.first:
+        save_json(report, summary)
+        shutil.rmtree(work)
     return summary | {"already finished": False}
 
 
-def _work_folder(work: Path, job: str) -> Path:
-    """The folder of this job's unfinished work; that of another is removed."""
+def _prepare_work(work: Path, job: str) -> None:
+    """Makes `work` the folder of this job's unfinished work; that of another is removed."""
     mark = work / "job.json"
     if not (mark.exists() and load_json(mark) == job):
         shutil.rmtree(work, ignore_errors=True)
         save_json(mark, job)
-    return work
 
 
-def _fit(target, X, Y, groups: Groups, out: Path, rank, training: Training, alphas, per_target, work: Path) -> dict:
+def _fit(target, X, Y, groups: Groups, out, rank, training: Training, alphas, per_target, work, me: Team) -> dict:
     # the MLP's split: both are scored on the same images
     held, _ = split_rows(len(X), training.validation_share, training.seed)
-    ridge, report = fit_ridge(X, Y, groups, alphas, rank, held, per_target=per_target)
-    ridge.save(out / f"{target}_ridge.safetensors")
-    save_array(out / f"{target}_ridge_cv_r2.npy", report.r2)
-    save_array(out / f"{target}_alphas.npy", report.chosen)
-    draw_alphas(out / f"{target}_alphas.svg", target, report.alphas, report.curve)
+    ridge, report = fit_ridge(X, Y, groups, alphas, rank, held, per_target=per_target, team=me)
+    if me.first:
+        ridge.save(out / f"{target}_ridge.safetensors")
+        save_array(out / f"{target}_ridge_cv_r2.npy", report.r2)
+        save_array(out / f"{target}_alphas.npy", report.chosen)
+        draw_alphas(out / f"{target}_alphas.svg", target, report.alphas, report.curve)
 
-    mlp, mlp_report = fit_mlp(X, Y, linear_model(ridge, report), training, work)
-    mlp.save(out / f"{target}_mlp.safetensors")
-    mlp_r2 = validation_r2(Y, mlp, mlp_report)
-    save_array(out / f"{target}_mlp_cv_r2.npy", mlp_r2)
+    mlp, mlp_report = fit_mlp(X, Y, linear_model(ridge, report, me), training, work, me)
+    mlp_r2 = validation_r2(Y, mlp, mlp_report, me)
+    if me.first:
+        mlp.save(out / f"{target}_mlp.safetensors")
+        save_array(out / f"{target}_mlp_cv_r2.npy", mlp_r2)
     return {
         "rank": ridge.up.shape[0],
         "ridge": _ridge_summary(report, groups),
@@ -107,11 +114,12 @@ def _fit(target, X, Y, groups: Groups, out: Path, rank, training: Training, alph
     }
 
 
-def linear_model(ridge: LowRank, report: RidgeReport) -> Linear:
+def linear_model(ridge: LowRank, report: RidgeReport, me: Team) -> Linear:
     """Ridge as the MLP's partner: in the basis of the fit that did not see the held-out images."""
-    basis = report.basis
-    held_out = (report.predicted - ridge.intercept) @ basis.T
-    return Linear(ridge.down @ (ridge.up @ basis.T), basis, ridge.intercept, held_out)
+    basis, mine = report.basis, me.share(len(ridge.intercept))
+    intercept = ridge.intercept[mine]
+    held_out = me.sum((report.predicted - intercept) @ basis.T)
+    return Linear(ridge.down @ me.sum(ridge.up[:, mine] @ basis.T), basis, intercept, held_out)
 
 
 def _r2_summary(r2: np.ndarray, groups: Groups) -> dict:

@@ -32,6 +32,7 @@ from recon.models import MODELS, locate, locked
 from recon.network import Training
 from recon.network_metrics import open_networks
 from recon.subject import load_subject
+from recon.team import team
 from recon.vdvae import VDVAE, load_openai
 from recon.vdvae_layers import VDVAEConfig
 
@@ -202,8 +203,9 @@ def evaluate_bundle(folder: Path, bundle: Path, options: Options) -> dict:
         describe=networks,
         not_computed=absent,
     )
-    evaluation = evaluate(inputs, folder, options)
-    attach(folder, bundle)
+    evaluation = evaluate(inputs, folder, options, team())
+    if team().first:
+        attach(folder, bundle)
     return overview(evaluation)
 
 

@@ -109,7 +109,7 @@ def fit(
     from recon.network import STUDENT
 
     training = STUDENT if mlp is Network.student else nsd.TRAINING
-    _run(lambda: nsd.fit_targets(folder or prepared(subject), alpha.value, training))
+    _run(lambda: nsd.fit_targets(folder or prepared(subject), alpha.value, training), shared=True)
 
 
 def encode(subject: Subject, folder: Folder = None):
@@ -161,7 +161,7 @@ def evaluate(
         from precompute import nsd
 
         out = bundle or Path(f"data/bundles/subj{subject:02d}")
-        _run(lambda: nsd.evaluate_bundle(folder or prepared(subject), out, options))
+        _run(lambda: nsd.evaluate_bundle(folder or prepared(subject), out, options), shared=True)
 
 
 def run(
@@ -176,7 +176,7 @@ def run(
         stages = plan.subject_stages(subject, folder, out)
         return plan.show(folder, stages) if dry_run else plan.run(folder, stages)
 
-    _run(lambda: {f"subj{subject:02d}": one(subject) for subject in subjects})
+    _run(lambda: {f"subj{subject:02d}": one(subject) for subject in subjects}, shared=True)
 
 
 def card(
@@ -192,7 +192,7 @@ def card(
 
 def _run(stage: Callable[[], dict], shared: bool = False) -> None:
     """Prints what the stage returns. Of several processes all work on a stage that they share, else the first alone."""
-    from precompute.team import team
+    from recon.team import team
 
     me = team()
     with failing_in_one_sentence():

@@ -19,6 +19,7 @@ from precompute.evaluate import Options
 from recon.evaluation import EVALUATION_FILES
 from recon.files import BadFile, fingerprint, load_json, save_json
 from recon.manifest import TARGETS
+from recon.team import team
 
 ROOT = Path(__file__).parents[1]
 RECORD = "plan.json"
@@ -35,6 +36,7 @@ class Stage:
     gigabytes: float  # of the outputs
     hours: float  # on two cores
     settings: dict = field(default_factory=dict)
+    shared: bool = False  # by the processes of a team; the first alone does the others
 
     def key(self) -> str:
         """Raises FileNotFoundError if an input is missing."""
@@ -67,6 +69,7 @@ def subject_stages(subject: int, folder: Path, out: Path) -> list[Stage]:
             ("precompute/features.py", "recon/vdvae.py" if target == "vdvae" else "recon/clip.py"),
             lambda target=target: nsd.features(folder, target, "float32", 8),
             *cost[target],
+            shared=True,
         )
         for target in nsd.FEATURES
     ]
@@ -75,12 +78,22 @@ def subject_stages(subject: int, folder: Path, out: Path) -> list[Stage]:
     engine = (
         "precompute/fit.py",
         "recon/ridge.py",
+        "recon/range_finder.py",
         "recon/dual.py",
         "recon/alphas.py",
         "recon/mlp.py",
         "recon/network.py",
     )
-    fit = Stage("fit", tuple(train), tuple(fitted), engine, lambda: nsd.fit_targets(folder, "held-out"), 0.6, 1)
+    fit = Stage(
+        "fit",
+        tuple(train),
+        tuple(fitted),
+        engine,
+        lambda: nsd.fit_targets(folder, "held-out"),
+        0.6,
+        1,
+        shared=True,
+    )
     scores = [folder / "voxel_scores.h5", folder / "response.safetensors"]
     encode = Stage(
         "encode",
@@ -110,6 +123,7 @@ def subject_stages(subject: int, folder: Path, out: Path) -> list[Stage]:
         0.1,
         12,
         {"limit": options.limit, "seeds": options.seeds},
+        shared=True,
     )
     return [*stages, fit, encode, bundle, evaluate]
 
@@ -123,22 +137,28 @@ def show(folder: Path, stages: list[Stage]) -> list[dict]:
 def run(folder: Path, stages: list[Stage]) -> list[dict]:
     """Runs what is not done, in order, and records it; returns what was the case before. Raises BadFile where an input is
     missing."""
-    before = show(folder, stages)
+    me = team()
+    before = me.agreed(show(folder, stages))
     for stage in stages:
         record = load_json(folder / RECORD) if (folder / RECORD).exists() else {}
-        now = state(stage, record)
+        now = me.agreed(state(stage, record))
         if now == "done":
             continue
         if now == "waits":
             missing = next(path for path in stage.inputs if not path.exists())
             raise BadFile(f"{stage.name}: {missing} is missing: run `python -m precompute prepare --subject N` first")
-        if now == "stale":
+        if now == "stale" and me.first:
             for path in stage.outputs:
                 path.unlink(missing_ok=True)
                 for hidden in path.parent.glob(f".{path.name}.*"):
                     hidden.unlink()
         key = stage.key()
-        print(f"{stage.name} …", flush=True)
-        stage.run()
-        save_json(folder / RECORD, record | {stage.name: key})
+        me.wait()
+        if me.first:
+            print(f"{stage.name} …", flush=True)
+        if stage.shared or me.first:
+            stage.run()
+        if me.first:
+            save_json(folder / RECORD, record | {stage.name: key})
+        me.wait()
     return before

@@ -32,6 +32,7 @@ from recon.network_metrics import SIDE
 from recon.reconstruct import decode_caption, decoded
 from recon.regression import r2_per_target
 from recon.settings import REGRESSORS
+from recon.team import ALONE, Team
 
 LIBRARIES = ("numpy", "scipy", "torch", "diffusers", "transformers", "scikit-image", "torchvision")
 NULLS = ("shuffled", "other_image", "mean", "empty_prompt", "nearest_training")
@@ -257,11 +258,15 @@ def summarise(work: Work, pieces: Pieces) -> Evaluation:
     )
 
 
-def evaluate(inputs: Inputs, out: Path, options: Options) -> Evaluation:
-    """Writes the evaluation's files into `out`; what an earlier run has computed is not computed again."""
+def evaluate(inputs: Inputs, out: Path, options: Options, me: Team = ALONE) -> Evaluation:
+    """Writes the evaluation's files into `out`; what an earlier run has computed is not computed again.
+
+    The processes of a team share the pieces; all of them get the evaluation.
+    """
     work = begin(inputs, out, options)
-    evaluation = summarise(work, compute(work))
-    save_evaluation(out, evaluation)
+    evaluation = summarise(work, compute(work, me))
+    if me.first:
+        save_evaluation(out, evaluation)
     return evaluation
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from recon.device import choose_device
-from recon.dual import read_columns, stream
+from recon.dual import read_rows, stream
 from recon.spectrum import column_blocks
+from recon.team import ALONE, Team
 
 VOTES = 256  # targets of each group that vote on its alpha
 
@@ -40,19 +41,22 @@ def choose_alphas(
     groups: dict[str, slice],
     alphas: np.ndarray,
     seed: int,
+    team: Team = ALONE,
 ) -> tuple[dict[str, list[float]], np.ndarray]:
     """By `dual_weights` at every alpha: group -> mean R² at each, and the best of its group for each target (n_targets,).
 
-    At most 256 targets of each group vote.
+    At most 256 targets of each group vote. Each process of the team scores those of its share.
     """
-    rng = np.random.default_rng(seed)
+    rng, mine = np.random.default_rng(seed), team.share(Y.shape[1])
     voters = [
         np.sort(rng.choice(np.arange(g.start, g.stop), min(VOTES, g.stop - g.start), replace=False))
         for g in groups.values()
     ]
-    ends = np.cumsum([len(v) for v in voters])[:-1]
-    scores = _scores(weights, _gather(Y, np.concatenate(voters)), rows, held)
-    curve = {name: part.mean(1).tolist() for name, part in zip(groups, np.split(scores, ends, 1))}
+    here = [v[(mine.start <= v) & (v < mine.stop)] - mine.start for v in voters]
+    scores = _scores(weights, _gather(Y[:, mine], np.concatenate(here)), rows, held)
+    parts = np.split(scores, np.cumsum([len(v) for v in here])[:-1], 1)
+    sums = team.sum(np.stack([part.sum(1, dtype=np.float64) for part in parts]))
+    curve = {name: (s / len(v)).tolist() for name, s, v in zip(groups, sums, voters)}
     chosen = np.empty(Y.shape[1])
     for name, g in groups.items():
         chosen[g] = alphas[np.argmax(curve[name])]
@@ -66,17 +70,21 @@ def choose_alphas_per_target(
     held: np.ndarray,
     groups: dict[str, slice],
     alphas: np.ndarray,
+    team: Team = ALONE,
 ) -> tuple[dict[str, list[float]], np.ndarray]:
     """Like `choose_alphas`, but each target takes the alpha that is best for itself. Some columns of Y at a time."""
-    sums, chosen = {name: np.zeros(len(alphas)) for name in groups}, np.empty(Y.shape[1])
-    for name, g in groups.items():
-        for part in column_blocks(g.stop, start=g.start):
-            scores = _scores(weights, torch.as_tensor(read_columns(Y, part), device=choose_device()), rows, held)
+    mine = team.share(Y.shape[1])
+    sums, chosen = np.zeros((len(groups), len(alphas))), np.zeros(Y.shape[1])
+    for total, g in zip(sums, groups.values()):
+        for part in column_blocks(min(g.stop, mine.stop), start=max(g.start, mine.start)):
+            values = torch.as_tensor(read_rows(Y[:, part], 0, len(Y)), device=choose_device())
+            scores = _scores(weights, values, rows, held)
             chosen[part] = alphas[scores.argmax(0)]
-            sums[name] += scores.sum(1, dtype=np.float64)
-    return {name: (s / (groups[name].stop - groups[name].start)).tolist() for name, s in sums.items()}, chosen
+            total += scores.sum(1, dtype=np.float64)
+    curve = {name: (s / (g.stop - g.start)).tolist() for (name, g), s in zip(groups.items(), team.sum(sums))}
+    return curve, team.sum(chosen)
 
 
-def columns_of(chosen: np.ndarray) -> Columns:
-    """alpha -> the targets that have it; `chosen` (n_targets,)."""
-    return {float(alpha): np.flatnonzero(chosen == alpha) for alpha in np.unique(chosen)}
+def columns_of(chosen: np.ndarray, mine: slice = slice(None)) -> Columns:
+    """alpha -> those of targets `mine` that have it, counted from the first of them; `chosen` (n_targets,)."""
+    return {float(alpha): np.flatnonzero(chosen[mine] == alpha) for alpha in np.unique(chosen)}

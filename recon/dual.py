@@ -19,28 +19,25 @@ import torch
 from torch import Tensor
 
 from recon.device import choose_device
-from recon.regression import Standardiser
+from recon.regression import Standardiser, check_finite
+from recon.team import ALONE, Team
 
 ROWS = 512  # of the targets read at a time
 SIDE = 1024  # rows of the Gram matrix made at a time
 
 
 def read_rows(array: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Rows start…stop-1 as float32; those of a whole memory-mapped file are read, not mapped: mapped pages count as memory used."""
-    if isinstance(array, np.memmap) and isinstance(array.base, mmap) and array.flags.c_contiguous:
-        row = int(np.prod(array.shape[1:]))
-        offset = array.offset + start * array.strides[0]
-        block = np.fromfile(array.filename, array.dtype, (stop - start) * row, offset=offset)
-        return block.reshape(stop - start, *array.shape[1:]).astype(np.float32, copy=False)
-    return np.array(array[start:stop], np.float32)
-
-
-def read_columns(array: np.ndarray, columns: slice) -> np.ndarray:
-    """Columns of all rows as float32; of a whole memory-mapped file, through a map that is closed again: mapped pages count as
-    memory used."""
-    if isinstance(array, np.memmap) and isinstance(array.base, mmap):
-        array = np.memmap(array.filename, array.dtype, "r", array.offset, array.shape)
-    return np.array(array[:, columns], np.float32)
+    """Rows start…stop-1 as float32; those of a memory-mapped file, or of columns of one, are read, not mapped: mapped pages count
+    as memory used."""
+    rows, file = array[start:stop], array.base if isinstance(array.base, np.memmap) else array
+    if not (isinstance(file, np.memmap) and isinstance(file.base, mmap) and rows[:1].flags.c_contiguous):
+        return np.array(rows, np.float32)
+    block, offset = np.empty(rows.shape, rows.dtype), file.offset + rows.ctypes.data - file.ctypes.data
+    with open(file.filename, "rb") as f:
+        for k, piece in enumerate([block] if rows.flags.c_contiguous else block):
+            f.seek(offset + k * rows.strides[0])
+            f.readinto(piece)
+    return block.astype(np.float32, copy=False)
 
 
 def stream(array: np.ndarray, size: int = ROWS) -> Iterator[tuple[slice, Tensor]]:
@@ -55,16 +52,23 @@ def stream(array: np.ndarray, size: int = ROWS) -> Iterator[tuple[slice, Tensor]
             yield span, block.to(choose_device())
 
 
-def standardised(X: np.ndarray) -> tuple[Standardiser, Tensor]:
-    """X (n, p) -> training statistics, and z-scores (n, p) float32 in memory, once. Raises ValueError on NaN or infinity."""
-    Z = torch.empty(X.shape, dtype=torch.float32)
-    for span, block in stream(X):
+def standardised(X: np.ndarray, team: Team = ALONE) -> tuple[Standardiser, Tensor]:
+    """X (n, p) -> training statistics (p,), and z-scores float32 in memory, once, of this process's share of the voxels.
+
+    Raises ValueError on NaN or infinity.
+    """
+    p = X.shape[1]
+    mine = X[:, team.share(p)]
+    Z = torch.empty(mine.shape, dtype=torch.float32)
+    for span, block in stream(mine):
         Z[span] = block.cpu()
     values = Z.numpy()
     standardise = Standardiser.fit(values)
+    whole = Standardiser(team.joined(standardise.mean, p), team.joined(standardise.sd, p))
+    check_finite(whole.mean, "voxel")
     for k in range(0, len(Z), ROWS):
         values[k : k + ROWS] = standardise(values[k : k + ROWS])
-    return standardise, Z.to(choose_device())
+    return whole, Z.to(choose_device())
 
 
 def gram(Z: Tensor) -> Tensor:
@@ -103,20 +107,13 @@ def dual_weights(inner: Tensor, cross: Tensor, alpha: float) -> Tensor:
     return torch.cholesky_solve(cross.T, factor(inner, alpha)).T
 
 
-def check_targets(values: Tensor) -> None:
-    """Raises ValueError if sums of targets, or targets, (…, q) are not finite: then a target is NaN or infinite."""
-    bad = torch.nonzero(~torch.isfinite(values).reshape(-1, values.shape[-1]).all(0))[:, 0]
-    if len(bad):
-        raise ValueError(f"expected finite targets, got NaN or infinity in {len(bad)} of them (first: target {bad[0]})")
-
-
 def multiply(
     weights: dict[float, Tensor], Y: np.ndarray, columns: dict[float, np.ndarray | slice], rows: np.ndarray
 ) -> tuple[Tensor, Tensor]:
     """weights[α] (m, n) @ Y[rows][:, columns[α]] (n, q_α) side by side, in one pass -> (m, q) on the CPU, and the means of
     Y[rows] (q,) float32.
 
-    The columns of all alphas make up those of Y. Raises ValueError if one of these targets is NaN or infinite.
+    The columns of all alphas make up those of Y. The mean of a target with NaN or infinity among these rows is not finite.
     """
     m, device = len(next(iter(weights.values()))), choose_device()
     out, total = torch.zeros(m, Y.shape[1], device=device), torch.zeros(Y.shape[1], dtype=torch.float64, device=device)
@@ -131,7 +128,6 @@ def multiply(
             continue
         for alpha, chosen in columns.items():
             out[:, chosen] += weights[alpha][:, first:last] @ block[:, chosen]
-    check_targets(total)
     return out.cpu(), (total / len(rows)).float().cpu()
 
 

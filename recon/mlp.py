@@ -28,6 +28,7 @@ from recon.regression import (
     statistics_from_tensors,
     statistics_to_tensors,
 )
+from recon.team import ALONE, Team
 
 FORMAT = "recon-mlp-1"
 ROWS = 512  # at a time, outside training
@@ -65,7 +66,7 @@ class MLP:
     def save(self, path: Path) -> None:
         """Weights in float16, statistics in float32."""
         tensors = {f"network.{k}": v.numpy().astype(np.float16) for k, v in self.network.state_dict().items()}
-        tensors |= {"basis": self.basis.astype(np.float16), "intercept": self.intercept}
+        tensors |= {"basis": self.basis.astype(np.float16, order="C"), "intercept": self.intercept}
         tensors |= statistics_to_tensors(self.standardise, self.rescale)
         with whole_file(path) as part:
             save_file(tensors, part, metadata={"format": FORMAT})
@@ -77,7 +78,7 @@ class MLP:
         state = {k.removeprefix("network."): torch.tensor(v).float() for k, v in t.items() if k.startswith("network.")}
         hidden, n_voxels = state["inward.weight"].shape
         training = Training(hidden, plain="linear.weight" not in state)
-        network = Network(n_voxels, len(state["outward.weight"]), training).eval()
+        network = Network(n_voxels, len(state["outward.weight"]), training)
         network.load_state_dict(state)
         standardise, rescale = statistics_from_tensors(t)
         return cls(standardise, network, t["basis"].astype(np.float32), t["intercept"], rescale)
@@ -92,24 +93,27 @@ class MLPReport(NetworkReport):
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear model of the same targets: ((x - mean)/sd · weights) · basis + intercept."""
+    """A linear model of the same targets: ((x - mean)/sd · weights) · basis + intercept. Of a process's share of q targets."""
 
     weights: np.ndarray  # (n_voxels, r) float32, fitted to all training images
-    basis: np.ndarray  # (r, n_targets) float32, orthonormal rows
-    intercept: np.ndarray  # (n_targets,) float32
+    basis: np.ndarray  # (r, q) float32; the rows over all targets are orthonormal
+    intercept: np.ndarray  # (q,) float32
     held_out: np.ndarray  # (n_validation, r) coefficients for the validation images, by a fit to the others
 
 
-def best_share(truth: np.ndarray, linear: np.ndarray, network: np.ndarray, basis: np.ndarray) -> float:
+def best_share(
+    truth: np.ndarray, linear: np.ndarray, network: np.ndarray, basis: np.ndarray, team: Team = ALONE
+) -> float:
     """The share w in [0, 1] with which w · network + (1 - w) · linear has the highest mean R² over targets, in closed form.
 
-    truth (n, n_targets) less the intercept; linear and network (n, r) coefficients of `basis` (r, n_targets).
+    truth (n, q) less the intercept and `basis` (r, q): this process's share of the targets; linear and network (n, r) coefficients.
     """
     variance = truth.var(0)
-    varies = variance > 1e-6 * variance.mean()  # others have no R²
+    total, count = team.sum(np.array([variance.sum(dtype=np.float64), len(variance)]))
+    varies = variance > 1e-6 * total / count  # others have no R²
     scaled = basis * np.where(varies, 1 / np.where(varies, variance, 1), 0)  # R² counts each target by its own variance
-    metric, step = basis @ scaled.T, network - linear
-    gain, cost = ((truth @ scaled.T - linear @ metric) * step).sum(), (step @ metric * step).sum()
+    metric, step = team.sum(basis @ scaled.T), network - linear
+    gain, cost = ((team.sum(truth @ scaled.T) - linear @ metric) * step).sum(), (step @ metric * step).sum()
     return float(np.clip(gain / max(cost, 1e-12), 0, 1))
 
 
@@ -134,16 +138,20 @@ def split_outward(network: Network) -> tuple[np.ndarray, np.ndarray]:
 
 
 @torch.no_grad()
-def turn_to_principal_axes(network: Network, standardise: Standardiser, X) -> tuple[np.ndarray, np.ndarray]:
+def turn_to_principal_axes(
+    network: Network, standardise: Standardiser, X, team: Team = ALONE
+) -> tuple[np.ndarray, np.ndarray]:
     """Turns the network's outputs, in place, to the principal axes of its predictions for X, mean 0.
 
     Returns turn (r, r) and mean (r,): new outputs = (old - mean) @ turn.
     """
-    outputs = np.concatenate([predict(network, standardise(X[k : k + ROWS])) for k in range(0, len(X), ROWS)])
+    mine = team.share(len(X))
+    spans = [slice(k, min(k + ROWS, mine.stop)) for k in range(mine.start, mine.stop, ROWS)]
+    outputs = team.joined(np.concatenate([predict(network, standardise(X[span])) for span in spans]).T, len(X)).T
     mean = outputs.mean(0, dtype=np.float64)
     _, vectors = np.linalg.eigh(np.cov(outputs.T.astype(np.float64)).reshape(len(mean), -1))
-    turn = vectors[:, ::-1].astype(np.float32)
-    T = torch.as_tensor(turn.T.copy())
+    T = team.sent(torch.as_tensor(vectors.T[::-1].astype(np.float32)))  # of the first: others may find other signs
+    turn = T.numpy().T
     network.outward.bias -= torch.as_tensor(mean, dtype=torch.float32)
     for layer in network.last_layers:
         layer.weight.copy_(T @ layer.weight)
@@ -151,44 +159,57 @@ def turn_to_principal_axes(network: Network, standardise: Standardiser, X) -> tu
     return turn, mean.astype(np.float32)
 
 
-def _project(Y, linear: Linear, path: Path) -> np.ndarray:
-    """Coefficients of Y (n, n_targets) in the basis, (n, r), as a memory map at `path`."""
-    out = np.lib.format.open_memmap(path, "w+", np.float32, (len(Y), len(linear.basis)))
+def _project(Y, linear: Linear, path: Path, team: Team) -> np.ndarray:
+    """Coefficients of Y (n, n_targets) in the basis, (n, r), as a memory map at `path`; some targets by each process."""
+    Y = Y[:, team.share(Y.shape[1])]
+    if team.first:
+        out = np.lib.format.open_memmap(path, "w+", np.float32, (len(Y), len(linear.basis)))
     for k in range(0, len(Y), ROWS):
-        out[k : k + ROWS] = (np.asarray(Y[k : k + ROWS], np.float32) - linear.intercept) @ linear.basis.T
-    return out
+        block = team.sum((np.asarray(Y[k : k + ROWS], np.float32) - linear.intercept) @ linear.basis.T)
+        if team.first:
+            out[k : k + ROWS] = block
+    if team.first:
+        out.flush()
+    team.wait()
+    return np.load(path, mmap_mode="r")
 
 
-def fit_mlp(X, Y, linear: Linear, training: Training, work: Path) -> tuple[MLP, MLPReport]:
+def fit_mlp(X, Y, linear: Linear, training: Training, work: Path, team: Team = ALONE) -> tuple[MLP, MLPReport]:
     """MLP from X (n, n_voxels) to Y (n, n_targets), a memory map, through the basis of `linear`, averaged with it.
 
     With `training.plain` the network predicts Y itself, and `linear` does not matter.
     `work` is a folder for the projected targets and the checkpoint; the caller removes it. Rescaling statistics come from
-    the predictions of held-out training images.
+    the predictions of held-out training images. All processes of a team call this, and get the same.
+    Time, in operations, with w = p (r + hidden) + hidden · r weights: 2 n q r for the basis, and 6 n w an epoch.
+    Memory, in float32 values: 6 w for weights, gradients, moments and the best so far, in every process; n p / 10 held-out voxels.
     """
-    n_voxels, checkpoint = X.shape[1], work / "mlp.checkpoint.pt"
+    (n_voxels, n_targets), checkpoint = (X.shape[1], Y.shape[1]), work / "mlp.checkpoint.pt"
     standardise = Standardiser.fit(X) if training.standardise else Standardiser.none(n_voxels)
+    Z = Y if training.plain else _project(Y, linear, work / "coefficients.npy", team)
+    network, report = fit_network(X, Z, standardise, training, checkpoint, team)
+    mine = team.share(n_targets)  # of the targets, as `linear`'s
+    truth = np.asarray(Y[:, mine][report.validation_rows], np.float32)
     if training.plain:
-        network, report = fit_network(X, Y, standardise, training, checkpoint)
-        truth = np.asarray(Y[report.validation_rows], np.float32)
         basis, intercept = split_outward(network)
         held, share = (report.validation_coefficients - intercept) @ basis.T, 1.0
+        basis, intercept = basis[:, mine], intercept[mine]
     else:
-        Z = _project(Y, linear, work / "coefficients.npy")
-        network, report = fit_network(X, Z, standardise, training, checkpoint)
-        truth = np.asarray(Y[report.validation_rows], np.float32)
-        share = best_share(truth - linear.intercept, linear.held_out, report.validation_coefficients, linear.basis)
-        held = share * report.validation_coefficients + (1 - share) * linear.held_out
+        found = report.validation_coefficients
+        share = best_share(truth - linear.intercept, linear.held_out, found, linear.basis, team)
+        held = share * found + (1 - share) * linear.held_out
         average(network, linear.weights, share)
         basis, intercept = linear.basis, linear.intercept
-    turn, mean = turn_to_principal_axes(network, standardise, X)
+    turn, mean = turn_to_principal_axes(network, standardise, X, team)
     held, intercept, basis = (held - mean) @ turn, intercept + mean @ basis, turn.T @ basis
     report = MLPReport(report.curve, report.best_epoch, report.validation_rows, held, share)
     predicted = held @ basis + intercept
     rescale = Rescaler.fit(predicted.mean(0), predicted.std(0), truth.mean(0), truth.std(0))
-    return MLP(standardise, network, basis, intercept, rescale), report
+    whole = [team.joined(part, n_targets) for part in (basis, intercept, rescale.gain, rescale.offset)]
+    return MLP(standardise, network, whole[0], whole[1], Rescaler(*whole[2:])), report
 
 
-def validation_r2(Y, mlp: MLP, report: MLPReport) -> np.ndarray:
-    """(n_targets,) R² on the held-out training images."""
-    return r2_per_target(Y[report.validation_rows], report.validation_coefficients @ mlp.basis + mlp.intercept)
+def validation_r2(Y, mlp: MLP, report: MLPReport, team: Team = ALONE) -> np.ndarray:
+    """(n_targets,) R² on the held-out training images, of some targets by each process."""
+    mine = team.share(Y.shape[1])
+    predicted = report.validation_coefficients @ mlp.basis[:, mine] + mlp.intercept[mine]
+    return team.joined(r2_per_target(Y[:, mine][report.validation_rows], predicted), Y.shape[1])

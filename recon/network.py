@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from tqdm import tqdm
 from recon.device import autocast, choose_device
 from recon.files import whole_file
 from recon.regression import Standardiser, split_rows
+from recon.team import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,24 @@ class Training:
 STUDENT = Training(128, True, False, 0.0, 0.0, learning_rate=1e-4, weight_decay=0.0, batch=8)
 
 
+Drop = Callable[[torch.Tensor, float], torch.Tensor]
+
+
+def _keep(x: torch.Tensor, p: float) -> torch.Tensor:
+    return x
+
+
+def dropout(n: int, rows: slice, x: torch.Tensor, p: float) -> torch.Tensor:
+    """Dropout with probability p of `rows` of a batch of n, x (rows, width).
+
+    The mask is drawn for the whole batch, so that it does not depend on how many processes share it.
+    """
+    if p == 0:
+        return x
+    mask = x.new_empty(n, x.shape[1]).bernoulli_(1 - p).div_(1 - p)
+    return x * mask[rows]
+
+
 class Network(nn.Module):
     def __init__(self, n_voxels: int, n_out: int, training: Training):
         super().__init__()
@@ -51,14 +72,14 @@ class Network(nn.Module):
         self.norm = nn.LayerNorm(training.hidden)
         self.activation = nn.ReLU() if training.plain else nn.GELU()
         self.outward = nn.Linear(training.hidden, n_out)
-        self.drop_in, self.drop = nn.Dropout(training.input_dropout), nn.Dropout(training.hidden_dropout)
+        self.input_dropout, self.hidden_dropout = training.input_dropout, training.hidden_dropout
         if self.linear is not None:
             nn.init.zeros_(self.linear.weight)
             nn.init.zeros_(self.outward.weight)
 
-    def forward(self, x):
-        x = self.drop_in(x)
-        out = self.outward(self.drop(self.activation(self.norm(self.inward(x)))))
+    def forward(self, x, drop: Drop = _keep):
+        x = drop(x, self.input_dropout)
+        out = self.outward(drop(self.activation(self.norm(self.inward(x))), self.hidden_dropout))
         return out if self.linear is None else self.linear(x) + out
 
     @property
@@ -73,7 +94,6 @@ def _variance_weighted_r2(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 def predict(network: Network, X: np.ndarray) -> np.ndarray:
     """X (n, n_voxels), standardised -> (n, n_out), without dropout."""
-    network.eval()
     with torch.inference_mode():
         return network(torch.as_tensor(X, device=network.outward.weight.device)).cpu().numpy()
 
@@ -86,17 +106,21 @@ class NetworkReport:
     validation_coefficients: np.ndarray  # (n_validation, r) predictions for them
 
 
-def fit_network(X, Z, standardise: Standardiser, training: Training, checkpoint: Path) -> tuple[Network, NetworkReport]:
+def fit_network(
+    X, Z, standardise: Standardiser, training: Training, checkpoint: Path, team: Team = ALONE
+) -> tuple[Network, NetworkReport]:
     """Fits voxels X (n, n_voxels) to coefficients Z (n, r), both possibly memory-mapped; the best epoch's weights win.
 
     Resumes from `checkpoint`, which must be of the same call; the caller removes it. bfloat16 where the hardware is faster in it.
+    The processes of a team share each batch and sum its gradients: the same network as by one, but for the order of sums.
     Raises ValueError if X and Z differ in length.
     """
     if len(X) != len(Z):
         raise ValueError(f"expected as many rows of coefficients as of voxels, got {len(Z)} and {len(X)}")
     device = choose_device()
     validation, rows = split_rows(len(X), training.validation_share, training.seed)
-    X_validation, Z_validation = standardise(X[validation]), np.asarray(Z[validation], np.float32)
+    X_validation = standardise(X[validation[team.share(len(validation))]])
+    Z_validation = np.asarray(Z[validation], np.float32)
     # one scale for all coefficients: keeps their relative weight
     unit = 1.0 if training.plain else float(np.sqrt(np.mean(Z_validation.var(0))))
 
@@ -104,6 +128,10 @@ def fit_network(X, Z, standardise: Standardiser, training: Training, checkpoint:
     network = Network(X.shape[1], Z.shape[1], training).to(device)
     optimiser = torch.optim.AdamW(network.parameters(), training.learning_rate, weight_decay=training.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, training.max_epochs)
+
+    def validate() -> np.ndarray:
+        return team.joined(predict(network, X_validation).T, len(validation)).T
+
     first, curve, best_r2, best_epoch = 0, [], -np.inf, 0
     best = {k: v.clone() for k, v in network.state_dict().items()}
     if checkpoint.exists():
@@ -115,30 +143,33 @@ def fit_network(X, Z, standardise: Standardiser, training: Training, checkpoint:
             saved[k] for k in ("epoch", "curve", "best", "best_r2", "best_epoch")
         )
 
-    bar = tqdm(range(first, training.max_epochs), initial=first, total=training.max_epochs, desc="MLP", mininterval=5)
+    epochs, total = range(first, training.max_epochs), training.max_epochs
+    bar = tqdm(epochs, initial=first, total=total, desc="MLP", mininterval=5, disable=not team.first)
     for epoch in bar:
         if epoch - best_epoch >= training.patience:
             break
         torch.manual_seed(training.seed * 1_000_003 + epoch)
         shuffled = np.random.default_rng((training.seed, 41, epoch)).permutation(rows)
-        network.train()
         losses = []
         for k in range(0, len(rows), training.batch):
-            chosen = np.sort(shuffled[k : k + training.batch])  # ascending: the memory map is read forwards, whole rows
+            batch = np.sort(shuffled[k : k + training.batch])  # ascending: the memory map is read forwards, whole rows
+            share = team.share(len(batch))
+            chosen = batch[share]
             target = torch.as_tensor(np.asarray(Z[chosen], np.float32) / np.float32(unit), device=device)
             voxels = torch.as_tensor(standardise(X[chosen]), device=device)
             with autocast():
-                out = network(voxels)
-            loss = nn.functional.mse_loss(out.float(), target)
+                out = network(voxels, partial(dropout, len(batch), share))
+            loss = nn.functional.mse_loss(out.float(), target, reduction="sum") / (len(batch) * target.shape[1])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
+            team.sum_all([parameter.grad for parameter in network.parameters()])
             nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm)
             optimiser.step()
             losses.append(loss.item())
         schedule.step()
-        r2 = _variance_weighted_r2(Z_validation, unit * predict(network, X_validation))
-        curve.append([epoch + 1, float(np.mean(losses)), r2])
-        bar.set_postfix(loss=f"{np.mean(losses):.4f}", validation_r2=f"{r2:.4f}")
+        loss, r2 = np.mean(team.sum(np.array(losses))), _variance_weighted_r2(Z_validation, unit * validate())
+        curve.append([epoch + 1, float(loss), r2])
+        bar.set_postfix(loss=f"{loss:.4f}", validation_r2=f"{r2:.4f}")
         if r2 > best_r2:
             best_r2, best_epoch = r2, epoch + 1
             best = {k: v.clone() for k, v in network.state_dict().items()}
@@ -148,11 +179,12 @@ def fit_network(X, Z, standardise: Standardiser, training: Training, checkpoint:
             "schedule": schedule.state_dict(),
         }
         state |= {"epoch": epoch + 1, "curve": curve, "best": best, "best_r2": best_r2, "best_epoch": best_epoch}
-        with whole_file(checkpoint) as part:
-            torch.save(state, part)
+        if team.first:
+            with whole_file(checkpoint) as part:
+                torch.save(state, part)
     network.load_state_dict(best)
     with torch.no_grad():
         for layer in network.last_layers:
             layer.weight *= unit
             layer.bias *= unit
-    return network.eval().cpu(), NetworkReport(curve, best_epoch, validation, predict(network, X_validation))
+    return network.cpu(), NetworkReport(curve, best_epoch, validation, validate())

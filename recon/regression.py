@@ -22,6 +22,13 @@ def check_components(components: int | None, rank: int) -> int:
     return components
 
 
+def check_finite(values: np.ndarray, noun: str) -> None:
+    """Raises ValueError if a column of values (…, n) holds NaN or infinity; `noun` is what columns are."""
+    if not np.isfinite(values).all():
+        bad = np.flatnonzero(~np.isfinite(values).reshape(-1, values.shape[-1]).all(0))
+        raise ValueError(f"expected finite {noun}s, got NaN or infinity in {len(bad)} of them (first: {noun} {bad[0]})")
+
+
 @dataclass(frozen=True)
 class Standardiser:
     """z-scores voxels by training statistics; a voxel that never varied becomes 0."""
@@ -47,11 +54,7 @@ class Standardiser:
         X = np.asarray(X, np.float32)
         if X.ndim != 2 or X.shape[1] != len(self.mean):
             raise ValueError(f"expected voxels of shape (n, {len(self.mean)}), got {X.shape}")
-        if not np.isfinite(X).all():
-            bad = np.flatnonzero(~np.isfinite(X).all(0))
-            raise ValueError(
-                f"expected finite voxels, got NaN or infinity in {len(bad)} of them (first: voxel {bad[0]})"
-            )
+        check_finite(X, "voxel")
         return (X - self.mean) / self.sd
 
 

@@ -1,5 +1,7 @@
 """Ridge against scikit-learn, on held-out images too, and its low-rank weights against the SVD."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from recon.dual import centred, dual_weights, gram, read_rows, standardised, str
 from recon.files import BadFile
 from recon.regression import split_rows
 from recon.ridge import LowRank, fit_ridge
+from recon.team import Team
 
 
 def problem(rng, n, p, t, noise=1.0):
@@ -100,7 +103,7 @@ def test_rows_of_a_file_are_those_of_the_array(rng, tmp_path, dtype):
     Y = rng.normal(size=(23, 6)).astype(dtype)
     np.save(tmp_path / "y.npy", Y)
     mapped = np.load(tmp_path / "y.npy", mmap_mode="r")
-    for array in (mapped, mapped[3:], mapped[:, ::2], Y):
+    for array in (mapped, mapped[3:], mapped[:, ::2], mapped[:, 2:5], mapped[2:, 1:][:, 1:3], Y):
         np.testing.assert_array_equal(read_rows(array, 4, 9), np.asarray(array[4:9], np.float32))
         np.testing.assert_array_equal(torch.cat([b for _, b in stream(array, 5)]), np.asarray(array, np.float32))
 
@@ -227,6 +230,8 @@ def test_saved_weights_predict_alike_and_damage_is_told(rng, tmp_path):
     path = tmp_path / "ridge.safetensors"
     model.save(path)
     np.testing.assert_allclose(LowRank.load(path).predict(X), model.predict(X), atol=0.02)
+    replace(model, down=np.asfortranarray(model.down)).save(path)
+    np.testing.assert_allclose(LowRank.load(path).predict(X), model.predict(X), atol=0.02)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(BadFile, match="truncated"):
         LowRank.load(path)
@@ -237,3 +242,9 @@ def test_saved_weights_predict_alike_and_damage_is_told(rng, tmp_path):
 def test_rows_must_match(rng):
     with pytest.raises(ValueError, match="got 3 and 4"):
         fit(np.zeros((4, 2)), np.zeros((3, 2)), {"all": slice(0, 2)}, [1.0], 1)
+
+
+def test_more_processes_than_targets_are_told(rng):
+    X, Y = problem(rng, 30, 5, 2)
+    with pytest.raises(ValueError, match="expected at most 2 processes for 5 voxels and 2 targets, got 3"):
+        fit_ridge(X, Y, {"all": slice(0, 2)}, [1.0], 1, split_rows(30)[0], team=Team(0, 3))

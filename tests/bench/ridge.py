@@ -25,8 +25,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from recon.alphas import choose_alphas, columns_of
 from recon.dual import centred, dual_weights, gram, multiply, standardised
+from recon.range_finder import find_range, random_directions
 from recon.regression import split_rows
-from recon.ridge import find_range, random_directions
 
 ALPHA, N_GROUPS, N_ALPHAS = 50_000.0, 31, 12
 
@@ -129,7 +129,7 @@ def peer(folder: Path, q: int, name: str) -> dict:
 def peak_gb() -> float:
     """Of this process; getrusage's peak would be that of the parent, which made the data."""
     status = Path("/proc/self/status").read_text()
-    return round(int(status.split("VmHWM:")[1].split()[0]) / 1e6, 2)
+    return round(int(status.split("VmHWM:")[1].split()[0]) / 1e6, 3)
 
 
 def in_a_process(script: str, *arguments) -> dict:
