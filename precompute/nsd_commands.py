@@ -154,9 +154,10 @@ def evaluate(
         raise typer.BadParameter("expected one of --subject N and --demo")
     if demo:
         from precompute.demo.pipeline import evaluate_bundle
+        from recon.team import team
 
         work, out = folder or Path("data/demo"), bundle or Path("assets/demo")
-        _run(lambda: evaluate_bundle(work, out, options, command_line()))
+        _run(lambda: evaluate_bundle(work, out, options, command_line(), team()), shared=True)
     else:
         from precompute import nsd
 

@@ -22,6 +22,7 @@ from recon.evaluation import Evaluation
 from recon.files import load_json, open_array
 from recon.network_metrics import open_networks
 from recon.pictures import area_average
+from recon.team import Team
 
 
 def own_clip(folder: Path):
@@ -58,11 +59,12 @@ def gather(scenes: Path, folder: Path) -> Inputs:
     )
 
 
-def evaluate_demo(scenes: Path, folder: Path, out: Path, options: Options) -> Evaluation:
-    """Writes the evaluation's files and the contact sheets into `out`."""
+def evaluate_demo(scenes: Path, folder: Path, out: Path, options: Options, me: Team) -> Evaluation:
+    """Writes the evaluation's files and the contact sheets into `out`; processes of a team share the work."""
     inputs = gather(scenes, folder)
     trials, rows = inputs.bundle.subject.test, np.arange(len(inputs.images))
     captions = [e["captions"] for e in trials.labels]
     test = Candidates(inputs.bundle, rows, trials.averaged(), captions, inputs.latents)
-    draw_sheets(test, inputs.images, out, seed=0)
-    return evaluate(inputs, out, options)
+    if me.first:
+        draw_sheets(test, inputs.images, out, seed=0)
+    return evaluate(inputs, out, options, me)

@@ -39,6 +39,7 @@ from recon.files import BadFile, load_json, open_array, save_array, save_json
 from recon.manifest import FILES, OWN_DECODERS, read_manifest, write_manifest
 from recon.network import Training
 from recon.pictures import area_average
+from recon.team import ALONE, Team
 from recon.vdvae import VDVAE
 from recon.vdvae_layers import VDVAEConfig
 
@@ -264,21 +265,25 @@ def _record(start: float, command: str) -> dict:
     return {"seconds": round(time.perf_counter() - start, 1), "commit": _commit(), "command": command}
 
 
-def evaluate_bundle(work: Path, out: Path, options: Options, command: str) -> dict:
+def evaluate_bundle(work: Path, out: Path, options: Options, command: str, me: Team = ALONE) -> dict:
     """Evaluates the demo's bundle `out`, and makes that a part of it; returns the means.
 
-    `work` keeps what has been computed, and the scenes, which are rendered if they are not there. Raises BadFile.
+    `work` keeps what has been computed, and the scenes, which are rendered if they are not there. The processes of a team share
+    the pieces of the evaluation. Raises BadFile.
     """
     read_manifest(out)
     start, provenance = time.perf_counter(), load_json(out / "provenance.json")
-    _check_settings(work, provenance["settings"])
-    render_scenes(work / "scenes", provenance["settings"])
-    evaluation = evaluate_demo(work / "scenes", out, work, options)
-    for name in SHEETS:
-        shutil.copyfile(work / name, out / name)
-    attach(work, out)
-    provenance["stages"]["evaluate"] = _record(start, command)
-    save_json(out / "provenance.json", provenance)
+    if me.first:
+        _check_settings(work, provenance["settings"])
+        render_scenes(work / "scenes", provenance["settings"])
+    me.wait()
+    evaluation = evaluate_demo(work / "scenes", out, work, options, me)
+    if me.first:
+        for name in SHEETS:
+            shutil.copyfile(work / name, out / name)
+        attach(work, out)
+        provenance["stages"]["evaluate"] = _record(start, command)
+        save_json(out / "provenance.json", provenance)
     return overview(evaluation)
 
 
