@@ -6,6 +6,7 @@
 #   bash tests/space/rehearse.sh            RECON_BUNDLE=… bash tests/space/rehearse.sh
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+PATH=${PATH//"${VIRTUAL_ENV:-/none}/bin:"/} # an environment that is active stays out of it
 
 stated() { sed -n "s/^$1: *\"\{0,1\}\([0-9.]*\)\"\{0,1\}$/\1/p" README.md; }
 
