@@ -234,6 +234,19 @@ def test_a_picture_that_does_not_exist_is_refused_in_words(page):
     page.evaluate(CHOOSE, 8)  # a complaint does not block the next choice
 
 
+def test_who_waits_for_others_sees_how_many_there_are(page):
+    held = []
+    page.route("**/queue/join*", lambda route: held.append(route))
+    page.route("**/queue/status", lambda route: route.fulfill(json={"msg": "estimation", "queue_size": 4}))
+    choose(page, 33)
+    page.wait_for_function("document.querySelector('.picker-queue').textContent == 'Waiting: at most 3 before you'")
+    page.unroute("**/queue/join*")
+    for route in held:
+        route.continue_()
+    page.wait_for_selector('.view[data-index="33"][data-last="true"]')
+    assert page.inner_text(".picker-queue") == "" and page.errors == []
+
+
 def test_the_camera_stays_where_it_was_put_when_values_change(page):
     wait_for_brain(page)
     camera = "document.querySelector('.brain-plot').layout.scene.camera.eye"

@@ -181,5 +181,5 @@ def test_responses_of_ones_own_are_decoded_and_ten_kinds_of_bad_file_refused_in_
 
 def test_about_tells_what_is_simulated_and_whom_to_cite(page):
     open_tab(page, "About")
-    words = page.locator(".about").inner_text()
+    words = page.locator(".panel.about").inner_text()
     assert "simulated subject" in words and "diffusers" in words and "Ozcelik" in words and "ceiling" in words
