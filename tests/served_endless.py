@@ -20,7 +20,7 @@ def serve_endless(demo, library, **options) -> None:
     def endless() -> Iterator[str]:
         for seed in range(10**6):
             for frame in frames(0, Settings(lcm=LCMSettings(seed=seed))):
-                yield f"seed {seed}, {frame.stage} {frame.step}"
+                yield f"seed {seed}, {frame.stage} {frame.step}, {len(frame.images)} pictures"
 
     with demo:
         gr.api(endless, api_name="endless")
