@@ -35,7 +35,7 @@ def demo(
 
     work = work or Path("data/demo-smoke" if smoke else "data/demo")
     out = out or (work / "bundle" if smoke else Path("assets/demo"))
-    settings, options = (SMOKE, Options(seeds=1)) if smoke else (Settings(), Options())
+    settings, options = (SMOKE, Options(limit=8, seeds=1)) if smoke else (Settings(), Options())
     with failing_in_one_sentence():
         evaluation = run_demo(work, out, settings, options, command_line())
     print(json.dumps(evaluation, indent=1))
