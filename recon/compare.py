@@ -37,6 +37,7 @@ def grid(bundle: Bundle, index: int, base: Settings, rows: Axis, columns: Axis) 
     if rows[0] == columns[0]:
         raise ValueError(f"expected two different axes, got {rows[0]!r} twice: choose another one")
     test, layouts = bundle.subject.test, {}
+    original = area_average(test.images[index][None], bundle.vdvae.cfg.image_size)[0]
     for r, row_value in enumerate(rows[1]):
         for c, column_value in enumerate(columns[1]):
             start = time.perf_counter()
@@ -48,7 +49,6 @@ def grid(bundle: Bundle, index: int, base: Settings, rows: Axis, columns: Axis) 
             layout, captions = layouts[key].images[settings.regressor], test.labels[index]["captions"]
             *_, frame = reconstruct_picture(layout, response, captions, bundle, settings)
             picture, seconds = frame.images["lcm"], time.perf_counter() - start
-            original = area_average(test.images[index][None], bundle.vdvae.cfg.image_size)[0]
             yield Cell(r, c, settings, picture, seconds, similarity(picture, original))
 
 

@@ -46,6 +46,15 @@ def page(browser_and_address, request):
     page.close()
 
 
+def on_tab(browser, url, name):
+    """A laptop's page on that tab, after its first reconstruction."""
+    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page.goto(url)
+    page.wait_for_selector('.view[data-last="true"]', timeout=90 * SECONDS)
+    open_tab(page, name)
+    return page
+
+
 def saved(page, name) -> bytes:
     """What a link of the page would save."""
     href = page.locator(f'.save:visible:has-text("{name}")').get_attribute("href")
@@ -84,11 +93,7 @@ def test_driven_areas_change_the_picture_and_can_be_saved(page):
 
 
 def test_a_comparison_fills_and_is_saved_as_one_picture(browser_and_address):
-    browser, url = browser_and_address
-    page = browser.new_page(viewport={"width": 1366, "height": 768})
-    page.goto(url)
-    page.wait_for_selector('.view[data-last="true"]', timeout=90 * SECONDS)
-    open_tab(page, "Compare")
+    page = on_tab(*browser_and_address, "Compare")
     page.click(".start-grid")
     page.wait_for_selector('.grid[data-last="true"] .save', timeout=90 * SECONDS)
     assert page.locator(".grid td:not(.corner) img").count() == 16
@@ -99,11 +104,7 @@ def test_a_comparison_fills_and_is_saved_as_one_picture(browser_and_address):
 
 
 def test_a_stopped_comparison_can_be_saved_as_far_as_it_got(browser_and_address):
-    browser, url = browser_and_address
-    page = browser.new_page(viewport={"width": 1366, "height": 768})
-    page.goto(url)
-    page.wait_for_selector('.view[data-last="true"]', timeout=90 * SECONDS)
-    open_tab(page, "Compare")
+    page = on_tab(*browser_and_address, "Compare")
     page.click(".start-grid")
     page.wait_for_selector('.grid[data-done="1"]', timeout=60 * SECONDS)
     page.click(".stop-grid")
@@ -114,12 +115,8 @@ def test_a_stopped_comparison_can_be_saved_as_far_as_it_got(browser_and_address)
 
 
 def test_a_dropped_picture_comes_back_as_predicted_not_measured(browser_and_address, tmp_path, rng):
-    browser, url = browser_and_address
     Image.fromarray(rng.integers(0, 256, (90, 120, 3), np.uint8)).resize((600, 450)).save(tmp_path / "mine.png")
-    page = browser.new_page(viewport={"width": 1366, "height": 768})
-    page.goto(url)
-    page.wait_for_selector('.view[data-last="true"]', timeout=90 * SECONDS)
-    open_tab(page, "Image → brain")
+    page = on_tab(*browser_and_address, "Image → brain")
     assert "Predicted, not measured" in page.locator(".lead:visible").inner_text()
     field = page.locator("input[type=file][accept*=png]")
     (tmp_path / "damaged.png").write_bytes((tmp_path / "mine.png").read_bytes()[:900])
@@ -156,11 +153,7 @@ BAD = {
 def test_responses_of_ones_own_are_decoded_and_ten_kinds_of_bad_file_refused_in_one_sentence(
     browser_and_address, tmp_path, demo_bundle
 ):
-    browser, url = browser_and_address
-    page = browser.new_page(viewport={"width": 1366, "height": 768})
-    page.goto(url)
-    page.wait_for_selector('.view[data-last="true"]', timeout=90 * SECONDS)
-    open_tab(page, "Your data")
+    page = on_tab(*browser_and_address, "Your data")
     field = page.locator("input[type=file][accept*=npy]")
     for kind, write in BAD.items():
         path = tmp_path / f"{kind}.npy"
