@@ -36,11 +36,19 @@ from recon.ui.library import Library, find_bundles
 from recon.ui.outputs import add_endpoint
 from recon.ui.own_data import own_data_tab
 from recon.ui.panel import header
+from recon.ui.parts import QUIET
 from recon.ui.serve import describe_device, serve
 from recon.ui.studio import Studio
 
 HERE = Path(__file__).parent
 QUERY = "() => window.location.search"
+LEAVE = """(name) => {
+    const url = new URL(window.location);
+    const kept = [...url.searchParams].filter(([key]) => key.startsWith("__"));
+    url.search = new URLSearchParams([...kept, ["subject", name]]);
+    history.replaceState(null, "", url);
+    document.dispatchEvent(new Event("leaving"));
+}"""  # the address: of the subject alone, and what a host adds to it
 STYLES = ("page.css", "tabs.css", "evaluate.css", "brain/brain.css")
 
 
@@ -66,7 +74,7 @@ def subject_page(studio: Studio) -> None:
     def complete() -> str:
         return header(studio.manifest, studio.bundle.absent, describe_device(studio.bundle))
 
-    top.load(complete, None, top, show_progress="hidden", api_visibility="private")
+    top.load(complete, None, top, **QUIET)
 
 
 def build(library: Library) -> gr.Blocks:
@@ -86,16 +94,21 @@ def choose_subject(library: Library, demo: gr.Blocks) -> None:
     @gr.render(chosen, triggers=[chosen.change], queue=False, show_progress="hidden")
     def show(name: str) -> None:
         try:
-            subject_page(library.studio(name))
+            subject_page(library.data(name))
+            library.studio(name)  # its models open while the browser lays the page out
         except BadFile as error:
             gr.HTML(f'<p class="banner absent">{escape(str(error))}</p>', apply_default_css=False)
+
+    for render in demo.fns.values():  # or all components would be copied whenever the state of any event changes
+        render.show_progress_on = []
 
     def named(query: str) -> str:
         name = subject_of(query)
         return name if name in library.names else library.names[0]
 
+    chosen.input(None, chosen, js=LEAVE)
     query = gr.Textbox(visible=False)
-    demo.load(named, query, chosen, js=QUERY, queue=False, show_progress="hidden", api_visibility="private")
+    demo.load(named, query, chosen, js=QUERY, queue=False, **QUIET)
 
 
 def main() -> None:

@@ -3,13 +3,12 @@
 import json
 import shutil
 
-import h5py
 import pytest
 from conftest import write_tiny_bundle
 from served import CHROMIUM, FLAGS, serve_apps
+from subjects import copy_as
 
 from recon.files import BadFile
-from recon.manifest import read_manifest, write_manifest
 from recon.ui.library import Library, find_bundles
 
 SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
@@ -17,13 +16,10 @@ SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
 
 def make_two(folder):
     """Bundles of anna and of bert, with the same decoders."""
-    write_tiny_bundle(folder / "anna")
-    shutil.copytree(folder / "anna", folder / "bert")
+    write_tiny_bundle(folder / "tiny")
     for name in ("anna", "bert"):
-        with h5py.File(folder / name / "subject.h5", "r+") as f:
-            f.attrs["name"] = name
-        content = {k: v for k, v in read_manifest(folder / name).items() if k not in ("format", "version", "files")}
-        write_manifest(folder / name, content | {"name": name})
+        copy_as(folder / "tiny", folder / name, name)
+    shutil.rmtree(folder / "tiny")
     return folder
 
 
@@ -77,12 +73,20 @@ def test_the_page_changes_its_subject_in_place_and_a_link_brings_back_the_one_it
         errors = []
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        for address, name, other in ((url, "anna", "bert"), (f"{url}?subject=bert&picture=2", "bert", "anna")):
+        for address, name, picture, other in (
+            (url, "anna", 0, "bert"),
+            (f"{url}?__theme=dark&subject=bert&picture=2&steps=2", "bert", 2, "anna"),
+        ):
             page.goto(address)
-            page.wait_for_selector(f'.view[data-query*="subject={name}"][data-last="true"]', timeout=60 * SECONDS)
+            first = f'.view[data-query*="subject={name}&picture={picture}"][data-last="true"]'
+            page.wait_for_selector(first, timeout=60 * SECONDS)
             page.locator(f'.subject label:has-text("{other}")').click()
             page.wait_for_selector(f'.view[data-query*="subject={other}"][data-last="true"]', timeout=30 * SECONDS)
             assert page.locator(".picker").count() == 1
+            assert "picture=0" in page.locator(".view").get_attribute("data-query")
+            assert page.locator("[role=alert]").count() == 0  # a link is done with once its subject is left
+            kept = "__theme=dark&" if "__theme" in address else ""
+            assert page.url == f"{url}?{kept}subject={other}"
             page.click(".picker-next")
             page.wait_for_selector(f'.view[data-query*="subject={other}"][data-serial="1"][data-last="true"]')
         assert errors == []

@@ -1,6 +1,7 @@
 // The strip of thumbnails, what it shows and in which order, and how to move in it.
 
 const n = props.n_images;
+const catalogue = JSON.parse(props.catalogue);
 const [field, strip, sort] = [$(".picker-number"), $(".picker-strip"), $(".picker-sort")];
 
 const thumbs = Array.from({ length: n }, (_, k) => {
@@ -8,15 +9,22 @@ const thumbs = Array.from({ length: n }, (_, k) => {
   const [column, row] = [k % props.columns, Math.floor(k / props.columns)];
   button.style.backgroundPosition = `${-column * props.side}px ${-row * props.side}px`;
   button.dataset.index = k;
-  button.title = `${k}: ${props.words[k].split("\n")[0]}`;
+  button.title = `${k}: ${catalogue.words[k].split("\n")[0]}`;
   button.setAttribute("aria-label", `Test picture ${k}`);
   button.addEventListener("click", () => choose(k));
   return button;
 });
 strip.replaceChildren(...thumbs);
 let shown = thumbs.map((_, k) => k); // pictures in the strip, in their order
-strip.style.setProperty("--sheet", `url(${props.sheet})`);
 strip.style.setProperty("--side", `${props.side}px`);
+
+async function paint() { // once the page is there; a blob, since every button would parse a data URI anew
+  const bytes = Uint8Array.from(atob((await server.thumbnails(null)).split(",")[1]), (c) => c.charCodeAt(0));
+  const sheet = URL.createObjectURL(new Blob([bytes], { type: "image/webp" }));
+  left.signal.addEventListener("abort", () => URL.revokeObjectURL(sheet));
+  strip.style.setProperty("--sheet", `url(${sheet})`);
+}
+paint();
 
 function mark(k) { // one thumbnail is in the order of Tab: the chosen one, or the first
   thumbs.forEach((thumb, other) => {
@@ -42,7 +50,7 @@ const shuffled = (list) => { // seeded: the same order at every visit
 };
 const ORDERS = { index: (list) => list, random: shuffled };
 const LABELS = { index: "by number", random: "shuffled" };
-for (const [name, values] of Object.entries(props.scores)) {
+for (const [name, values] of Object.entries(catalogue.scores)) {
   for (const [best, word] of [[1, "best"], [-1, "worst"]]) {
     ORDERS[`${word} ${name}`] = (list) => list.filter((k) => values[k] !== null).sort((a, b) => best * (values[b] - values[a]));
     LABELS[`${word} ${name}`] = `${word} ${name}`;
@@ -50,7 +58,7 @@ for (const [name, values] of Object.entries(props.scores)) {
 }
 sort.replaceChildren(...Object.entries(LABELS).map(([value, text]) => new Option(text, value)));
 
-const facets = Object.entries(props.facets).map(([name, values]) => {
+const facets = Object.entries(catalogue.facets).map(([name, values]) => {
   const select = document.createElement("select");
   const known = [...new Set(values)].filter(Boolean).sort();
   select.replaceChildren(new Option(name, ""), ...known.map((value) => new Option(value, value)));
@@ -60,13 +68,13 @@ const facets = Object.entries(props.facets).map(([name, values]) => {
   return { select, fits: (k) => !select.value || values[k] === select.value };
 });
 $(".picker-facets").replaceChildren(...facets.map(({ select }) => select));
-$(".picker-unseen").hidden = !props.unseen.some(Boolean);
+$(".picker-unseen").hidden = !catalogue.unseen.some(Boolean);
 
 function arrange() {
   const wanted = $(".picker-filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   const unseenOnly = $(".picker-unseen input").checked;
-  const fits = (k) => wanted.every((word) => props.words[k].includes(word)) && facets.every((facet) => facet.fits(k))
-    && (!unseenOnly || props.unseen[k]);
+  const fits = (k) => wanted.every((word) => catalogue.words[k].includes(word)) && facets.every((facet) => facet.fits(k))
+    && (!unseenOnly || catalogue.unseen[k]);
   shown = ORDERS[sort.value](thumbs.map((_, k) => k).filter(fits));
   strip.replaceChildren(...shown.map((k) => thumbs[k]));
   strip.dataset.empty = shown.length === 0;

@@ -74,8 +74,10 @@ function restore() {
 watch("value", restore);
 restore();
 show();
+const left = new AbortController(); // when another subject is chosen
+document.addEventListener("leaving", () => left.abort(), { once: true });
 document.addEventListener("click", ({ target }) => { // the inspector's buttons
-  if (!target.matches?.(".set-gain") || !element.isConnected) return;
+  if (!target.matches?.(".set-gain")) return;
   gains[target.dataset.roi]?.set(Number(target.dataset.value));
   element.querySelector("details").open = true;
 });

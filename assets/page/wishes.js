@@ -4,7 +4,9 @@
 // the server stop that run, and is sent when it has ended. Those between are dropped.
 
 const $ = (selector) => element.querySelector(selector);
-const listen = (name, act) => document.addEventListener(name, (event) => element.isConnected && act(event)); // not for a subject left
+const left = new AbortController(); // when another subject is chosen
+document.addEventListener("leaving", () => left.abort(), { once: true });
+const listen = (name, act) => document.addEventListener(name, act, { signal: left.signal });
 let running = 0; // the serial number of the run going on; the page's own first run is number 0
 let announced = false;
 
@@ -36,6 +38,7 @@ function ended() {
   queue("");
 }
 wait(); // the page's own first run
+left.signal.addEventListener("abort", ended);
 
 function want(change) {
   props.value = { ...props.value, ...change, serial: props.value.serial + 1 };

@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 
 from recon.ui.inspector import HINT, roi_panel, voxel_panel
-from recon.ui.parts import REGRESSOR_NAMES
+from recon.ui.parts import QUIET, REGRESSOR_NAMES
 from recon.ui.studio import Studio
 
 FOLDER = Path(__file__).parents[2] / "assets" / "page" / "brain"
@@ -110,9 +110,8 @@ def brain_panel(studio: Studio, first: str = "r2", response: str = "Response to 
         None,
         inspector,
         queue=False,
-        show_progress="hidden",
         trigger_mode="always_last",
-        api_visibility="private",
+        **QUIET,
     )
     shown.success(js=SHOW)
     return brain

@@ -10,12 +10,12 @@ from recon.lesion import optimal_response
 from recon.settings import LCMSettings, Settings
 from recon.ui.decode import (
     ONE_AT_A_TIME,
-    PRIVATE,
     decoded_cards,
     decoder_controls,
     in_one_sentence,
     response_decoder,
 )
+from recon.ui.parts import QUIET
 from recon.ui.studio import Studio
 
 MAX_LEVEL, PRESET_LEVEL = 4.0, 2.0  # z-scores
@@ -58,14 +58,13 @@ def brain_to_image_tab(studio: Studio) -> None:
             for name in names
         ]
     view = gr.HTML("", apply_default_css=False)
-    how = {"fn": run, "inputs": [regressor, seed, *levels], "outputs": view, **ONE_AT_A_TIME, **PRIVATE}
+    how = {"fn": run, "inputs": [regressor, seed, *levels], "outputs": view, **ONE_AT_A_TIME}
     set_levels = preset.input(
         lambda name: [PRESET_LEVEL if name == other else 0 for other in names],
         preset,
         levels,
         queue=False,
-        show_progress="hidden",
-        **PRIVATE,
+        **QUIET,
     )
     for trigger in (set_levels.then, start.click, *(level.release for level in levels)):
         trigger(**how)

@@ -11,8 +11,8 @@ import gradio as gr
 
 from recon.settings import AXES
 from recon.ui.controls import read_settings
-from recon.ui.decode import ONE_AT_A_TIME, PRIVATE, data_link, in_one_sentence
-from recon.ui.parts import CURRENT, data_uri, duration
+from recon.ui.decode import ONE_AT_A_TIME, data_link, in_one_sentence
+from recon.ui.parts import CURRENT, QUIET, data_uri, duration
 from recon.ui.studio import Studio
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def compare_tab(studio: Studio, tab: gr.Tab, picker: gr.HTML) -> None:
     def stop(under_way: Running) -> None:
         under_way.stopped = True
 
-    choices, last, under_way = [(NAMES[axis], axis) for axis in AXES], len(studio.pictures) - 1, gr.State(Running())
+    choices, last, under_way = [(NAMES[axis], axis) for axis in AXES], studio.n_pictures - 1, gr.State(Running())
     gr.HTML(LEAD, apply_default_css=False)
     with gr.Row(elem_classes="tab-controls"):
         index = gr.Number(0, label="Test picture", precision=0, minimum=0, maximum=last, info=HELP["index"])
@@ -111,6 +111,6 @@ def compare_tab(studio: Studio, tab: gr.Tab, picker: gr.HTML) -> None:
         start = gr.Button("Fill the grid", variant="primary", elem_classes="start-grid")
         end = gr.Button("Stop", elem_classes="stop-grid")
     view = gr.HTML("", apply_default_css=False)
-    start.click(run, [index, rows, columns, picker, under_way], view, **ONE_AT_A_TIME, **PRIVATE)
-    end.click(stop, under_way, queue=False, **PRIVATE)
+    start.click(run, [index, rows, columns, picker, under_way], view, **ONE_AT_A_TIME)
+    end.click(stop, under_way, queue=False, **QUIET)
     tab.select(None, None, index, js=CURRENT)

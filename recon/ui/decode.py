@@ -14,15 +14,14 @@ from recon.settings import REGRESSORS, Settings
 from recon.share import png_with_record, record
 from recon.ui.controls import HELP as CONTROLS
 from recon.ui.panel import TITLES, card
-from recon.ui.parts import REGRESSOR_NAMES, duration, picture_or
+from recon.ui.parts import QUIET, REGRESSOR_NAMES, duration, picture_or
 from recon.ui.serve import on_gpu
 from recon.ui.studio import Studio
 
 if TYPE_CHECKING:
     from recon.reconstruct import Frame
 
-ONE_AT_A_TIME = {"concurrency_id": "reconstruct", "concurrency_limit": 1, "show_progress": "hidden"}
-PRIVATE = {"api_visibility": "private"}
+ONE_AT_A_TIME = {"concurrency_id": "reconstruct", "concurrency_limit": 1, **QUIET}
 
 
 def decoder_controls(regressor: str) -> tuple[gr.Radio, gr.Number]:

@@ -15,7 +15,7 @@ from recon.metrics import METRICS
 from recon.ui.charts import bottleneck, distribution
 from recon.ui.decode import data_link
 from recon.ui.gallery import gallery_table
-from recon.ui.parts import CURRENT
+from recon.ui.parts import CURRENT, QUIET
 from recon.ui.score_table import order_notes, row_notes, score_table
 from recon.ui.scores import STAGES
 from recon.ui.studio import Studio
@@ -146,7 +146,7 @@ def evaluate_tab(studio: Studio, tab: gr.Tab) -> None:
             group = gr.Radio(GROUPS, value=GROUPS[0][1], label="Gallery", info=HELP["group"], elem_classes="group")
         gallery, others = html(), html()
 
-    quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quiet = {"queue": False, **QUIET}
     choices = [picture, metric, stage]
     for choice in choices:
         choice.input(partial(charts, studio), choices, drawn, **quiet)

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 import gradio as gr
 import numpy as np
 
-from recon.pictures import area_average
 from recon.settings import Settings
 from recon.share import from_query, to_query
 from recon.ui.below import Told
 from recon.ui.brain import brain_panel
 from recon.ui.controls import control_values, read_settings, reading_of, settings_controls
+from recon.ui.decode import ONE_AT_A_TIME
 from recon.ui.frames import frames_of, read_response
 from recon.ui.image_scores import orders, standing
 from recon.ui.outputs import panel_files
 from recon.ui.panel import panel
-from recon.ui.parts import COLUMNS, THUMBNAIL, thumbnail_sheet
+from recon.ui.parts import COLUMNS, QUIET, THUMBNAIL
 from recon.ui.studio import Studio
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parents[2] / "assets" / "page"
 ENDED = "() => { document.dispatchEvent(new Event('reconstructed')); }"  # to the picker, after errors too
 FACETS = ("setting", "object", "light")  # labels to filter by, where pictures have them
-SEARCH = """() => {
+SEARCH = """(_, ...others) => {
     document.querySelector(".random-seed")?.setAttribute("title", "Draws another seed");
-    return window.location.search;
+    return [window.location.search, ...others];
 }"""  # a link's query; and the line of help that a gr.Button has no place for
 
 
@@ -51,7 +51,7 @@ def tell(studio: Studio, index: int, response: np.ndarray, settings: Settings) -
     bundle, how = studio.bundle, (settings.regressor, settings.components)
     rows, similarities = decode_caption(response[None], bundle, *how)
     rank = decoded_rank(response, index, bundle, *how)
-    return Told(bundle.captions.captions[rows[0]], similarities[0], rank, len(studio.pictures))
+    return Told(bundle.captions.captions[rows[0]], similarities[0], rank, studio.n_pictures)
 
 
 def reconstruct(
@@ -70,7 +70,7 @@ def reconstruct(
 
     def view(layout: Frame | None, steps: list[Frame]) -> str:
         query = to_query(studio.manifest["name"], index, settings)
-        return panel(bundle, studio.pictures[index], wish | {"query": query}, settings, told, scores, layout, steps)
+        return panel(bundle, studio.picture(index), wish | {"query": query}, settings, told, scores, layout, steps)
 
     def brain() -> str:
         visit.shown = index, settings.reading
@@ -91,20 +91,18 @@ def reconstruct(
         yield view(None, []), brain()
 
 
-def restore(studio: Studio, query: str) -> list:
-    """What a link wants, for the picker, the reading panel and the controls; nothing changes for an empty one."""
+def linked_wish(studio: Studio, query: str) -> dict | None:
+    """What a link wants of the page that it opens: picture, settings and reading; None for an empty query.
+
+    Raises ValueError for a link that cannot be read, or is not this subject's.
+    """
     if not query.strip("?"):
-        return [gr.skip()] * 9
-    try:
-        subject, index, settings = from_query(query, len(studio.pictures))
-        if subject not in (None, studio.manifest["name"]):
-            raise ValueError(f"this link is of subject {subject!r}, this page shows {studio.manifest['name']!r}")
-        read_response(studio, index, settings)  # are its areas this subject's?
-    except ValueError as error:
-        gr.Warning(str(error))
-        return [gr.skip()] * 9
-    values, reading = control_values(settings), reading_of(settings)
-    return [{"index": index, "serial": 0, "settings": values, "reading": reading}, reading, *values]
+        return None
+    subject, index, settings = from_query(query, studio.n_pictures)
+    if subject not in (None, studio.manifest["name"]):
+        raise ValueError(f"this link is of subject {subject!r}, this page shows {studio.manifest['name']!r}")
+    read_response(studio, index, settings)  # are its areas this subject's?
+    return {"index": index, "serial": 0, "settings": control_values(settings), "reading": reading_of(settings)}
 
 
 def words(label: dict) -> str:
@@ -116,6 +114,19 @@ def facets(labels: list[dict]) -> dict[str, list[str | None]]:
     """FACETS that the pictures have -> the value of each picture."""
     found = {name: [label.get(name) for label in labels] for name in FACETS}
     return {name: values for name, values in found.items() if any(values)}
+
+
+def catalogue(studio: Studio) -> str:
+    """By what pictures can be found and sorted, of every test picture, as JSON: each event copies all that a component holds,
+    lists item by item."""
+    labels = studio.subject.test.labels
+    found = {
+        "words": [words(label) for label in labels],
+        "facets": facets(labels),
+        "unseen": [bool(label.get("unseen")) for label in labels],
+        "scores": orders(studio.image_scores),
+    }
+    return json.dumps(found)
 
 
 def page_text(name: str) -> str:
@@ -131,16 +142,30 @@ def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
     def download(wish: dict) -> list[dict]:
         return panel_files(studio, frames, wish)
 
+    def thumbnails(_: None) -> str:
+        return studio.thumbnails
+
     def run(wish: dict, visit: Visit) -> Iterator[tuple]:
         try:
             yield from reconstruct(studio, frames, wish, visit)
         except (IndexError, ValueError) as error:
             raise gr.Error(str(error), print_exception=False) from error
 
+    def begin(query: str, wish: dict, visit: Visit) -> Iterator[list]:
+        linked = None
+        try:
+            linked = linked_wish(studio, query)
+        except ValueError as error:
+            gr.Warning(str(error))
+        if linked and not visit.newest:  # else the visitor did not wait for the link
+            yield [linked, linked["reading"], *linked["settings"], gr.skip(), gr.skip()]
+        for shown in run(linked or wish, visit):
+            yield [gr.skip()] * 9 + [*shown]
+
     def announce(wish: dict, visit: Visit) -> None:
         visit.newest = max(visit.newest, wish["serial"])
 
-    visit, labels = gr.State(Visit()), studio.subject.test.labels
+    visit = gr.State(Visit())
     with gr.Row(elem_classes="columns", equal_height=True):
         with gr.Column(scale=19, min_width=340):
             picker = gr.HTML(
@@ -148,15 +173,11 @@ def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
                 html_template=page_text("picker.html"),
                 js_on_load="\n".join(page_text(f"{name}.js") for name in ("wishes", "picker", "comparison")),
                 apply_default_css=False,
-                n_images=len(studio.pictures),
+                n_images=studio.n_pictures,
                 columns=COLUMNS,
                 side=THUMBNAIL,
-                sheet=thumbnail_sheet(area_average(studio.pictures, THUMBNAIL)),
-                words=[words(label) for label in labels],
-                facets=facets(labels),
-                unseen=[bool(label.get("unseen")) for label in labels],
-                scores=orders(studio.image_scores),
-                server_functions=[download],
+                catalogue=catalogue(studio),
+                server_functions=[download, thumbnails],
             )
             view = gr.HTML('<section class="panel waiting">Reconstructing …</section>', apply_default_css=False)
             controls = settings_controls()
@@ -171,26 +192,13 @@ def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
         with gr.Column(scale=10, min_width=340):
             brain = brain_panel(studio)
     picker.value |= {"settings": [control.value for control in controls], "reading": reading.value}
-    link = gr.Textbox(visible=False)
-    restored = arrival(
-        lambda query: restore(studio, query),
-        link,
-        [picker, reading, *controls],
-        js=SEARCH,
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    wish = {"inputs": [picker, visit], "show_progress": "hidden", "api_visibility": "private"}
-    for trigger in (restored.then, picker.input):
-        running = trigger(
-            run,
-            outputs=[view, brain],
-            trigger_mode="multiple",
-            concurrency_id="reconstruct",
-            concurrency_limit=1,
-            **wish,
-        )
+    link, restored = gr.Textbox(visible=False), [picker, reading, *controls]
+    one_at_a_time = {"trigger_mode": "multiple", **ONE_AT_A_TIME}
+    for running in (
+        arrival(begin, [link, picker, visit], [*restored, view, brain], js=SEARCH, **one_at_a_time),
+        picker.input(run, [picker, visit], [view, brain], **one_at_a_time),
+    ):
         running.success(js=ENDED)
         running.failure(js=ENDED)
-    picker.stop(announce, queue=False, trigger_mode="multiple", **wish)
+    picker.stop(announce, [picker, visit], queue=False, trigger_mode="multiple", **QUIET)
     return picker

@@ -35,7 +35,7 @@ def layouts(studio: Studio, index: int, settings: Settings) -> Iterator[Frame]:
         kept.move_to_end(key)
         yield kept[key]
         return
-    response, picture = read_response(studio, index, settings), studio.pictures[index]
+    response, picture = read_response(studio, index, settings), studio.picture(index)
     for frame in reconstruct_layout(response, picture, studio.bundle, settings.regressor, settings.components):
         yield frame
     kept[key] = frame

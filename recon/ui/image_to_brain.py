@@ -12,8 +12,8 @@ import numpy as np
 
 from recon.settings import LCMSettings, Settings
 from recon.ui.brain import brain_panel
-from recon.ui.decode import ONE_AT_A_TIME, PRIVATE, decoded_cards, decoder_controls, in_one_sentence, response_decoder
-from recon.ui.parts import CURRENT
+from recon.ui.decode import ONE_AT_A_TIME, decoded_cards, decoder_controls, in_one_sentence, response_decoder
+from recon.ui.parts import CURRENT, QUIET
 from recon.ui.studio import STAGE_1_SIZE, Studio
 
 SHOWN_SIZE = 128  # pixels
@@ -65,7 +65,7 @@ def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
         except (IndexError, ValueError, TypeError) as error:
             raise in_one_sentence(error) from error
 
-    picture, last = gr.State(None), len(studio.pictures) - 1
+    picture, last = gr.State(None), studio.n_pictures - 1
     gr.HTML(LEAD, apply_default_css=False)
     with gr.Row(elem_classes="columns"):
         with gr.Column(scale=19, min_width=340):
@@ -80,8 +80,8 @@ def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
             view = gr.HTML("", apply_default_css=False)
         with gr.Column(scale=10, min_width=340):
             brain = brain_panel(studio, "response", "Predicted response")
-    how = {"fn": run, "inputs": [picture, noise, regressor, seed], "outputs": [view, brain], **ONE_AT_A_TIME, **PRIVATE}
-    quiet = {"queue": False, "show_progress": "hidden", **PRIVATE}
+    how = {"fn": run, "inputs": [picture, noise, regressor, seed], "outputs": [view, brain], **ONE_AT_A_TIME}
+    quiet = {"queue": False, **QUIET}
     uploaded = upload.upload(lambda path: path, upload, picture, **quiet)
     taken = gr.on([take.click, index.submit], lambda number: number, index, picture, **quiet)
     for trigger in (uploaded.then, taken.then, noise.input, regressor.input, seed.submit):

@@ -37,13 +37,21 @@ class Library:
     def __init__(self, folders: dict[str, Path]):
         self.folders, self.names = folders, list(folders)
         self.first, self.open_first = open_studio(folders[self.names[0]])
-        self._studios = {self.names[0]: self.first}
+        self._studios, self._unopened = {self.names[0]: self.first}, {}
         self._lock = Lock()
+
+    def data(self, name: str) -> Studio:
+        """A subject, whose models may wait to be opened. Raises BadFile."""
+        with self._lock:
+            if name not in self._studios:
+                self._studios[name], self._unopened[name] = open_studio(self.folders[name], self.first)
+            return self._studios[name]
 
     def studio(self, name: str) -> Studio:
         """A subject whose models are open, or being opened. Raises BadFile."""
+        studio = self.data(name)
         with self._lock:
-            if name not in self._studios:
-                self._studios[name], open_models = open_studio(self.folders[name], self.first)
-                Thread(target=open_models, daemon=True).start()
-            return self._studios[name]
+            open_models = self._unopened.pop(name, None)
+        if open_models:
+            Thread(target=open_models, daemon=True).start()
+        return studio

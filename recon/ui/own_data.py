@@ -10,7 +10,6 @@ import gradio as gr
 from recon.settings import LCMSettings, Settings
 from recon.ui.decode import (
     ONE_AT_A_TIME,
-    PRIVATE,
     decoded_cards,
     decoder_controls,
     in_one_sentence,
@@ -57,7 +56,7 @@ def own_data_tab(studio: Studio) -> None:
             regressor, seed = decoder_controls("mlp")
     start = gr.Button("Decode", variant="primary", elem_classes="start-own")
     view = gr.HTML("", apply_default_css=False)
-    how = {"fn": run, "inputs": [upload, scale, row, regressor, seed], "outputs": view, **ONE_AT_A_TIME, **PRIVATE}
+    how = {"fn": run, "inputs": [upload, scale, row, regressor, seed], "outputs": view, **ONE_AT_A_TIME}
     upload.upload(**how)
     start.click(**how)
     row.submit(**how)

@@ -14,6 +14,7 @@ REGRESSOR_NAMES = {"ridge": "Ridge", "mlp": "MLP"}
 TITLES = {"ridge": "Ridge → VDVAE", "mlp": "MLP → VDVAE", "ceiling": "Ceiling → VDVAE"}
 ABSENT = "no decoder"
 ORACLE = '<span class="badge warning">⚠ knows the answer</span>'
+QUIET = {"show_progress": "hidden", "show_progress_on": [], "api_visibility": "private"}  # of events
 CURRENT = "() => Number(document.querySelector('.view')?.dataset.index ?? 0)"  # Explore's picture, in the browser
 
 

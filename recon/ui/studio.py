@@ -1,4 +1,4 @@
-"""One subject on the page: its pictures at once, everything slow as soon as it has been opened."""
+"""One subject on the page: its data at once, everything slow as soon as it has been opened."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from recon.manifest import read_manifest
 from recon.pictures import area_average
 from recon.subject import Subject, load_subject
 from recon.ui.image_scores import ImageScores, read_image_scores
+from recon.ui.parts import THUMBNAIL, thumbnail_sheet
 
 if TYPE_CHECKING:
     from recon.bundle import Bundle
@@ -34,11 +36,23 @@ class Studio:
     folder: Path
     manifest: dict
     subject: Subject
-    pictures: np.ndarray  # (n, S, S, 3) uint8: the test pictures at the VDVAE's size
     opening: Future[Bundle]
     stage_2: Future[None]
     image_scores: ImageScores = field(default_factory=dict)  # empty if the bundle has not been evaluated
     layouts: OrderedDict[tuple, Frame] = field(default_factory=OrderedDict)  # stage 1's last frames, newest last
+
+    @property
+    def n_pictures(self) -> int:
+        return len(self.subject.test.labels)
+
+    def picture(self, index: int) -> np.ndarray:
+        """(S, S, 3) uint8: a test picture at the VDVAE's size."""
+        return area_average(self.subject.test.images[index, None], STAGE_1_SIZE)[0]
+
+    @cached_property
+    def thumbnails(self) -> str:
+        """All test pictures in one, as a data URI."""
+        return thumbnail_sheet(area_average(self.subject.test.images, THUMBNAIL))
 
     @property
     def bundle(self) -> Bundle:
@@ -67,7 +81,6 @@ def open_studio(folder: Path, like: Studio | None = None) -> tuple[Studio, Calla
                 if not future.done():
                     future.set_exception(error)
 
-    pictures = area_average(subject.test.images, STAGE_1_SIZE)
-    scores = read_image_scores(folder, len(pictures))
-    studio = Studio(folder, manifest, subject, pictures, opening, stage_2, scores)
+    scores = read_image_scores(folder, len(subject.test.labels))
+    studio = Studio(folder, manifest, subject, opening, stage_2, scores)
     return studio, open_all

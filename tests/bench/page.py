@@ -6,6 +6,7 @@ stage1_ms, preview_ms, final_ms   from choosing another picture to all of stage 
 slider_ms                         from moving a slider of stage 2 to the first new frame
 map_ms, voxel_ms                  to another value on the brain map; to the inspector of a voxel
 answering_s, first_image_s        from `python app.py` to an answer; to the first picture, in a browser that asks at once
+first_visit_ms, return_ms         from choosing another subject to its first picture: one not opened before, one that has been
 parts_ms                          of final_ms: models (by the server's log), the rest of the server, network and browser
 """
 
@@ -15,14 +16,16 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path[:0] = [str(folder) for folder in Path(__file__).parents[1:3]]
 
 from playwright.sync_api import sync_playwright
 from served import CHROMIUM, FLAGS, ROOT, free_port, wait_for
+from subjects import copy_as
 
 # Runs `act` and says after how many ms each of the conditions held on a frame that was painted.
 TIME = """([act, conditions]) => new Promise((resolve, reject) => {
@@ -43,15 +46,17 @@ VIEW = "document.querySelector('.view').dataset"
 SLIDE = "const s = document.querySelector('[aria-label=\"range slider for Guidance\"]'); s.value = {}; \
 s.dispatchEvent(new Event('input', {{bubbles: true}}))"
 SELECT = "const s = document.querySelector('.brain-map'); s.value = '{0}'; s.dispatchEvent(new Event('change'))"
+CHOOSE = "[...document.querySelectorAll('.subject input')].find(i => i.value == '{0}').click()"
+ARRIVED = "document.querySelector('.view')?.dataset.query.includes('subject={0}&')"
 VOXEL = "const f = document.querySelector('.brain-voxel input'); f.value = {0}; f.dispatchEvent(new Event('change'))"
 
 
 class App:
     """`python app.py`, its address and the reconstructions that its log tells of."""
 
-    def __init__(self):
+    def __init__(self, bundle=ROOT / "assets" / "demo"):
         self.port, self.lines = free_port(), []
-        env = os.environ | {"GRADIO_SERVER_PORT": str(self.port)}
+        env = os.environ | {"GRADIO_SERVER_PORT": str(self.port), "RECON_BUNDLE": str(bundle)}
         self.process = subprocess.Popen(
             [sys.executable, "app.py"], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True
         )
@@ -64,10 +69,14 @@ class App:
                 self.lines.append(json.loads(line))
 
 
-def measure(page, act, conditions):
-    times = page.evaluate(TIME, [act, conditions])
+def finished(page):
     page.wait_for_function(f"{VIEW}.last == 'true'", timeout=20000)
     page.wait_for_timeout(300)
+
+
+def measure(page, act, conditions, rest=finished):
+    times = page.evaluate(TIME, [act, conditions])
+    rest(page)
     return times
 
 
@@ -107,6 +116,34 @@ def voxels(page, n):
     return [t for k in range(n) for t in measure(page, *with_name((VOXEL, there), 50 + 10 * k))]
 
 
+def subjects(n):
+    """(first visits, returns) in ms, of n subjects that differ in nothing but their names, and the first one's page is there."""
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        for k in range(n + 1):
+            copy_as(ROOT / "assets" / "demo", Path(folder) / str(k), f"copy{k}")
+        app = App(folder)
+        try:
+            wait_for(app.process, app.url, time.perf_counter() + 90)
+            page = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS).new_page(
+                viewport={"width": 1366, "height": 768}
+            )
+            page.goto(app.url)
+            settle(page)
+            order = [*range(1, n + 1), *range(n)]
+            times = [measure(page, *with_name((CHOOSE, ARRIVED), f"copy{k}"), settle) for k in order]
+        finally:
+            app.process.terminate()
+            app.process.wait(20)
+    times = [t for (t,) in times]
+    return times[:n], times[n:]
+
+
+def settle(page):
+    page.wait_for_selector('.brain[data-ready="true"]', timeout=90000)
+    page.wait_for_selector('[data-last="true"]', timeout=90000)
+    page.wait_for_timeout(2000)
+
+
 def with_name(templates, name):
     act, condition = (template.format(name) for template in templates)
     return act, [condition]
@@ -127,9 +164,7 @@ def run(repeats):
             page.goto(app.url)
             page.wait_for_selector(".card.mlp img", timeout=90000)
             first = time.perf_counter() - start
-            page.wait_for_selector('.brain[data-ready="true"]', timeout=90000)
-            page.wait_for_selector('[data-last="true"]', timeout=90000)
-            page.wait_for_timeout(2000)
+            settle(page)
             (stage1, preview, final), parts = pictures(page, app, repeats)
             result = {"stage1_ms": median(stage1), "preview_ms": median(preview), "final_ms": median(final)}
             result |= {"slider_ms": median(sliders(page, repeats)), "map_ms": median(maps(page, repeats))}
@@ -139,6 +174,8 @@ def run(repeats):
     finally:
         app.process.terminate()
         app.process.wait(20)
+    first_visits, returns = subjects(5)
+    result |= {"first_visit_ms": median(first_visits), "return_ms": median(returns)}
     names = ("models", "rest of the server", "network and browser")
     return result | {
         "answering_s": round(answering, 1),

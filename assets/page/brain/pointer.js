@@ -64,5 +64,5 @@ function listen() {
     if (!plot.contains(target) || !state.pressed) return;
     const moved = Math.hypot(clientX - state.pressed.x, clientY - state.pressed.y);
     if (moved < STILL) setTimeout(() => state.hit >= 0 && choose(state.hit), 50);
-  }, true);
+  }, { capture: true, signal: state.left.signal });
 }

@@ -3,8 +3,9 @@
 const $ = (selector) => element.querySelector(selector);
 const state = {
   map: props.first, shape: "", view: "posterior", side: "both", threshold: 0, significant: false, outlines: true, chosen: null, area: null,
-  hit: -1, pointer: { x: 0, y: 0 }, maps: {}, shapes: {},
+  hit: -1, pointer: { x: 0, y: 0 }, maps: {}, shapes: {}, left: new AbortController(),
 };
+document.addEventListener("leaving", () => state.left.abort(), { once: true }); // when another subject is chosen
 
 function say(sentence) {
   element.querySelector(".brain").classList.add("broken");
@@ -87,6 +88,7 @@ function receive() {
 }
 
 function loadScript(source) {
+  if (window.Plotly) return null;
   return new Promise((resolve, reject) => {
     const script = Object.assign(document.createElement("script"), { src: source, onload: resolve });
     script.onerror = () => reject(new Error("the plotting library did not load"));
@@ -123,6 +125,7 @@ async function start() {
   const plot = $(".brain-plot");
   await drawPlot();
   listen();
+  state.left.signal.addEventListener("abort", () => Plotly.purge(plot)); // it would draw on, and keep its graphics contexts
   plot.on("plotly_webglcontextlost", () => say("The graphics context was lost: reload the page to draw the brain again."));
   new ResizeObserver(() => state.shape === "slices" && drawSlices()).observe($(".brain-canvas"));
   await draw();
