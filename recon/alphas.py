@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from recon.device import choose_device
-from recon.dual import read_rows, stream
+from recon.dual import stream
+from recon.rows import read_rows
 from recon.spectrum import column_blocks
 from recon.team import ALONE, Team
 
@@ -77,7 +78,7 @@ def choose_alphas_per_target(
     sums, chosen = np.zeros((len(groups), len(alphas))), np.zeros(Y.shape[1])
     for total, g in zip(sums, groups.values()):
         for part in column_blocks(min(g.stop, mine.stop), start=max(g.start, mine.start)):
-            values = torch.as_tensor(read_rows(Y[:, part], 0, len(Y)), device=choose_device())
+            values = torch.as_tensor(read_rows(Y[:, part]), device=choose_device())
             scores = _scores(weights, values, rows, held)
             chosen[part] = alphas[scores.argmax(0)]
             total += scores.sum(1, dtype=np.float64)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from mmap import mmap
 
 import numpy as np
 import torch
@@ -20,35 +19,22 @@ from torch import Tensor
 
 from recon.device import choose_device
 from recon.regression import Standardiser, check_finite
+from recon.rows import read_rows
 from recon.team import ALONE, Team
 
 ROWS = 512  # of the targets read at a time
 SIDE = 1024  # rows of the Gram matrix made at a time
 
 
-def read_rows(array: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Rows start…stop-1 as float32; those of a memory-mapped file, or of columns of one, are read, not mapped: mapped pages count
-    as memory used."""
-    rows, file = array[start:stop], array.base if isinstance(array.base, np.memmap) else array
-    if not (isinstance(file, np.memmap) and isinstance(file.base, mmap) and rows[:1].flags.c_contiguous):
-        return np.array(rows, np.float32)
-    block, offset = np.empty(rows.shape, rows.dtype), file.offset + rows.ctypes.data - file.ctypes.data
-    with open(file.filename, "rb") as f:
-        for k, piece in enumerate([block] if rows.flags.c_contiguous else block):
-            f.seek(offset + k * rows.strides[0])
-            f.readinto(piece)
-    return block.astype(np.float32, copy=False)
-
-
 def stream(array: np.ndarray, size: int = ROWS) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of rows, in order, on the device; the next one is read while the caller computes."""
     spans = [slice(k, min(k + size, len(array))) for k in range(0, len(array), size)]
     with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(read_rows, array, spans[0].start, spans[0].stop)
+        coming = reader.submit(read_rows, array, spans[0])
         for k, span in enumerate(spans):
             block = torch.from_numpy(coming.result())
             if k + 1 < len(spans):
-                coming = reader.submit(read_rows, array, spans[k + 1].start, spans[k + 1].stop)
+                coming = reader.submit(read_rows, array, spans[k + 1])
             yield span, block.to(choose_device())
 
 

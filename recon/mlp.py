@@ -28,6 +28,7 @@ from recon.regression import (
     statistics_from_tensors,
     statistics_to_tensors,
 )
+from recon.rows import read_rows
 from recon.team import ALONE, Team
 
 FORMAT = "recon-mlp-1"
@@ -147,7 +148,9 @@ def turn_to_principal_axes(
     """
     mine = team.share(len(X))
     spans = [slice(k, min(k + ROWS, mine.stop)) for k in range(mine.start, mine.stop, ROWS)]
-    outputs = team.joined(np.concatenate([predict(network, standardise(X[span])) for span in spans]).T, len(X)).T
+    outputs = team.joined(
+        np.concatenate([predict(network, standardise(read_rows(X, span))) for span in spans]).T, len(X)
+    ).T
     mean = outputs.mean(0, dtype=np.float64)
     _, vectors = np.linalg.eigh(np.cov(outputs.T.astype(np.float64)).reshape(len(mean), -1))
     T = team.sent(torch.as_tensor(vectors.T[::-1].astype(np.float32)))  # of the first: others may find other signs
@@ -165,7 +168,7 @@ def _project(Y, linear: Linear, path: Path, team: Team) -> np.ndarray:
     if team.first:
         out = np.lib.format.open_memmap(path, "w+", np.float32, (len(Y), len(linear.basis)))
     for k in range(0, len(Y), ROWS):
-        block = team.sum((np.asarray(Y[k : k + ROWS], np.float32) - linear.intercept) @ linear.basis.T)
+        block = team.sum((read_rows(Y, slice(k, k + ROWS)) - linear.intercept) @ linear.basis.T)
         if team.first:
             out[k : k + ROWS] = block
     if team.first:
@@ -181,14 +184,15 @@ def fit_mlp(X, Y, linear: Linear, training: Training, work: Path, team: Team = A
     `work` is a folder for the projected targets and the checkpoint; the caller removes it. Rescaling statistics come from
     the predictions of held-out training images. All processes of a team call this, and get the same.
     Time, in operations, with w = p (r + hidden) + hidden · r weights: 2 n q r for the basis, and 6 n w an epoch.
-    Memory, in float32 values: 6 w for weights, gradients, moments and the best so far, in every process; n p / 10 held-out voxels.
+    Memory, in float32 values: 6 w for weights, gradients, two moments, the best so far and what is cast of them, in every
+    process; n p / 10 held-out voxels.
     """
     (n_voxels, n_targets), checkpoint = (X.shape[1], Y.shape[1]), work / "mlp.checkpoint.pt"
     standardise = Standardiser.fit(X) if training.standardise else Standardiser.none(n_voxels)
     Z = Y if training.plain else _project(Y, linear, work / "coefficients.npy", team)
     network, report = fit_network(X, Z, standardise, training, checkpoint, team)
     mine = team.share(n_targets)  # of the targets, as `linear`'s
-    truth = np.asarray(Y[:, mine][report.validation_rows], np.float32)
+    truth = read_rows(Y[:, mine], report.validation_rows)
     if training.plain:
         basis, intercept = split_outward(network)
         held, share = (report.validation_coefficients - intercept) @ basis.T, 1.0
@@ -212,4 +216,4 @@ def validation_r2(Y, mlp: MLP, report: MLPReport, team: Team = ALONE) -> np.ndar
     """(n_targets,) R² on the held-out training images, of some targets by each process."""
     mine = team.share(Y.shape[1])
     predicted = report.validation_coefficients @ mlp.basis[:, mine] + mlp.intercept[mine]
-    return team.joined(r2_per_target(Y[:, mine][report.validation_rows], predicted), Y.shape[1])
+    return team.joined(r2_per_target(read_rows(Y[:, mine], report.validation_rows), predicted), Y.shape[1])

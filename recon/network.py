@@ -18,6 +18,7 @@ from tqdm import tqdm
 from recon.device import autocast, choose_device
 from recon.files import whole_file
 from recon.regression import Standardiser, split_rows
+from recon.rows import read_rows
 from recon.team import ALONE, Team
 
 
@@ -119,14 +120,16 @@ def fit_network(
         raise ValueError(f"expected as many rows of coefficients as of voxels, got {len(Z)} and {len(X)}")
     device = choose_device()
     validation, rows = split_rows(len(X), training.validation_share, training.seed)
-    X_validation = standardise(X[validation[team.share(len(validation))]])
-    Z_validation = np.asarray(Z[validation], np.float32)
+    X_validation = standardise(read_rows(X, validation[team.share(len(validation))]))
+    Z_validation = read_rows(Z, validation)
     # one scale for all coefficients: keeps their relative weight
     unit = 1.0 if training.plain else float(np.sqrt(np.mean(Z_validation.var(0))))
 
     torch.manual_seed(training.seed)
     network = Network(X.shape[1], Z.shape[1], training).to(device)
-    optimiser = torch.optim.AdamW(network.parameters(), training.learning_rate, weight_decay=training.weight_decay)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), training.learning_rate, weight_decay=training.weight_decay, fused=True
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, training.max_epochs)
 
     def validate() -> np.ndarray:
@@ -155,8 +158,8 @@ def fit_network(
             batch = np.sort(shuffled[k : k + training.batch])  # ascending: the memory map is read forwards, whole rows
             share = team.share(len(batch))
             chosen = batch[share]
-            target = torch.as_tensor(np.asarray(Z[chosen], np.float32) / np.float32(unit), device=device)
-            voxels = torch.as_tensor(standardise(X[chosen]), device=device)
+            target = torch.as_tensor(read_rows(Z, chosen) / np.float32(unit), device=device)
+            voxels = torch.as_tensor(standardise(read_rows(X, chosen)), device=device)
             with autocast():
                 out = network(voxels, partial(dropout, len(batch), share))
             loss = nn.functional.mse_loss(out.float(), target, reduction="sum") / (len(batch) * target.shape[1])
@@ -172,7 +175,8 @@ def fit_network(
         bar.set_postfix(loss=f"{loss:.4f}", validation_r2=f"{r2:.4f}")
         if r2 > best_r2:
             best_r2, best_epoch = r2, epoch + 1
-            best = {k: v.clone() for k, v in network.state_dict().items()}
+            for k, v in network.state_dict().items():
+                best[k].copy_(v)
         state = {
             "network": network.state_dict(),
             "optimiser": optimiser.state_dict(),

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from recon.rows import read_rows
+
 
 class Regressor(Protocol):
     def predict(self, X: np.ndarray, components: int | None = None) -> np.ndarray:
@@ -39,9 +41,10 @@ class Standardiser:
     @classmethod
     def fit(cls, X: np.ndarray) -> Standardiser:
         """X (n, n_voxels), some columns at a time: their float64 copies are small."""
-        columns = [X[:, k : k + 1024] for k in range(0, X.shape[1], 1024)]
-        mean = np.concatenate([part.mean(0, dtype=np.float64) for part in columns])
-        sd = np.concatenate([part.std(0, ddof=1, dtype=np.float64) for part in columns])
+        mean, sd = np.empty((2, X.shape[1]))
+        for k in range(0, X.shape[1], 1024):
+            part = read_rows(X[:, k : k + 1024])
+            mean[k : k + 1024], sd[k : k + 1024] = part.mean(0, dtype=np.float64), part.std(0, ddof=1, dtype=np.float64)
         return cls(mean.astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32))
 
     @classmethod

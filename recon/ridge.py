@@ -30,6 +30,7 @@ from recon.regression import (
     statistics_from_tensors,
     statistics_to_tensors,
 )
+from recon.rows import read_rows
 from recon.team import ALONE, Team
 
 CURVE_RANK = 1024  # components up to which R² is told
@@ -140,9 +141,9 @@ def fit_ridge(
     R² of every target and the statistics of rescaling are of the same images and fit.
     Time, in operations, for n images, p voxels and q targets: n² p for the Gram matrix; n³/3 for each Cholesky factor, one an alpha
     and seven more an alpha chosen; about 10 · 1,056 · q (n + 1,056) for what is done with targets.
-    Memory, in float32 values: n p; 4 n² for two Gram matrices, a factor and its copy; n q / 5 for held-out predictions and truth;
-    3 · 1,056 q. Every process of a team has the matrices and the model, and of the rest its share; all of them call this, and get
-    the same but for `report`'s two arrays.
+    Memory, in float32 values: (n + 1,024) p for voxels and two blocks of them being read; 4 n² for two Gram matrices, a factor and
+    its copy; n q / 5 for held-out predictions and truth; 3 · 1,056 q. Every process of a team has the matrices and the model, and
+    of the rest its share; all of them call this, and get the same but for `report`'s two arrays.
     Raises ValueError if X and Y differ in length, either holds NaN or infinity, or the team is larger than one of them is wide.
     """
     if len(X) != len(Y):
@@ -160,7 +161,7 @@ def fit_ridge(
     else:
         curve, chosen = choose_alphas(weights, Y, rows, held, groups, alphas, seed, team)
     columns, targets, most = columns_of(chosen, mine), Y[:, mine], max(rank, CURVE_RANK)
-    truth = np.asarray(targets[held], np.float32)
+    truth = read_rows(targets, held)
     predicted, mean = predict_held_out(inner, cross, targets, rows, columns, team)
     check_finite(team.joined(mean + truth.mean(0), q), "target")
     others = find_range(inner, targets, columns, most, rows, random_directions(most, Y, seed, team), 2, team)

@@ -9,10 +9,11 @@ from scipy.linalg import cho_factor, cho_solve, svd
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
-from recon.dual import centred, dual_weights, gram, read_rows, standardised, stream
+from recon.dual import centred, dual_weights, gram, standardised, stream
 from recon.files import BadFile
 from recon.regression import split_rows
 from recon.ridge import LowRank, fit_ridge
+from recon.rows import read_rows
 from recon.team import Team
 
 
@@ -104,7 +105,8 @@ def test_rows_of_a_file_are_those_of_the_array(rng, tmp_path, dtype):
     np.save(tmp_path / "y.npy", Y)
     mapped = np.load(tmp_path / "y.npy", mmap_mode="r")
     for array in (mapped, mapped[3:], mapped[:, ::2], mapped[:, 2:5], mapped[2:, 1:][:, 1:3], Y):
-        np.testing.assert_array_equal(read_rows(array, 4, 9), np.asarray(array[4:9], np.float32))
+        np.testing.assert_array_equal(read_rows(array, slice(4, 9)), np.asarray(array[4:9], np.float32))
+        np.testing.assert_array_equal(read_rows(array, np.array([1, 7, 19])), np.asarray(array[[1, 7, 19]], np.float32))
         np.testing.assert_array_equal(torch.cat([b for _, b in stream(array, 5)]), np.asarray(array, np.float32))
 
 

@@ -21,7 +21,8 @@ import threading
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(folder) for folder in Path(__file__).parents[1:3]]
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from playwright.sync_api import sync_playwright
 from served import CHROMIUM, FLAGS, ROOT, free_port, wait_for

@@ -68,7 +68,7 @@ def mlp_operations(size: Size, epochs: int = EPOCHS) -> float:
 def gigabytes(size: Size) -> float:
     """Of the larger of both, float32 values."""
     n, p, q, rank = size.images, size.voxels, size.targets, min(RANK, size.targets)
-    ridge = n * p + 4 * n**2 + 2 * HELD * n * q + 3 * q * width(size, 1024)
+    ridge = (n + 1024) * p + 4 * n**2 + 2 * HELD * n * q + 3 * q * width(size, 1024)
     mlp = 6 * (p * (rank + HIDDEN) + HIDDEN * rank) + HELD * n * p
     return 4e-9 * max(ridge, mlp)
 
