@@ -2,7 +2,7 @@
 
     python tests/bench/scale.py [--images 1000 … 32000] [--voxels 2000 … 16000] [--targets 10000 … 300000] [--skip-two-cores]
 
-Prints one JSON object last. Every point is a fit of ridge (one alpha) and of two epochs of the MLP, in a process of its own, to
+Prints one JSON object last. Every point is a fit of ridge (one alpha) and of eight epochs of the MLP, in a process of its own, to
 synthetic data on disk; 32,000 images need 15 GB. `gb`: the peak of its memory, less what it took before. `exponents`: slopes of
 log time and log memory against log size over the three largest sizes, "measured" and of the "formula" that the docstrings of
 `fit_ridge` and `fit_mlp` give; `grows_faster` lists those that are steeper than their formula by more than 0.1. `two_cores`:
@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from ridge import peak_gb, write_data
 
-RANK, HIDDEN, EPOCHS, HELD = 256, 1024, 2, 0.1
+RANK, HIDDEN, EPOCHS, HELD = 256, 1024, 8, 0.1
 
 
 @dataclass(frozen=True)
