@@ -3,8 +3,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY_LAYERS
+from forks import Forks
 from tiny_diffusion import TOKENS, WIDTH, tiny_pipeline
 from transformers import CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -19,21 +18,20 @@ from precompute.blocks import write_rows
 from precompute.features import extract_embeddings, extract_latents, extract_prompts
 from recon.files import BadFile
 
-ROOT = Path(__file__).parents[1]
 N, COLUMNS, BATCH = 47, 30, 3
-CHILD = f"""
-import sys, time
+PROGRAM = f"""
+import time
 from pathlib import Path
 import numpy as np
 from precompute.blocks import write_rows
 
 def rows(span):
     time.sleep(0.03)
-    print(span.start, span.stop, flush=True)
+    print(span.start, flush=True)
     return np.random.default_rng(span.start).normal(size=(span.stop - span.start, {COLUMNS}))
 
-print("start", flush=True)
-write_rows(Path(sys.argv[1]), ({N}, {COLUMNS}), "float32", {BATCH}, {{"model": "one"}}, rows)
+def work(path):
+    write_rows(Path(path), ({N}, {COLUMNS}), "float32", {BATCH}, {{"model": "one"}}, rows)
 """
 
 
@@ -41,33 +39,22 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def begin(out: Path) -> subprocess.Popen:
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(out)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert child.stdout.readline() == "start\n"
-    return child
-
-
-def batches(child: subprocess.Popen) -> list[int]:
-    """First rows of the batches that the child computed."""
-    return [int(line.split()[0]) for line in child.stdout.read().splitlines()]
-
-
 def test_killed_ten_times_the_file_is_that_of_an_uninterrupted_run_and_finished_batches_are_not_redone(tmp_path):
-    (tmp_path / "whole").mkdir()
-    child = begin(tmp_path / "whole" / "f.npy")
-    assert batches(child) == list(range(0, N, BATCH)) and child.wait() == 0
     out, moments, computed = tmp_path / "killed" / "f.npy", random.Random(3), []
-    for _ in range(10):
-        child = begin(out)
-        time.sleep(moments.uniform(0, 0.09))
-        os.kill(child.pid, signal.SIGKILL)
-        assert child.wait() == -signal.SIGKILL, "it was faster than the kill"
-        computed.append(batches(child))
-    child = begin(out)
-    computed.append(batches(child))
-    assert child.wait() == 0
+    with Forks(PROGRAM) as forks:
+        forks.begin(str(tmp_path / "whole" / "f.npy"))
+        assert forks.end() == (0, [str(k) for k in range(0, N, BATCH)])
+        for _ in range(10):
+            child = forks.begin(str(out))
+            time.sleep(moments.uniform(0, 0.09))
+            os.kill(child, signal.SIGKILL)
+            code, printed = forks.end()
+            assert code == -signal.SIGKILL, "it was faster than the kill"
+            computed.append([int(first) for first in printed])
+        forks.begin(str(out))
+        code, printed = forks.end()
+        computed.append([int(first) for first in printed])
+    assert code == 0
     assert tree(out.parent) == tree(tmp_path / "whole")
     assert sorted({b for run in computed for b in run}) == list(range(0, N, BATCH))
     for before, after in zip(

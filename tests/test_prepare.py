@@ -5,8 +5,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_nsd import build_fake_nsd
+from forks import Forks
 from PIL import Image
 from scipy.io import loadmat
 from typer.testing import CliRunner
@@ -25,7 +24,6 @@ from precompute.prepare_job import choose_settings
 from recon.files import load_json
 from recon.subject import load_subject
 
-ROOT = Path(__file__).parents[1]
 PER_SESSION = 8
 HDF5, NIFTI = "hdf5", "nii.gz"
 
@@ -224,14 +222,14 @@ def test_a_test_value_too_large_for_the_file_is_brought_to_its_end_and_counted(t
 
 # --- resuming ---------------------------------------------------------------------------------------------------------
 
-CHILD = """
-import sys
+PROGRAM = """
 from pathlib import Path
 from precompute import brain_diffuser, prepare, prepare_job, prepare_voxels
 prepare.BLOCK = prepare_voxels.BLOCK = brain_diffuser.BLOCK = 3  # many moments to be killed at
-settings = prepare_job.choose_settings(1, 3, sys.argv[3], None)
-print("start", flush=True)
-prepare.prepare(Path(sys.argv[1]), Path(sys.argv[2]), settings, export=Path(sys.argv[2]) / "export")
+
+def work(root, out, recipe):
+    settings = prepare_job.choose_settings(1, 3, recipe, None)
+    prepare.prepare(Path(root), Path(out), settings, export=Path(out) / "export")
 """
 
 
@@ -241,31 +239,31 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def begin(root: Path, out: Path, recipe: str) -> subprocess.Popen:
-    command = [sys.executable, "-c", CHILD, str(root), str(out), recipe]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert child.stdout.readline() == b"start\n"
-    return child
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe, kills", [("session", 10), ("brain-diffuser", 5)])
 def test_killed_at_random_moments_it_goes_on_and_ends_with_the_same_bytes(small, tmp_path, recipe, kills):
     root, _ = small
-    child, start = begin(root, tmp_path / "whole", recipe), time.perf_counter()
-    assert child.wait() == 0
-    duration = time.perf_counter() - start
-    expected, moments, out = contents(tmp_path / "whole"), random.Random(kills), 0
-    while kills:
-        child = begin(root, tmp_path / f"killed{out}", recipe)
-        time.sleep(moments.uniform(0, duration / 2))
-        os.kill(child.pid, signal.SIGKILL)
-        if child.wait() == -signal.SIGKILL:
-            kills -= 1
-        else:  # it was faster: compare, and go on killing in another folder
-            assert contents(tmp_path / f"killed{out}") == expected
-            out += 1
-    assert begin(root, tmp_path / f"killed{out}", recipe).wait() == 0
+    with Forks(PROGRAM) as forks:
+
+        def begin(out: str) -> int:
+            return forks.begin(str(root), str(tmp_path / out), recipe)
+
+        begin("whole")
+        start = time.perf_counter()
+        assert forks.end()[0] == 0
+        duration = time.perf_counter() - start
+        expected, moments, out = contents(tmp_path / "whole"), random.Random(kills), 0
+        while kills:
+            child = begin(f"killed{out}")
+            time.sleep(moments.uniform(0, duration / 2))
+            os.kill(child, signal.SIGKILL)
+            if forks.end()[0] == -signal.SIGKILL:
+                kills -= 1
+            else:  # it was faster: compare, and go on killing in another folder
+                assert contents(tmp_path / f"killed{out}") == expected
+                out += 1
+        begin(f"killed{out}")
+        assert forks.end()[0] == 0
     assert contents(tmp_path / f"killed{out}") == expected
 
 
