@@ -7,7 +7,10 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
+from typer.testing import CliRunner
 
+from precompute.__main__ import app
+from precompute.demo.pipeline import SMOKE, stages
 from recon.bundle import load_bundle
 from recon.captions import CaptionIndex
 from recon.evaluation import load_evaluation
@@ -18,15 +21,15 @@ from recon.settings import REGRESSORS, Settings
 from recon.subject import load_subject
 
 
-def run(work, *more):
-    command = [sys.executable, "-m", "precompute", "demo", "--smoke", "--work", str(work), *more]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+def run(work):
+    return CliRunner().invoke(app, ["demo", "--smoke", "--work", str(work)])
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     work = tmp_path_factory.mktemp("smoke")
-    first = run(work)
+    command = [sys.executable, "-m", "precompute", "demo", "--smoke", "--work", str(work)]
+    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert first.returncode == 0, first.stderr
     return work
 
@@ -44,14 +47,6 @@ def test_smoke_makes_a_bundle_that_reconstructs(smoke):
 # --- nothing leaks ----------------------------------------------------------------------------------------------------
 
 FITTING = ("subject", "targets", "fit", "response")  # the encoding model: tests/test_encode.py
-FIT = f"""
-import sys
-from pathlib import Path
-from precompute.demo.pipeline import SMOKE, stages
-for name, _, run in stages(Path(sys.argv[1]), SMOKE):
-    if name in {FITTING}:
-        run()
-"""
 FITTED = (
     *("brain/train_voxels.npy", "captions.h5", "response.safetensors"),
     *(f"{target}_{name}.safetensors" for target in TARGETS for name in REGRESSORS),
@@ -76,8 +71,9 @@ def test_other_test_pictures_and_responses_leave_every_fitted_array_as_it_was(sm
         shutil.copytree(smoke / name, tmp_path / name, ignore=shutil.ignore_patterns("train_voxels.npy"))
     change_test_set(tmp_path, rng)
     # with the networks that there are: training them twice does not give the same bits
-    made = subprocess.run([sys.executable, "-c", FIT, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr
+    for name, _, make in stages(tmp_path, SMOKE):
+        if name in FITTING:
+            make()
     for name in FITTED:
         same = (smoke / name).read_bytes() == (tmp_path / name).read_bytes()
         assert same == (name != "captions.h5"), name
@@ -91,7 +87,7 @@ def test_other_test_pictures_and_responses_leave_every_fitted_array_as_it_was(sm
 def test_a_rerun_does_only_what_is_missing(smoke):
     (smoke / "encode.json").unlink()
     again = run(smoke)
-    assert again.returncode == 0, again.stderr
+    assert again.exit_code == 0, again.output
     assert "VDVAE: there already" in again.stdout and "encode: " in again.stdout
     assert "encode: there already" not in again.stdout
 
@@ -99,9 +95,8 @@ def test_a_rerun_does_only_what_is_missing(smoke):
 def test_a_bundle_alone_is_evaluated_on_scenes_rendered_anew(smoke, tmp_path):
     shutil.copytree(smoke / "bundle", tmp_path / "bundle")
     where = ["--demo", "--folder", str(tmp_path / "work"), "--bundle", str(tmp_path / "bundle")]
-    command = [sys.executable, "-m", "precompute", "evaluate", *where, "--limit", "6", "--seeds", "1"]
-    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr
+    made = CliRunner().invoke(app, ["evaluate", *where, "--limit", "6", "--seeds", "1"])
+    assert made.exit_code == 0, made.output
     for name in ("train.npy", "test.json"):
         assert (tmp_path / "work" / "scenes" / name).read_bytes() == (smoke / "scenes" / name).read_bytes()
     load_bundle(tmp_path / "bundle")
@@ -112,4 +107,4 @@ def test_a_folder_of_other_settings_is_refused(smoke):
     path = smoke / "settings.json"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
     refused = run(smoke)
-    assert refused.returncode != 0 and "other settings" in refused.stderr
+    assert refused.exit_code != 0 and "other settings" in refused.stderr
