@@ -111,7 +111,9 @@ def fuse_lora(pipe: StableDiffusionImg2ImgPipeline, lora: Path) -> None:
         raise BadFile(f"{lora} is missing: restore the LCM-LoRA or train it again")
     try:
         state, alphas = pipe.lora_state_dict(lora)
-        pipe.load_lora_into_unet(state, network_alphas=alphas, unet=pipe.unet, adapter_name="lcm", _pipeline=pipe)
+        pipe.load_lora_into_unet(
+            state, alphas, pipe.unet, adapter_name="lcm", _pipeline=pipe, low_cpu_mem_usage=True
+        )  # else weights are drawn, only to be overwritten
     except Exception as error:
         raise BadFile(f"{lora} does not fit the UNet: {str(error).splitlines()[0]}") from error
     wanted = sum(key.endswith(("lora_A.weight", "lora.down.weight")) for key in state)

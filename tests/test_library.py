@@ -35,6 +35,12 @@ def test_a_folder_of_bundles_and_a_list_of_them_are_found_by_their_subjects_name
     assert find_bundles(str(bundles / "bert")) == {"bert": bundles / "bert"}
 
 
+@pytest.fixture(scope="module")
+def url(bundles):
+    with serve_apps({"RECON_BUNDLE": str(bundles)}) as (url,):
+        yield url
+
+
 def test_two_bundles_of_one_subject_and_none_at_all_are_refused(bundles, tmp_path):
     with pytest.raises(BadFile, match="two bundles of anna: .* name one of them"):
         find_bundles(f"{bundles},{bundles / 'anna'}")
@@ -65,9 +71,9 @@ def test_a_damaged_first_subject_does_not_keep_the_second_from_opening(tmp_path)
 
 
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium")
-def test_the_page_changes_its_subject_in_place_and_a_link_brings_back_the_one_it_names(bundles):
+def test_the_page_changes_its_subject_in_place_and_a_link_brings_back_the_one_it_names(url):
     sync_api = pytest.importorskip("playwright.sync_api")
-    with serve_apps({"RECON_BUNDLE": str(bundles)}) as (url,), sync_api.sync_playwright() as playwright:
+    with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = chromium.new_page(viewport={"width": 1366, "height": 768})
         errors = []
@@ -93,11 +99,10 @@ def test_the_page_changes_its_subject_in_place_and_a_link_brings_back_the_one_it
         chromium.close()
 
 
-def test_the_endpoint_names_the_subjects_that_there_are(bundles):
+def test_the_endpoint_names_the_subjects_that_there_are(url):
     gradio_client = pytest.importorskip("gradio_client")
-    with serve_apps({"RECON_BUNDLE": str(bundles)}) as (url,):
-        client = gradio_client.Client(url, verbose=False, download_files=False)
-        answer = client.predict(1, steps=1, subject="bert", api_name="/reconstruct")
-        assert answer["record"]["subject"] == "bert" and json.dumps(answer["record"])
-        with pytest.raises(gradio_client.exceptions.AppError, match="subject: expected one of anna, bert, got 'carl'"):
-            client.predict(1, subject="carl", api_name="/reconstruct")
+    client = gradio_client.Client(url, verbose=False, download_files=False)
+    answer = client.predict(1, steps=1, subject="bert", api_name="/reconstruct")
+    assert answer["record"]["subject"] == "bert" and json.dumps(answer["record"])
+    with pytest.raises(gradio_client.exceptions.AppError, match="subject: expected one of anna, bert, got 'carl'"):
+        client.predict(1, subject="carl", api_name="/reconstruct")
