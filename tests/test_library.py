@@ -11,6 +11,20 @@ from subjects import copy_as
 from recon.files import BadFile
 from recon.ui.library import Library, find_bundles
 
+GAINS_SET = """() => {
+    let told = 0;
+    const button = document.createElement("button");
+    button.className = "set-gain";
+    button.dataset.roi = document.querySelector(".reading-gains [data-roi]").dataset.roi;
+    button.dataset.value = 0;
+    const count = () => { told += 1; };
+    document.addEventListener("reading", count);
+    document.body.append(button);
+    button.click();
+    button.remove();
+    document.removeEventListener("reading", count);
+    return told;
+}"""  # how many reading panels answer to a button of the inspector
 SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
 
 
@@ -95,6 +109,8 @@ def test_the_page_changes_its_subject_in_place_and_a_link_brings_back_the_one_it
             assert page.url == f"{url}?{kept}subject={other}"
             page.click(".picker-next")
             page.wait_for_selector(f'.view[data-query*="subject={other}"][data-serial="1"][data-last="true"]')
+            assert page.evaluate(GAINS_SET) == 1, "the panel of a subject that was left answers too"
+            page.wait_for_selector('.view[data-serial="2"][data-last="true"]')
         assert errors == []
         chromium.close()
 

@@ -80,4 +80,4 @@ document.addEventListener("click", ({ target }) => { // the inspector's buttons
   if (!target.matches?.(".set-gain")) return;
   gains[target.dataset.roi]?.set(Number(target.dataset.value));
   element.querySelector("details").open = true;
-});
+}, { signal: left.signal });
