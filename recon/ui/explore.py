@@ -160,7 +160,7 @@ def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
         if linked and not visit.newest:  # else the visitor did not wait for the link
             yield [linked, linked["reading"], *linked["settings"], gr.skip(), gr.skip()]
         for shown in run(linked or wish, visit):
-            yield [gr.skip()] * 9 + [*shown]
+            yield [gr.skip()] * len(restored) + [*shown]
 
     def announce(wish: dict, visit: Visit) -> None:
         visit.newest = max(visit.newest, wish["serial"])

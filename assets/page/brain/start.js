@@ -124,8 +124,10 @@ async function start() {
   viewButtons();
   const plot = $(".brain-plot");
   await drawPlot();
+  const purge = () => Plotly.purge(plot); // it would draw on, and keep its graphics contexts
+  if (state.left.signal.aborted) return purge();
+  state.left.signal.addEventListener("abort", purge);
   listen();
-  state.left.signal.addEventListener("abort", () => Plotly.purge(plot)); // it would draw on, and keep its graphics contexts
   plot.on("plotly_webglcontextlost", () => say("The graphics context was lost: reload the page to draw the brain again."));
   new ResizeObserver(() => state.shape === "slices" && drawSlices()).observe($(".brain-canvas"));
   await draw();
