@@ -49,7 +49,8 @@ FITTING = ("subject", "targets", "fit", "response")  # the encoding model: tests
 FIT = f"""
 import sys
 from pathlib import Path
-from precompute.demo.pipeline import SMOKE, stages
+from precompute.demo.pipeline import stages
+from precompute.demo.recipe import SMOKE
 for name, _, run in stages(Path(sys.argv[1]), SMOKE):
     if name in {FITTING}:
         run()
