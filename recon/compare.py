@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from recon.bundle import Bundle
-from recon.lesion import read_as
+from recon.bundle.bundle import Bundle
+from recon.images import area_average
 from recon.metrics import similarity
-from recon.pictures import area_average
 from recon.reconstruct import reconstruct_layout, reconstruct_picture
+from recon.responses import read_as
 from recon.settings import Settings, with_choice
 
 Axis = tuple[str, Sequence]  # of AXES, and the values it takes

@@ -10,7 +10,7 @@ from functools import wraps
 
 import numpy as np
 
-from recon.bundle import Bundle
+from recon.bundle.bundle import Bundle
 from recon.settings import REGRESSORS, Settings
 
 COARSE = 4  # side of the latent layers after which a small VDVAE's pictures are shown for the first time
@@ -135,7 +135,7 @@ def reconstruct_picture(
     `captions` are the true ones, for the oracle. Closing the generator stops the work at the next step. Raises ValueError on
     bad voxels or a far too long prompt.
     """
-    from recon.lcm import refine  # imports diffusers, which takes seconds: stage 1 does without
+    from recon.decoders.diffusion import refine  # imports diffusers, which takes seconds: stage 1 does without
 
     prompt = prompt_embeddings(np.asarray(voxels)[None], [captions], bundle, settings)
     for preview in refine(bundle.diffusion, layout[None], prompt, settings.lcm):

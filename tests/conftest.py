@@ -10,17 +10,17 @@ import torch
 from stand_ins import Shelf
 from tiny_diffusion import TOKENS, WIDTH, tiny_lora, tiny_pipeline
 
-from recon.bundle import load_bundle
-from recon.captions import CaptionIndex
-from recon.encoding import VoxelScores, save_scores
-from recon.manifest import write_manifest
-from recon.mlp import MLP
-from recon.network import Network, Training
-from recon.regression import Rescaler, Standardiser
-from recon.ridge import LowRank
-from recon.subject import Geometry, Subject, Trials, save_subject
-from recon.vdvae import VDVAE
-from recon.vdvae_layers import VDVAEConfig
+from recon.brain.space import Geometry
+from recon.brain.voxel_scores import VoxelScores, save_scores
+from recon.bundle.bundle import load_bundle
+from recon.bundle.captions import CaptionIndex
+from recon.bundle.manifest import write_manifest
+from recon.bundle.subject import Subject, Trials, save_subject
+from recon.decoders.vdvae import VDVAE
+from recon.decoders.vdvae_layers import VDVAEConfig
+from recon.regressors.low_rank import LowRank
+from recon.regressors.mlp import MLP, Network
+from recon.regressors.standardise import Rescaler, Standardiser
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / "data"
@@ -52,7 +52,7 @@ def random_regressors(n_voxels: int, n_targets: int, rng: np.random.Generator) -
     basis = rng.normal(size=(3, n_targets)).astype(np.float32)
     down = rng.normal(size=(n_voxels, 3)).astype(np.float32)
     intercept = np.zeros(n_targets, np.float32)
-    network = Network(n_voxels, 3, Training(hidden=4)).eval()
+    network = Network(n_voxels, 3, hidden=4).eval()
     return {
         "ridge": LowRank(standardise, down, basis, intercept, rescale),
         "mlp": MLP(standardise, network, basis, intercept, rescale),

@@ -17,7 +17,7 @@ import torch
 from precompute.demo import scan, world
 from precompute.demo.assess import assemble_pipeline, assess
 from precompute.demo.checker import train_checker
-from precompute.demo.evaluation import evaluate_demo, render_scenes
+from precompute.demo.demo_evaluation import evaluate_demo, render_scenes
 from precompute.demo.sharpen_lcm import sharpen_lcm
 from precompute.demo.train_clip import ClipSize, train_clip
 from precompute.demo.train_codec import CodecSize, train_codec
@@ -26,22 +26,22 @@ from precompute.demo.train_unet import UNetSize, extract_codes, train_unet
 from precompute.demo.train_vdvae import DEMO_CONFIG, train_vdvae
 from precompute.demo.training import Schedule
 from precompute.demo.tune import try_strengths
-from precompute.encode import encode
-from precompute.evaluate import Options
-from precompute.features import extract_embeddings, extract_latents, extract_prompts
-from precompute.fit import fit, layer_groups
-from precompute.response import fit_response
-from precompute.summary import attach, overview
-from recon.bundle import load_bundle
-from recon.captions import CaptionIndex
-from recon.evaluation import EVALUATION_FILES
+from precompute.evaluation.evaluate import Options
+from precompute.evaluation.summary import attach, overview
+from precompute.fitting.encode import encode
+from precompute.fitting.features import extract_embeddings, extract_latents, extract_prompts
+from precompute.fitting.fit import fit, layer_groups
+from precompute.fitting.response_model import fit_response
+from precompute.fitting.train_network import Training
+from precompute.team import ALONE, Team
+from recon.bundle.bundle import load_bundle
+from recon.bundle.captions import CaptionIndex
+from recon.bundle.evaluation import EVALUATION_FILES
+from recon.bundle.manifest import FILES, OWN_DECODERS, read_manifest, write_manifest
+from recon.decoders.vdvae import VDVAE
+from recon.decoders.vdvae_layers import VDVAEConfig
 from recon.files import BadFile, load_json, open_array, save_array, save_json
-from recon.manifest import FILES, OWN_DECODERS, read_manifest, write_manifest
-from recon.network import Training
-from recon.pictures import area_average
-from recon.team import ALONE, Team
-from recon.vdvae import VDVAE
-from recon.vdvae_layers import VDVAEConfig
+from recon.images import area_average
 
 N_LAYERS = 11  # of the demo VDVAE's 15 layers: all up to 16 × 16
 SHEETS = ("contact_sheet.png", "stage2_sheet.jpg")  # the evaluation draws them

@@ -20,9 +20,9 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from precompute.demo.train_clip import mirrored
 from precompute.demo.training import Schedule, draw_rows, save_report, step_rng, train
-from recon.clip import tokens
+from precompute.fitting.clip import tokens
 from recon.files import load_json, open_array, whole_file
-from recon.pictures import to_pixels
+from recon.images import to_pixels
 
 EMPTY, MEAN = 0.125, 0.33  # shares of rows with the empty prompt, and with the mean of five captions
 NOISE_SCHEDULE = {

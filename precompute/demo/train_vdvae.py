@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from precompute.demo.metrics import psnr
+from precompute.demo.psnr import psnr
 from precompute.demo.training import Schedule, draw_rows, save_report, step_rng, train
-from recon.dmol import dmol_log_likelihood
+from recon.decoders.dmol import dmol_log_likelihood
+from recon.decoders.vdvae import VDVAE
+from recon.decoders.vdvae_layers import VDVAEConfig, gaussian_kl
 from recon.files import open_array
-from recon.vdvae import VDVAE
-from recon.vdvae_layers import VDVAEConfig, gaussian_kl
 
 KL_START, KL_WARMUP = 0.02, 0.5  # initial weight; share of the steps until it is 1
 DEPTH_SHARES = {4: 0.08, 8: 0.12, 16: 0.35, 64: 0.45}  # how often the posterior reaches down to which resolution

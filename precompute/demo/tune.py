@@ -1,6 +1,6 @@
 """How strong should stage 2 be? Tried on training pictures that the MLP was not fitted to; the test set takes no part.
 
-`recon.lcm.LCMSettings.strength` is the one that CLIP identifies best in the table that this writes.
+`recon.decoders.diffusion.LCMSettings.strength` is the one that CLIP identifies best in the table that this writes.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from precompute.candidates import decode_layouts
 from precompute.demo.checker import Checker
-from precompute.demo.evaluation import own_clip
-from precompute.judge import Judge
-from recon.bundle import open_parts
+from precompute.demo.demo_evaluation import own_clip
+from precompute.evaluation.candidates import decode_layouts
+from precompute.evaluation.judge import Judge
+from precompute.fitting.train_network import Training
+from recon.bundle.bundle import open_parts
+from recon.decoders.diffusion import refine_all
 from recon.files import load_json, open_array, save_json
-from recon.lcm import refine_all
-from recon.network import Training
 from recon.reconstruct import decoded
-from recon.regression import split_rows
+from recon.regressors.standardise import split_rows
 from recon.settings import LCMSettings
 
 STRENGTHS, N = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 200

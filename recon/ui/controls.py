@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import gradio as gr
 
 from recon.settings import MAX_GUIDANCE, MAX_PROMPT, MAX_STEPS, MIN_STRENGTH, LCMSettings, Settings
-from recon.ui.parts import REGRESSOR_NAMES
+from recon.ui.html.parts import REGRESSOR_NAMES
 
 PROMPT_CHOICES = [
     ("Decoded", "decoded"),

@@ -13,10 +13,10 @@ import numpy as np
 from recon.settings import REGRESSORS, Settings
 from recon.share import png_with_record, record
 from recon.ui.controls import HELP as CONTROLS
-from recon.ui.panel import TITLES, card
-from recon.ui.parts import QUIET, REGRESSOR_NAMES, duration, picture_or
-from recon.ui.serve import on_gpu
-from recon.ui.studio import Studio
+from recon.ui.html.panel import TITLES, card
+from recon.ui.html.parts import QUIET, REGRESSOR_NAMES, duration, picture_or
+from recon.ui.server.serve import on_gpu
+from recon.ui.server.studio import Studio
 
 if TYPE_CHECKING:
     from recon.reconstruct import Frame

@@ -1,0 +1,52 @@
+"""Responses that no picture gave: areas weakened or strengthened, or driven alone.
+
+Driving areas alone, all other voxels at rest, and decoding that, shows what the decoder takes them to stand for, as Ozcelik &
+VanRullen (2023) do with their ROI-optimal stimuli.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from recon.bundle.subject import Subject
+from recon.settings import Settings
+
+
+def _mask(rois: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in rois:
+        raise ValueError(f"ROI: expected one of {', '.join(rois)}, got {name!r}")
+    return rois[name]
+
+
+def apply_gains(response: np.ndarray, rois: Mapping[str, np.ndarray], gains: Iterable[tuple[str, float]]) -> np.ndarray:
+    """z-scored response (n_voxels,) with the voxels of every named ROI multiplied; in several ROIs, by all their gains.
+
+    rois: name -> (n_voxels,) bool. Raises ValueError on an unknown ROI.
+    """
+    response = np.array(response, np.float32)
+    for name, gain in gains:
+        response[_mask(rois, name)] *= np.float32(gain)
+    return response
+
+
+def read_as(subject: Subject, index: int, settings: Settings) -> np.ndarray:
+    """(n_voxels,) response to a test picture, repeats averaged and areas weighted as the settings say.
+
+    Raises IndexError for a picture, ValueError for an ROI that the subject does not have.
+    """
+    return apply_gains(subject.test.response(index, settings.repeats), subject.geometry.rois, settings.gains)
+
+
+def optimal_response(rois: Mapping[str, np.ndarray], levels: Mapping[str, float], n_voxels: int) -> np.ndarray:
+    """(n_voxels,) float32: voxels of every named ROI at its level (z-score), in several ROIs at their sum, all others at 0.
+
+    Raises ValueError on an unknown ROI or a level that is not finite.
+    """
+    response = np.zeros(n_voxels, np.float32)
+    for name, level in levels.items():
+        if not np.isfinite(level):
+            raise ValueError(f"level of {name}: expected a finite number, got {level}")
+        response[_mask(rois, name)] += np.float32(level)
+    return response
