@@ -1,4 +1,6 @@
-"""Responses that no picture gave: areas weakened or strengthened, or driven alone.
+"""What is done to a response before it is decoded, and responses that nobody measured.
+
+Repeats are averaged, areas weakened or strengthened; areas are driven alone; an encoding model predicts; noise is added.
 
 Driving areas alone, all other voxels at rest, and decoding that, shows what the decoder takes them to stand for, as Ozcelik &
 VanRullen (2023) do with their ROI-optimal stimuli.
@@ -7,11 +9,15 @@ VanRullen (2023) do with their ROI-optimal stimuli.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.bundle.subject import Subject
 from recon.settings import Settings
+
+if TYPE_CHECKING:
+    from recon.bundle.bundle import Bundle
+    from recon.bundle.subject import Subject
 
 
 def _mask(rois: Mapping[str, np.ndarray], name: str) -> np.ndarray:
@@ -31,7 +37,7 @@ def apply_gains(response: np.ndarray, rois: Mapping[str, np.ndarray], gains: Ite
     return response
 
 
-def read_as(subject: Subject, index: int, settings: Settings) -> np.ndarray:
+def response_to(subject: Subject, index: int, settings: Settings) -> np.ndarray:
     """(n_voxels,) response to a test picture, repeats averaged and areas weighted as the settings say.
 
     Raises IndexError for a picture, ValueError for an ROI that the subject does not have.
@@ -50,3 +56,22 @@ def optimal_response(rois: Mapping[str, np.ndarray], levels: Mapping[str, float]
             raise ValueError(f"level of {name}: expected a finite number, got {level}")
         response[_mask(rois, name)] += np.float32(level)
     return response
+
+
+def predicted_response(images: np.ndarray, bundle: Bundle) -> np.ndarray:
+    """Images (n, S, S, 3) uint8, at the VDVAE's size -> (n, n_voxels): the z-scores that an encoding model expects, without noise.
+
+    The model is linear in the images' latents. It predicts means, which vary less than measured responses do. Raises
+    ValueError, saying what to do, if the VDVAE is absent.
+    """
+    return bundle.response.predict(bundle.own_latents(images))
+
+
+def with_noise(response: np.ndarray, ncsnr: np.ndarray, n_repeats: int, seed: int) -> np.ndarray:
+    """Adds noise of the measured level to a z-scored response (n_voxels,), as much as the mean of n_repeats responses has.
+
+    A z-scored response has variance 1 = signal + noise, and ncsnr² = signal / noise, so the noise of one repeat has variance
+    1 / (1 + ncsnr²).
+    """
+    noise = np.random.default_rng(seed).standard_normal(len(response))
+    return (response + noise / np.sqrt((1 + np.asarray(ncsnr, float) ** 2) * n_repeats)).astype(np.float32)

@@ -11,13 +11,12 @@ import numpy as np
 
 from precompute.demo.checker import Checker
 from precompute.demo.demo_evaluation import own_clip
-from precompute.evaluation.candidates import decode_layouts
 from precompute.evaluation.judge import Judge
 from precompute.fitting.train_network import Training
 from recon.bundle.bundle import open_parts
 from recon.decoders.diffusion import refine_all
 from recon.files import load_json, open_array, save_json
-from recon.reconstruct import decoded
+from recon.reconstruct import decode_layouts, decoded
 from recon.regressors.standardise import split_rows
 from recon.settings import LCMSettings
 
@@ -42,7 +41,7 @@ def try_strengths(
     def means(pictures: np.ndarray) -> dict[str, float]:
         return {name: float(values.mean()) for name, values in judge.score(pictures).items()}
 
-    layouts = decode_layouts(bundle, decoded("latents", X, bundle, "mlp"))
+    layouts = decode_layouts(decoded("latents", X, bundle, "mlp"), bundle)
     prompts = decoded("prompt", X, bundle, "mlp").reshape(-1, *bundle.diffusion.prompt_shape)
     report = {"n": len(rows), "stage 1": means(layouts)}
     for strength in STRENGTHS:

@@ -12,7 +12,7 @@ import numpy as np
 
 from recon.bundle.bundle import Bundle
 from recon.decoders.diffusion import refine_all
-from recon.reconstruct import decode_caption, decoded, prompt_embeddings
+from recon.reconstruct import decode_layouts, decoded, prompt_embeddings
 from recon.settings import REGRESSORS, LCMSettings, Settings
 
 NULL = "ridge"  # what the nulls are made by
@@ -63,12 +63,12 @@ class Candidates:
         latents = self.latents if source == "ceiling" else self._decoded("latents", source, components)
         if source == "mean":
             return np.repeat(self.bundle.vdvae.decode(latents[:1]), len(latents), 0)
-        return decode_layouts(self.bundle, latents)
+        return decode_layouts(latents, self.bundle)
 
     def prompts(self, source: str, components: int | None = None) -> np.ndarray:
         """(n, tokens, width) from a regressor, "mean", "none" or "oracle", which alone reads captions."""
         if source in ("oracle", "none"):
-            return prompt_embeddings(self.X, self.captions, self.bundle, Settings(prompt=source))
+            return prompt_embeddings(self.X, self.bundle, Settings(prompt=source), self.captions)
         return self._decoded("prompt", source, components).reshape(-1, *self.bundle.diffusion.prompt_shape)
 
     def refined(self, layouts: np.ndarray, prompts: np.ndarray, run: int, settings: LCMSettings) -> np.ndarray:
@@ -77,9 +77,9 @@ class Candidates:
 
     def nearest_training(self) -> np.ndarray:
         """(n,) rows of the training pictures whose CLIP embedding is nearest to the decoded one."""
-        return decode_caption(self.X, self.bundle, NULL)[0]
+        return nearest_training(self.X, self.bundle, NULL)
 
 
-def decode_layouts(bundle: Bundle, latents: np.ndarray, batch: int = 64) -> np.ndarray:
-    """Stage 1: (n, n_latents) -> (n, S, S, 3) uint8."""
-    return np.concatenate([bundle.vdvae.decode(latents[k : k + batch]) for k in range(0, len(latents), batch)])
+def nearest_training(X: np.ndarray, bundle: Bundle, regressor: str) -> np.ndarray:
+    """Responses X (n, n_voxels) -> (n,) rows of the training images whose CLIP embedding is nearest to the decoded one."""
+    return bundle.captions.nearest(decoded("image", X, bundle, regressor))[0]

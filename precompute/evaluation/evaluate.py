@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from precompute.evaluation.candidates import LAYOUTS, NULL, STAGE_2, Candidates, decode_layouts
+from precompute.evaluation.candidates import LAYOUTS, NULL, STAGE_2, Candidates
 from precompute.evaluation.judge import BRAIN_DIFFUSER, Find, Judge, Protocol, Scores, taken
 from precompute.evaluation.network_metrics import Describe
 from precompute.team import ALONE, Team
@@ -23,6 +23,7 @@ from recon.bundle.bundle import Bundle
 from recon.bundle.manifest import DECODERS, FILES
 from recon.decoders.published_models import read_lock
 from recon.files import BadFile, file_digest, open_array, save_array, whole_file
+from recon.reconstruct import decode_layouts
 from recon.settings import REGRESSORS, LCMSettings
 
 VERSION = 1  # of what is kept: another one computes everything anew
@@ -182,7 +183,7 @@ class Work:
 
     def without_rescaling(self, regressor: str) -> Scores:
         latents = self.inputs.bundle.regressors["latents"][regressor].predict(self.test.X)
-        return with_source(regressor, self.judge.score(decode_layouts(self.inputs.bundle, latents)))
+        return with_source(regressor, self.judge.score(decode_layouts(latents, self.inputs.bundle)))
 
     def curve_point(self, regressor: str, components: int, judge: Judge, some: Candidates) -> Scores:
         """Both stages with `components` components of latents and prompt; "vdvae" and "lcm" stand for the source."""

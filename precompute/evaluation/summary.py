@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata
 
-from precompute.evaluation.candidates import NOTES, SEED_STEP, STAGE_2
+from precompute.evaluation.candidates import NOTES, SEED_STEP, STAGE_2, nearest_training
 from precompute.evaluation.evaluate import (
     N_CURVE,
     N_SHUFFLES,
@@ -40,7 +40,7 @@ from recon.bundle.evaluation import (
 from recon.bundle.manifest import rewrite_manifest
 from recon.files import whole_file
 from recon.metrics import METRICS, retrieval_ranks
-from recon.reconstruct import decode_caption, decoded
+from recon.reconstruct import decoded
 from recon.regressors.standardise import r2_per_target
 from recon.settings import REGRESSORS
 
@@ -158,7 +158,7 @@ def caption_table(work: Work) -> dict:
     def right(rows) -> dict[str, float]:
         return {a: float(np.mean([training[k][a] == e[a] for k, e in zip(rows, labels)])) for a in ATTRIBUTES}
 
-    found = {name: decode_caption(work.test.X, work.inputs.bundle, name)[0] for name in REGRESSORS}
+    found = {name: nearest_training(work.test.X, work.inputs.bundle, name) for name in REGRESSORS}
     runs = [right(found["ridge"][other]) for other in wrong_partners(len(labels))]
     shuffled = {a: float(np.mean([run[a] for run in runs])) for a in ATTRIBUTES}
     return {name: right(rows) for name, rows in found.items()} | {"shuffled": shuffled}

@@ -21,9 +21,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from recon.decoders.diffusion import Diffusion
 
 REGRESSORS = {"ridge": LowRank, "mlp": MLP}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Bundle:
     test_coordinates: np.ndarray  # (n_test, rank) of the test pictures' latents, of `response`
     absent: dict[str, str]  # "vdvae", "diffusion" -> why it is None, and what to do
 
-    @cached_property
+    @property
     def diffusion(self) -> Diffusion | None:
         """Opened when first asked for; None: not fetched. Raises BadFile if it is damaged or does not fit the regressors."""
         if self.open_stage_2 is None:
@@ -70,6 +71,28 @@ class Bundle:
     def n_layers(self) -> int:
         """How many leading VDVAE layers the regressors predict."""
         return self.manifest["n_layers"]
+
+    def own_latents(self, images: np.ndarray) -> np.ndarray:
+        """Images (n, S, S, 3) uint8, at the VDVAE's size -> (n, n_latents): what a perfect regressor would say of them.
+
+        Raises ValueError, saying what to do, if the VDVAE is absent.
+        """
+        if self.vdvae is None:
+            raise ValueError(self.absent["vdvae"])
+        return self.vdvae.encode(images, self.n_layers)
+
+
+def once(make: Callable[[], T]) -> Callable[[], T]:
+    """What `make` returns, made at the first call; threads that ask meanwhile wait. After an error the next call tries again."""
+    lock, made = Lock(), []
+
+    def get() -> T:
+        with lock:
+            if not made:
+                made.append(make())
+        return made[0]
+
+    return get
 
 
 def load_bundle(folder: Path, like: Bundle | None = None) -> Bundle:
@@ -139,7 +162,7 @@ def open_parts(folder: Path, manifest: dict, decoders: Decoders | None = None) -
         subject=load_subject(folder / "subject.h5"),
         scores=load_scores(folder / "voxel_scores.h5"),
         vdvae=vdvae,
-        open_stage_2=stage_2,
+        open_stage_2=stage_2 and once(stage_2),
         captions=CaptionIndex.load(folder / "captions.h5"),
         regressors={
             target: {name: kind.load(folder / f"{target}_{name}.safetensors") for name, kind in REGRESSORS.items()}

@@ -32,7 +32,7 @@ def main():
     times = {"unet_ms": [], "decode_ms": [], "total_ms": [], "diffusers_ms": []}
     for k in range(REPEATS):
         layout = area_average(bundle.subject.test.images[k : k + 1], 64)
-        prompt = prompt_embeddings(bundle.subject.test.response(k)[None], [], bundle, Settings())
+        prompt = prompt_embeddings(bundle.subject.test.response(k)[None], bundle, Settings())
         start = time.perf_counter()
         previews = list(refine(bundle.diffusion, layout, prompt, settings))
         times["total_ms"].append(time.perf_counter() - start)

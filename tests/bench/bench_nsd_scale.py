@@ -25,7 +25,7 @@ from full_size import random_stable_diffusion, random_taesd, random_vdvae
 from recon.bundle.bundle import Bundle
 from recon.decoders.diffusion import Diffusion, with_preview
 from recon.device import choose_device, choose_dtype
-from recon.reconstruct import reconstruct_layout, reconstruct_picture
+from recon.reconstruct import Shown, reconstruct
 from recon.regressors.low_rank import LowRank
 from recon.regressors.mlp import MLP, Network
 from recon.regressors.standardise import Rescaler, Standardiser
@@ -91,11 +91,11 @@ def main():
     settings = Settings(lcm=LCMSettings(parser.parse_args().steps))
     bundle = random_bundle()
     voxels = np.random.default_rng(1).standard_normal(N_VOXELS, np.float32)
-    picture = np.zeros((64, 64, 3), np.uint8)
-    next(reconstruct_layout(voxels, picture, bundle, settings.regressor))  # warms up
+    shown = Shown(np.zeros((64, 64, 3), np.uint8), [])
+    next(reconstruct(voxels, bundle, settings, shown=shown))  # warms up
     bare = bare_unet_seconds(bundle.diffusion, 2)
-    layout = next(reconstruct_layout(voxels, picture, bundle, settings.regressor))
-    frames = list(reconstruct_picture(layout.images[settings.regressor], voxels, [], bundle, settings))
+    layout, *frames = reconstruct(voxels, bundle, settings, shown=shown)
+    frames = [frame for frame in frames if frame.stage == "lcm"]
     unet_seconds = statistics.median(bare + bare_unet_seconds(bundle.diffusion, 2))  # before and after: machines drift
     ends = [frame.seconds for frame in frames]
     steps = np.diff([0.0, *ends])

@@ -14,8 +14,12 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from without import without
+
 from recon.bundle.bundle import load_bundle
-from recon.reconstruct import decoded, own_latents, reconstruct_layout
+from recon.reconstruct import Shown, decoded, reconstruct
+from recon.settings import Settings
 
 REPEATS = 20
 
@@ -24,18 +28,18 @@ def main():
     start = time.perf_counter()
     bundle = load_bundle(Path(__file__).parents[2] / "assets" / "demo")
     load_s = time.perf_counter() - start
-    test = bundle.subject.test
+    test, stage_1 = bundle.subject.test, without(bundle, "diffusion")
     size = bundle.vdvae.cfg.image_size
     first, total, alone = [], [], []
     for k in range(REPEATS):
         image = np.asarray(Image.fromarray(test.images[k]).resize((size, size), Image.Resampling.BOX))
-        frames = list(reconstruct_layout(test.response(k), image, bundle, "mlp"))
+        frames = list(reconstruct(test.response(k), stage_1, Settings(), shown=Shown(image, [])))
         first.append(frames[0].seconds)
         total.append(frames[-1].seconds)
         start = time.perf_counter()
         X = test.response(k)[None]
         latents = [decoded("latents", X, bundle, name) for name in ("ridge", "mlp")]
-        bundle.vdvae.decode(np.concatenate([*latents, own_latents(image[None], bundle)]))
+        bundle.vdvae.decode(np.concatenate([*latents, bundle.own_latents(image[None])]))
         alone.append(time.perf_counter() - start)
     ms = {name: round(1000 * statistics.median(v), 1) for name, v in (("first_ms", first), ("total_ms", total))}
     plain = round(1000 * statistics.median(alone), 1)

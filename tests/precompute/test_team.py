@@ -39,7 +39,6 @@ from precompute.nsd import plan
 from precompute.evaluation.evaluate import Inputs, Options
 from precompute.evaluation.summary import evaluate
 from recon.bundle.bundle import load_bundle
-from recon.reconstruct import own_latents
 from recon.settings import LCMSettings
 
 place = Path(sys.argv[1])
@@ -53,7 +52,7 @@ def work(me):
     bundle, rng = load_bundle(place / "bundle"), np.random.default_rng(0)
     images = np.asarray(bundle.subject.test.images)
     inputs = Inputs(
-        bundle, {"all": "1"}, images, own_latents(images, bundle), rng.normal(size=(len(images), 6)),
+        bundle, {"all": "1"}, images, bundle.own_latents(images), rng.normal(size=(len(images), 6)),
         rng.integers(0, 256, (4, 64, 64, 3), np.uint8), [{}] * 4, {"ridge": 0.3, "mlp": 0.4},
         {"clip_demo": corners},
     )

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from recon.bundle.bundle import load_bundle
-from recon.reconstruct import predicted_response, reconstruct_layout, with_noise
-from recon.responses import apply_gains, optimal_response
+from recon.reconstruct import reconstruct
+from recon.responses import apply_gains, optimal_response, predicted_response, with_noise
+from recon.settings import Settings
 
 ROIS = {"V1": np.array([1, 1, 0, 0, 0], bool), "V2": np.array([0, 1, 1, 0, 0], bool)}
 
@@ -38,8 +39,8 @@ def test_noise_has_the_level_that_ncsnr_says(rng):
 
 def test_without_a_picture_there_is_no_ceiling(tiny_bundle):
     bundle = load_bundle(tiny_bundle)
-    *_, last = reconstruct_layout(bundle.subject.test.response(0), None, bundle, "ridge")
-    assert set(last.images) == {"ridge", "mlp"}
+    frames = reconstruct(bundle.subject.test.response(0), bundle, Settings())
+    assert set().union(*(frame.images for frame in frames)) == {"ridge", "mlp", "lcm"}
 
 
 def test_another_picture_is_predicted_another_response(tiny_bundle):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -92,23 +93,27 @@ def stage_1_cards(layout: Frame | None, truth: np.ndarray) -> dict[str, str]:
     return cards
 
 
-def panel(
-    bundle: Bundle,
-    truth: np.ndarray,
-    wish: dict,
-    settings: Settings,
-    told: Told,
-    standing: str,
-    layout: Frame | None,
-    steps: list[Frame],
-) -> str:
+@dataclass(frozen=True)
+class View:
+    """What a panel is about."""
+
+    index: int  # of the test image
+    serial: int  # of the wish that it answers
+    query: str  # of the link that brings it back
+    settings: Settings
+    told: Told
+    standing: str  # the image's scores, as HTML
+
+
+def panel(bundle: Bundle, truth: np.ndarray, view: View, layout: Frame | None, steps: list[Frame], last: bool) -> str:
     """Everything that one frame changes on the page.
 
-    truth (S, S, 3): the picture at stage 1's size; wish: picture, serial number, and the query of its link; standing: the
-    picture's scores, as HTML; layout: None if there is no VDVAE; steps: stage 2's so far.
+    truth (S, S, 3): the image at stage 1's size; layout: stage 1's newest frame, None if there is no VDVAE; steps: stage 2's
+    frames so far; last: no frame follows.
     """
     frame = steps[-1] if steps else None
-    index, trials, shapes = wish["index"], bundle.subject.test, bundle.vdvae.layer_shapes() if bundle.vdvae else []
+    index, settings, trials = view.index, view.settings, bundle.subject.test
+    shapes = bundle.vdvae.layer_shapes() if bundle.vdvae else []
     resolutions = sorted({shape[1] for shape in shapes[: bundle.n_layers]})
     note = reading_note(int(trials.n_repeats[index]), settings)
     original = picture_or("", trials.images[index], "Original")
@@ -117,22 +122,21 @@ def panel(
         "original": card("original", "Original", original, f"<b>picture {index}</b>", note),
         "lcm": stage_2_card(frame, truth, trials.images[index], settings, follows),
     }
-    last = layout is None or layout.last and (bundle.open_stage_2 is None or bool(frame and frame.last))
     data = {
         "index": index,
-        "serial": wish["serial"],
+        "serial": view.serial,
         "layout": layout.step if layout else 0,
         "step": frame.step if frame else 0,
         "last": str(last).lower(),
-        "query": escape(wish["query"]),
+        "query": escape(view.query),
     }
     attributes = " ".join(f'data-{name}="{value}"' for name, value in data.items())
     return (
         f'<section class="panel view" {attributes}>'
         f'<div class="cards">{"".join(cards[name] for name in ORDER)}</div>'
-        f'<div class="under"><div class="captions">{captions(trials.labels[index], told, settings)}</div>'
+        f'<div class="under"><div class="captions">{captions(trials.labels[index], view.told, settings)}</div>'
         f"{filmstrip(steps, settings.lcm.steps)}{progress(layout, frame, resolutions, settings.lcm.steps, waits)}"
-        f"{ACTIONS}{standing}</div></section>"
+        f"{ACTIONS}{view.standing}</div></section>"
     )
 
 

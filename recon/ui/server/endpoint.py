@@ -28,10 +28,10 @@ def so_far(frames: Frames, index: int, settings: Settings) -> Iterator[tuple[Fra
     """Both stages, run or found again: after every frame it, pictures by source, "lcm" that of stage 2, and seconds by stage."""
     images, seconds = {}, {}
     for frame in frames(index, settings):
+        if frame.stage == "none":
+            raise ValueError(f"no decoder is there to make an image: {frame.absent['vdvae']}")
         images, seconds = images | frame.images, seconds | {frame.stage: frame.seconds}
         yield frame, images, seconds
-    if not images:
-        raise ValueError("no decoder is there to make a picture: `python -m precompute fetch models` gets them")
 
 
 def base64_png(picture: np.ndarray, content: dict) -> str:

@@ -10,65 +10,55 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.responses import read_as
+from recon.responses import response_to
 from recon.settings import Settings
 from recon.ui.server.cache import FrameCache
 from recon.ui.server.health import bundle_identity
 from recon.ui.server.serve import on_gpu
-from recon.ui.server.studio import KEPT, Studio
+from recon.ui.server.studio import Studio
 
 if TYPE_CHECKING:
-    from recon.reconstruct import Frame
+    from recon.reconstruct import Frame, Shown
 
 
-def read_response(studio: Studio, index: int, settings: Settings) -> np.ndarray:
-    """(n_voxels,) of a test picture, as the settings want it read. Raises IndexError and ValueError."""
-    return read_as(studio.subject, index, settings)
+@cache
+def live(studio: Studio) -> Callable[..., Iterator[Frame]]:
+    """`reconstruct` with the subject's bundle, on whatever device there is: (response, settings, shown, layout) -> frames."""
+
+    def run(
+        response: np.ndarray, settings: Settings, shown: Shown | None = None, layout: Frame | None = None
+    ) -> Iterator[Frame]:
+        from recon.reconstruct import reconstruct  # imports torch
+
+        yield from reconstruct(response, studio.bundle, settings, shown=shown, layout=layout)
+
+    return on_gpu(run)
 
 
-def layouts(studio: Studio, index: int, settings: Settings) -> Iterator[Frame]:
-    """Stage 1: all its frames, or only the last if the same was there lately."""
-    from recon.reconstruct import reconstruct_layout
+def shown_image(studio: Studio, index: int) -> Shown:
+    """Test image `index` as `reconstruct` takes it."""
+    from recon.reconstruct import Shown
 
-    kept, key = studio.layouts, (index, settings.reading)
-    if key in kept:
-        kept.move_to_end(key)
-        yield kept[key]
-        return
-    response, picture = read_response(studio, index, settings), studio.picture(index)
-    for frame in reconstruct_layout(response, picture, studio.bundle, settings.regressor, settings.components):
-        yield frame
-    kept[key] = frame
-    if len(kept) > KEPT:
-        kept.popitem(last=False)
+    return Shown(studio.picture(index), studio.subject.test.labels[index]["captions"])
 
 
 def generator(studio: Studio) -> Callable[[int, Settings], Iterator[Frame]]:
-    """(index of a test picture, settings) -> the frames of both stages, as they come.
+    """(index of a test image, settings) -> the frames of both stages, as they come.
 
-    Stage 2 begins as soon as what it starts from is there; what is left of stage 1 follows it. What has not been fetched
-    is left out. Raises IndexError and ValueError.
+    Stage 1 does not run again for an image whose layouts were finished lately. Raises IndexError and ValueError.
     """
+    run, layouts = live(studio), studio.layouts
 
     def generate(index: int, settings: Settings) -> Iterator[Frame]:
-        from recon.reconstruct import reconstruct_picture
+        key, newest = (index, settings.reading), None
+        response, known = response_to(studio.subject, index, settings), layouts.get(key)
+        for frame in run(response, settings, shown_image(studio, index), known and known[0]):
+            newest = frame if frame.stage == "vdvae" else newest
+            yield frame
+        if newest is not None:
+            layouts.put(key, [newest])
 
-        bundle = studio.bundle
-        response = read_response(studio, index, settings)
-        if bundle.vdvae is None:
-            return
-        stage_1 = layouts(studio, index, settings)
-        for layout in stage_1:
-            yield layout
-            if layout.ready:
-                break
-        if bundle.open_stage_2 is not None:
-            studio.stage_2.result()
-            truth = bundle.subject.test.labels[index]["captions"]
-            yield from reconstruct_picture(layout.images[settings.regressor], response, truth, bundle, settings)
-        yield from stage_1
-
-    return on_gpu(generate)
+    return generate
 
 
 def frame_source(

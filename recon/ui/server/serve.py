@@ -9,6 +9,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 import gradio as gr
+import numpy as np
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
@@ -27,13 +28,13 @@ if ZERO_GPU:
 MAX_UPLOAD = "64mb"  # a thousand responses of a large subject; gradio's own limit is none
 
 
-def gpu_seconds(index: int, settings: Settings) -> int:
+def gpu_seconds(response: np.ndarray, settings: Settings, *_) -> int:
     """For how long ZeroGPU lends a GPU to one reconstruction at most: a process's start, stage 1, then UNet evaluations."""
     evaluations = settings.lcm.steps * (2 if settings.lcm.guidance > 1 else 1)
     return 15 + evaluations
 
 
-def on_gpu(generate: Callable[[int, Settings], Iterator]) -> Callable[[int, Settings], Iterator]:
+def on_gpu(generate: Callable[..., Iterator]) -> Callable[..., Iterator]:
     """The generator function itself, or, on ZeroGPU, one that runs in a process which is lent a GPU.
 
     Its arguments and what it yields are pickled there; closing it stops the process's work at its next frame.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -17,13 +16,13 @@ from recon.bundle.subject import Subject, load_subject
 from recon.images import area_average
 from recon.ui.html.image_scores import ImageScores, read_image_scores
 from recon.ui.html.parts import THUMBNAIL, thumbnail_sheet
+from recon.ui.server.cache import FrameCache
 
 if TYPE_CHECKING:
     from recon.bundle.bundle import Bundle
-    from recon.reconstruct import Frame
 
 STAGE_1_SIZE = 64  # pixels of a VDVAE's pictures
-KEPT = 64  # pictures whose stage 1 is remembered
+LAYOUT_BYTES = 4 << 20  # of stage 1's last frames that are remembered: a hundred images
 
 
 @dataclass(frozen=True, eq=False)  # eq: one is itself alone, so that what is made of it can be cached
@@ -39,7 +38,7 @@ class Studio:
     opening: Future[Bundle]
     stage_2: Future[None]
     image_scores: ImageScores = field(default_factory=dict)  # empty if the bundle has not been evaluated
-    layouts: OrderedDict[tuple, Frame] = field(default_factory=OrderedDict)  # stage 1's last frames, newest last
+    layouts: FrameCache = field(default_factory=lambda: FrameCache(LAYOUT_BYTES))  # stage 1's last frames
 
     @property
     def n_pictures(self) -> int:

@@ -10,10 +10,10 @@ from recon.responses import optimal_response
 from recon.settings import LCMSettings, Settings
 from recon.ui.decode import (
     ONE_AT_A_TIME,
+    Decoding,
     decoded_cards,
     decoder_controls,
     in_one_sentence,
-    response_decoder,
 )
 from recon.ui.html.parts import QUIET
 from recon.ui.server.studio import Studio
@@ -30,7 +30,7 @@ LEAD = (
 
 def brain_to_image_tab(studio: Studio) -> None:
     """Lays the tab out and wires it, inside an open gr.Tab."""
-    rois, decode = studio.subject.geometry.rois, response_decoder(studio)
+    rois = studio.subject.geometry.rois
     names = list(rois)
 
     def run(regressor: str, seed: float, *levels: float) -> Iterator[str]:
@@ -39,7 +39,7 @@ def brain_to_image_tab(studio: Studio) -> None:
             settings = Settings(regressor, lcm=LCMSettings(seed=int(seed)))
             response = optimal_response(rois, chosen, studio.subject.geometry.n_voxels)
             about = {"levels": chosen, "response": "artificial: no picture was shown"}
-            yield from decoded_cards(studio, decode(response, settings), settings, {}, "driven_areas", about)
+            yield from decoded_cards(studio, response, Decoding(settings, {}, "driven_areas", about))
         except (ValueError, TypeError) as error:
             raise in_one_sentence(error) from error
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from recon.responses import response_to
 from recon.settings import AXES
 from recon.ui.controls import read_settings
 from recon.ui.decode import ONE_AT_A_TIME, data_link, in_one_sentence
+from recon.ui.html.panel import absent_banner
 from recon.ui.html.parts import CURRENT, QUIET, data_uri, duration
+from recon.ui.server.frames import live, shown_image
 from recon.ui.server.studio import Studio
 
 if TYPE_CHECKING:
@@ -60,7 +64,7 @@ def table(original, cells: list, rows: tuple, columns: tuple, after: str = "") -
         for c, column_value in enumerate(columns[1]):
             cell = there.get((r, c))
             label = f"{NAMES[rows[0]]} {row_value}, {NAMES[columns[0]]} {column_value}"
-            shown = cell and f'<img src="{data_uri(cell.picture, "webp")}" alt="{label}">{caption(cell)}'
+            shown = cell and f'<img src="{data_uri(cell.image, "webp")}" alt="{label}">{caption(cell)}'
             line += f"<td>{shown or '<i></i>'}</td>"
         lines.append(f"<tr>{line}</tr>")
     corner = f'<td class="corner"><img src="{data_uri(original, "webp")}" alt="Original"><small>original</small></td>'
@@ -76,17 +80,17 @@ def compare_tab(studio: Studio, tab: gr.Tab, picker: gr.HTML) -> None:
     """Lays the open `tab` out and wires it; `picker` knows Explore's picture and settings."""
 
     def run(index: float, row_axis: str, column_axis: str, wish: dict, under_way: Running) -> Iterator[str]:
-        from recon.compare import grid, labelled_sheet
+        from recon.compare import Compared, grid, labelled_sheet
 
         rows, columns, cells = (row_axis, AXES[row_axis]), (column_axis, AXES[column_axis]), []
         under_way.stopped = False
         try:
             index, base = int(index), read_settings(wish["settings"], wish["reading"])
-            studio.subject.test.response(index)
+            response_to(studio.subject, index, base)  # is there such an image?
             original = studio.subject.test.images[index]
             yield table(original, cells, rows, columns)
-            studio.stage_2.result()
-            for cell in grid(studio.bundle, index, base, rows, columns):
+            read = partial(response_to, studio.subject, index)
+            for cell in grid(Compared(shown_image(studio, index), read, live(studio)), base, rows, columns):
                 cells.append(cell)
                 yield table(original, cells, rows, columns)
                 if under_way.stopped:
@@ -97,7 +101,8 @@ def compare_tab(studio: Studio, tab: gr.Tab, picker: gr.HTML) -> None:
         labelled_sheet(original, cells, rows, columns).save(buffer, "PNG")
         name = f"{studio.manifest['name']}_picture{index}_{row_axis}_{column_axis}.png"
         save = data_link(name, "image/png", buffer.getvalue(), "Save the grid as PNG")
-        yield table(original, cells, rows, columns, f'<p class="saves">{save}</p>')
+        absent = absent_banner(cells[-1].absent) if cells[-1].absent else ""
+        yield table(original, cells, rows, columns, f'{absent}<p class="saves">{save}</p>')
 
     def stop(under_way: Running) -> None:
         under_way.stopped = True

@@ -9,23 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
-import numpy as np
 
+from recon.responses import response_to
 from recon.settings import Settings
 from recon.share import from_query, to_query
 from recon.ui.brain_panel import brain_panel
 from recon.ui.controls import control_values, read_settings, reading_of, settings_controls
 from recon.ui.decode import ONE_AT_A_TIME
 from recon.ui.html.image_scores import orders, standing
-from recon.ui.html.panel import panel
+from recon.ui.html.panel import View, panel
 from recon.ui.html.parts import COLUMNS, QUIET, THUMBNAIL
 from recon.ui.html.under_images import Told
-from recon.ui.server.endpoint import panel_files
-from recon.ui.server.frames import frames_of, read_response
+from recon.ui.server.endpoint import Frames, panel_files
+from recon.ui.server.frames import frames_of
 from recon.ui.server.studio import Studio
 
 if TYPE_CHECKING:
-    from recon.reconstruct import Frame
+    from recon.reconstruct import Frame, Reading
 
 PAGE = Path(__file__).parents[3] / "assets" / "page"
 ENDED = "() => { document.dispatchEvent(new Event('reconstructed')); }"  # to the picker, after errors too
@@ -44,51 +44,44 @@ class Visit:
     shown: tuple | None = None  # picture and reading whose stage 1 and response map it shows
 
 
-def tell(studio: Studio, index: int, response: np.ndarray, settings: Settings) -> Told:
-    """What CLIP's space says of a response (n_voxels,) to picture `index`."""
-    from recon.reconstruct import decode_caption, decoded_rank
-
-    bundle, how = studio.bundle, (settings.regressor, settings.components)
-    rows, similarities = decode_caption(response[None], bundle, *how)
-    rank = decoded_rank(response, index, bundle, *how)
-    return Told(bundle.captions.captions[rows[0]], similarities[0], rank, studio.n_pictures)
+def tell(studio: Studio, index: int, reading: Reading) -> Told:
+    """What CLIP's space says of a response to image `index`."""
+    captions = studio.bundle.captions
+    rows, similarities = captions.nearest(reading.embedding[None])
+    rank = None if captions.test_embeddings is None else captions.rank(reading.embedding, index)
+    return Told(captions.captions[rows[0]], similarities[0], rank, studio.n_pictures)
 
 
-def reconstruct(
+def explored(
     studio: Studio, frames: Callable[[int, Settings], Iterator[Frame]], wish: dict, visit: Visit
 ) -> Iterator[tuple]:
     """(view, response map) once per frame of both stages; ends early for a newer wish.
 
-    Stage 1 alone and the response map are shown if the picture, or what is read from the brain, is another than before.
+    Stage 1 alone and the response map are shown if the image, or what is read from the brain, is another than before.
     """
     from recon.brain.maps import map_payload, response_map
 
-    bundle, index = studio.bundle, wish["index"]
-    settings = read_settings(wish["settings"], wish["reading"])
-    response, moved = read_response(studio, index, settings), visit.shown != (index, settings.reading)
-    told, scores = tell(studio, index, response, settings), standing(studio.image_scores, index, settings.regressor)
-
-    def view(layout: Frame | None, steps: list[Frame]) -> str:
-        query = to_query(studio.manifest["name"], index, settings)
-        return panel(bundle, studio.picture(index), wish | {"query": query}, settings, told, scores, layout, steps)
-
-    def brain() -> str:
-        visit.shown = index, settings.reading
-        return json.dumps(map_payload(response_map(response)))
-
-    layout, steps = None, []
+    index, settings = wish["index"], read_settings(wish["settings"], wish["reading"])
+    moved = visit.shown != (index, settings.reading)
+    query = to_query(studio.manifest["name"], index, settings)
+    scores = standing(studio.image_scores, index, settings.regressor)
+    layout, steps, told = None, [], None
     for frame in frames(index, settings):
-        if frame.stage == "vdvae":
-            layout = frame
-        else:
+        told = told or tell(studio, index, frame.reading)
+        if frame.stage == "lcm":
             steps.append(frame)
-        if moved or steps:
-            arrived = moved and not steps and layout.ready
-            yield view(layout, steps), brain() if arrived else gr.skip()
+        elif frame.stage == "vdvae":
+            layout = frame
+        if moved or steps or frame.last:
+            view = View(index, wish["serial"], query, settings, told, scores)
+            html = panel(studio.bundle, studio.picture(index), view, layout, steps, frame.last)
+            if moved and not steps and frame.ready:
+                visit.shown = index, settings.reading
+                yield html, json.dumps(map_payload(response_map(frame.reading.response)))
+            else:
+                yield html, gr.skip()
         if visit.newest > wish["serial"]:
             return
-    if layout is None:
-        yield view(None, []), brain()
 
 
 def linked_wish(studio: Studio, query: str) -> dict | None:
@@ -101,7 +94,7 @@ def linked_wish(studio: Studio, query: str) -> dict | None:
     subject, index, settings = from_query(query, studio.n_pictures)
     if subject not in (None, studio.manifest["name"]):
         raise ValueError(f"this link is of subject {subject!r}, this page shows {studio.manifest['name']!r}")
-    read_response(studio, index, settings)  # are its areas this subject's?
+    response_to(studio.subject, index, settings)  # are its areas this subject's?
     return {"index": index, "serial": 0, "settings": control_values(settings), "reading": reading_of(settings)}
 
 
@@ -133,11 +126,8 @@ def page_text(name: str) -> str:
     return (PAGE / name).read_text(encoding="utf-8")
 
 
-def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
-    """Lays the tab out and wires it, inside an open gr.Tab, to begin at `arrival`; returns the picker, whose value is what is
-    wanted."""
-
-    frames = frames_of(studio)
+def image_picker(studio: Studio, frames: Frames) -> gr.HTML:
+    """All test images to choose from; its value is what the visitor wants."""
 
     def download(wish: dict) -> list[dict]:
         return panel_files(studio, frames, wish)
@@ -145,55 +135,65 @@ def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
     def thumbnails(_: None) -> str:
         return studio.thumbnails
 
-    def run(wish: dict, visit: Visit) -> Iterator[tuple]:
+    return gr.HTML(
+        {"index": 0, "serial": 0, "settings": control_values(Settings()), "reading": reading_of(Settings())},
+        html_template=page_text("picker.html"),
+        js_on_load="\n".join(page_text(f"{name}.js") for name in ("wishes", "picker", "comparison")),
+        apply_default_css=False,
+        n_images=studio.n_pictures,
+        columns=COLUMNS,
+        side=THUMBNAIL,
+        catalogue=catalogue(studio),
+        server_functions=[download, thumbnails],
+    )
+
+
+def reading_panel(studio: Studio) -> gr.HTML:
+    """What is read from the brain: repeats, components, gains of areas."""
+    return gr.HTML(
+        reading_of(Settings()),
+        html_template=page_text("reading.html"),
+        js_on_load=page_text("reading.js"),
+        apply_default_css=False,
+        rois=list(studio.subject.geometry.rois),
+        rank=studio.manifest["components"],
+    )
+
+
+def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
+    """Lays the tab out and wires it, inside an open gr.Tab, to begin at `arrival`; returns the picker, whose value is what is
+    wanted."""
+    frames, visit, link = frames_of(studio), gr.State(Visit()), gr.Textbox(visible=False)
+    with gr.Row(elem_classes="columns", equal_height=True):
+        with gr.Column(scale=19, min_width=340):
+            picker = image_picker(studio, frames)
+            view = gr.HTML('<section class="panel waiting">Reconstructing …</section>', apply_default_css=False)
+            controls, reading = settings_controls(), reading_panel(studio)
+        with gr.Column(scale=10, min_width=340):
+            brain = brain_panel(studio)
+
+    def run(wish: dict, visit: Visit) -> Iterator[dict]:
         try:
-            yield from reconstruct(studio, frames, wish, visit)
+            for html, response in explored(studio, frames, wish, visit):
+                yield {view: html, brain: response}
         except (IndexError, ValueError) as error:
             raise gr.Error(str(error), print_exception=False) from error
 
-    def begin(query: str, wish: dict, visit: Visit) -> Iterator[list]:
+    def begin(query: str, wish: dict, visit: Visit) -> Iterator[dict]:
         linked = None
         try:
             linked = linked_wish(studio, query)
         except ValueError as error:
             gr.Warning(str(error))
         if linked and not visit.newest:  # else the visitor did not wait for the link
-            yield [linked, linked["reading"], *linked["settings"], gr.skip(), gr.skip()]
-        for shown in run(linked or wish, visit):
-            yield [gr.skip()] * len(restored) + [*shown]
+            told = {controls[name]: value for name, value in linked["settings"].items()}
+            yield told | {picker: linked, reading: linked["reading"]}
+        yield from run(linked or wish, visit)
 
     def announce(wish: dict, visit: Visit) -> None:
         visit.newest = max(visit.newest, wish["serial"])
 
-    visit = gr.State(Visit())
-    with gr.Row(elem_classes="columns", equal_height=True):
-        with gr.Column(scale=19, min_width=340):
-            picker = gr.HTML(
-                {"index": 0, "serial": 0},
-                html_template=page_text("picker.html"),
-                js_on_load="\n".join(page_text(f"{name}.js") for name in ("wishes", "picker", "comparison")),
-                apply_default_css=False,
-                n_images=studio.n_pictures,
-                columns=COLUMNS,
-                side=THUMBNAIL,
-                catalogue=catalogue(studio),
-                server_functions=[download, thumbnails],
-            )
-            view = gr.HTML('<section class="panel waiting">Reconstructing …</section>', apply_default_css=False)
-            controls = settings_controls()
-            reading = gr.HTML(
-                reading_of(Settings()),
-                html_template=page_text("reading.html"),
-                js_on_load=page_text("reading.js"),
-                apply_default_css=False,
-                rois=list(studio.subject.geometry.rois),
-                rank=studio.manifest["components"],
-            )
-        with gr.Column(scale=10, min_width=340):
-            brain = brain_panel(studio)
-    picker.value |= {"settings": [control.value for control in controls], "reading": reading.value}
-    link, restored = gr.Textbox(visible=False), [picker, reading, *controls]
-    one_at_a_time = {"trigger_mode": "multiple", **ONE_AT_A_TIME}
+    restored, one_at_a_time = [picker, reading, *controls.values()], {"trigger_mode": "multiple", **ONE_AT_A_TIME}
     for running in (
         arrival(begin, [link, picker, visit], [*restored, view, brain], js=SEARCH, **one_at_a_time),
         picker.input(run, [picker, visit], [view, brain], **one_at_a_time),

@@ -12,7 +12,7 @@ import numpy as np
 
 from recon.settings import LCMSettings, Settings
 from recon.ui.brain_panel import brain_panel
-from recon.ui.decode import ONE_AT_A_TIME, decoded_cards, decoder_controls, in_one_sentence, response_decoder
+from recon.ui.decode import ONE_AT_A_TIME, Decoding, decoded_cards, decoder_controls, in_one_sentence
 from recon.ui.html.parts import CURRENT, QUIET
 from recon.ui.server.studio import STAGE_1_SIZE, Studio
 
@@ -31,7 +31,6 @@ NOISE = "Adds to each voxel the noise that its ncsnr says a scan has."
 
 def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
     """Lays the open `tab` out and wires it."""
-    decode = response_decoder(studio)
 
     def pixels(picture: str | int | None) -> bytes | np.ndarray:
         """Of an uploaded file, or of a test picture."""
@@ -44,7 +43,7 @@ def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
 
     def run(picture: str | int | None, noise: str, regressor: str, seed: float) -> Iterator[tuple]:
         from recon.brain.maps import map_payload, response_map
-        from recon.reconstruct import predicted_response, with_noise
+        from recon.responses import predicted_response, with_noise
         from recon.uploads import prepare_picture
 
         try:
@@ -59,8 +58,8 @@ def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
             shown = {name: prepare_picture(data, SHOWN_SIZE)}
             predicted = replace(response_map(response), label="Predicted response", note=note)
             about |= {"response": "predicted by the encoding model, not measured", "noise": noise}
-            cards = decoded_cards(studio, decode(response, settings), settings, shown, "image_to_brain", about)
-            for k, html in enumerate(cards):
+            decoding = Decoding(settings, shown, "image_to_brain", about)
+            for k, html in enumerate(decoded_cards(studio, response, decoding)):
                 yield html, gr.skip() if k else json.dumps(map_payload(predicted))
         except (IndexError, ValueError, TypeError) as error:
             raise in_one_sentence(error) from error

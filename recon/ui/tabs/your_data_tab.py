@@ -10,10 +10,10 @@ import gradio as gr
 from recon.settings import LCMSettings, Settings
 from recon.ui.decode import (
     ONE_AT_A_TIME,
+    Decoding,
     decoded_cards,
     decoder_controls,
     in_one_sentence,
-    response_decoder,
 )
 from recon.ui.server.studio import Studio
 
@@ -22,7 +22,7 @@ SCALE = "z-scored as the regressors were fitted; raw ones are z-scored over the 
 
 def own_data_tab(studio: Studio) -> None:
     """Lays the tab out and wires it, inside an open gr.Tab."""
-    decode, n_voxels = response_decoder(studio), studio.subject.geometry.n_voxels
+    n_voxels = studio.subject.geometry.n_voxels
 
     def run(path: str | None, scale: str, row: float, regressor: str, seed: float) -> Iterator[str]:
         from recon.uploads import read_responses, to_scale
@@ -37,7 +37,7 @@ def own_data_tab(studio: Studio) -> None:
                 )
             settings = Settings(regressor, lcm=LCMSettings(seed=int(seed)))
             about = {"response": "uploaded", "row": int(row), "rows": len(responses), "scale": scale}
-            yield from decoded_cards(studio, decode(responses[int(row)], settings), settings, {}, "own_data", about)
+            yield from decoded_cards(studio, responses[int(row)], Decoding(settings, {}, "own_data", about))
         except (ValueError, TypeError) as error:
             raise in_one_sentence(error) from error
 

@@ -17,7 +17,7 @@ from recon.bundle.evaluation import load_evaluation
 from recon.decoders.diffusion import refine
 from recon.images import area_average
 from recon.metrics import pixel_correlation, two_way_identification
-from recon.reconstruct import decoded, own_latents, prompt_embeddings
+from recon.reconstruct import decoded, prompt_embeddings
 from recon.settings import LCMSettings, Settings
 
 
@@ -87,7 +87,7 @@ def layouts(demo_bundle):
     return truth, {
         "ridge": pictures(decoded("latents", X, demo_bundle, "ridge")),
         "mlp": pictures(decoded("latents", X, demo_bundle, "mlp")),
-        "ceiling": pictures(own_latents(truth, demo_bundle)),
+        "ceiling": pictures(demo_bundle.own_latents(truth)),
     }
 
 
@@ -118,7 +118,7 @@ def test_stage_2_is_identified_better_than_stage_1_by_clip(demo_bundle, layouts)
     vision = CLIPVisionModelWithProjection.from_pretrained(ROOT / "assets" / "demo" / "vision").float().eval()
     truth = image_embeddings(vision, test.images[:n])
     layout = layouts[1]["mlp"][:n]
-    prompts = prompt_embeddings(test.averaged()[:n], [], demo_bundle, Settings())
+    prompts = prompt_embeddings(test.averaged()[:n], demo_bundle, Settings())
     *_, last = refine(demo_bundle.diffusion, layout, prompts, LCMSettings(), range(n))
     stage_1, stage_2 = (
         two_way_identification(image_embeddings(vision, pictures), truth).mean() for pictures in (layout, last.images)

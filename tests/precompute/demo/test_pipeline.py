@@ -16,7 +16,7 @@ from recon.bundle.evaluation import load_evaluation
 from recon.bundle.manifest import TARGETS
 from recon.bundle.subject import load_subject
 from recon.images import area_average
-from recon.reconstruct import reconstruct_layout, reconstruct_picture
+from recon.reconstruct import Shown, reconstruct
 from recon.settings import REGRESSORS, Settings
 
 
@@ -37,10 +37,9 @@ def test_smoke_makes_a_bundle_that_reconstructs(smoke):
     bundle = load_bundle(smoke / "bundle")
     assert bundle.manifest["simulated"]
     test = bundle.subject.test
-    *_, layout = reconstruct_layout(test.response(0), area_average(test.images[:1], 64)[0], bundle, "mlp")
-    captions = test.labels[0]["captions"]
-    *_, picture = reconstruct_picture(layout.images["ridge"], test.response(0), captions, bundle, Settings())
-    assert layout.last and picture.last and picture.images["lcm"].shape == (128, 128, 3)
+    shown = Shown(area_average(test.images[:1], 64)[0], test.labels[0]["captions"])
+    *_, picture, layout = reconstruct(test.response(0), bundle, Settings(), shown=shown)
+    assert layout.last and picture.ready and picture.images["lcm"].shape == (128, 128, 3)
 
 
 # --- nothing leaks ----------------------------------------------------------------------------------------------------

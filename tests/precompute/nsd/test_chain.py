@@ -26,7 +26,7 @@ from recon.bundle.evaluation import load_evaluation
 from recon.bundle.manifest import is_evaluated, read_manifest
 from recon.device import choose_side
 from recon.files import load_json, save_json
-from recon.reconstruct import reconstruct_layout, reconstruct_picture
+from recon.reconstruct import Shown, reconstruct
 from recon.settings import LCMSettings, Settings
 
 SESSIONS = 3
@@ -139,12 +139,11 @@ def test_the_bundle_opens_with_the_published_decoders_and_both_stages_stream(cha
     assert isinstance(bundle.subject.geometry, Volume) and not bundle.subject.simulated
     assert len(bundle.vdvae.layer_shapes()) == 75 and bundle.vdvae.n_latents(bundle.n_layers) == N_LATENTS
     response, image = bundle.subject.test.response(0), np.load(chain / "prepared" / "test_64.npy")[0]
-    layouts = list(reconstruct_layout(response, image, bundle, "mlp"))
+    frames = list(reconstruct(response, bundle, Settings(lcm=LCMSettings(steps=2)), shown=Shown(image, ["a"])))
+    layouts, frames = ([frame for frame in frames if frame.stage == stage] for stage in ("vdvae", "lcm"))
     assert [frame.step for frame in layouts] == [4, 32, 32] and layouts[-1].last
     assert {picture.shape for frame in layouts for picture in frame.images.values()} == {(64, 64, 3)}
     assert set(layouts[-1].images) == {"ridge", "mlp", "ceiling"}
-    settings = Settings(lcm=LCMSettings(steps=2))
-    frames = list(reconstruct_picture(layouts[-1].images["mlp"], response, ["a"], bundle, settings))
     assert [frame.images["lcm"].shape for frame in frames] == [(192, 192, 3), (SIDE, SIDE, 3)]
     assert all(frame.images["lcm"].std() > 0 for frame in frames)
 

@@ -14,7 +14,6 @@ from recon.bundle.evaluation import load_evaluation
 from recon.bundle.published_results import PUBLISHED, published_beside
 from recon.decoders.diffusion import refine, refine_all
 from recon.files import BadFile
-from recon.reconstruct import own_latents
 from recon.settings import LCMSettings
 
 
@@ -32,7 +31,7 @@ def inputs(tiny_bundle, rng):
         bundle=bundle,
         parts={"all": "1"},
         images=images,
-        latents=own_latents(images, bundle),
+        latents=bundle.own_latents(images),
         embeddings=rng.normal(size=(len(images), 6)).astype(np.float32),
         training_images=rng.integers(0, 256, (4, 64, 64, 3), np.uint8),
         training_labels=[{} for _ in range(4)],

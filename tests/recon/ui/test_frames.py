@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from recon.bundle.bundle import load_bundle
-from recon.reconstruct import Frame, reconstruct_picture
+from recon.reconstruct import Frame, reconstruct
 from recon.settings import LCMSettings, Settings
 from recon.ui.server import serve
 from recon.ui.server.cache import FrameCache
@@ -121,9 +121,7 @@ def test_stage_2_follows_the_layout_of_the_chosen_regressor(studio):
     shown = list(generator(studio)(0, Settings(regressor="ridge")))
     assert [f.stage for f in shown] == ["vdvae"] * 2 + ["lcm"] * 4 + ["vdvae"]
     assert "ceiling" not in shown[1].images and "ceiling" in shown[-1].images
-    *_, expected = reconstruct_picture(
-        shown[1].images["ridge"], studio.subject.test.response(0), [], studio.bundle, Settings(regressor="ridge")
-    )
+    *_, expected = reconstruct(studio.subject.test.response(0), studio.bundle, Settings(regressor="ridge"))
     assert (picture(shown) == expected.images["lcm"]).all()
 
 
