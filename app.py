@@ -17,7 +17,7 @@ import sys
 from html import escape
 from pathlib import Path
 
-from recon.ui.quick import import_gradio
+from recon.ui.server.quick_import import import_gradio
 
 import_gradio()
 
@@ -25,20 +25,20 @@ import gradio as gr
 
 from recon.files import BadFile
 from recon.share import subject_of
-from recon.ui.about import about_tab
-from recon.ui.brain import PLOTLY
-from recon.ui.brain_to_image import brain_to_image_tab
-from recon.ui.compare import compare_tab
-from recon.ui.evaluate import evaluate_tab
-from recon.ui.explore import PAGE, explore_tab
-from recon.ui.image_to_brain import image_to_brain_tab
-from recon.ui.library import Library, find_bundles
-from recon.ui.outputs import add_endpoint
-from recon.ui.own_data import own_data_tab
-from recon.ui.panel import header
-from recon.ui.parts import QUIET
-from recon.ui.serve import describe_device, serve
-from recon.ui.studio import Studio
+from recon.ui.brain_panel import PLOTLY
+from recon.ui.html.panel import header
+from recon.ui.html.parts import QUIET
+from recon.ui.server.endpoint import add_endpoint
+from recon.ui.server.library import Library, find_bundles
+from recon.ui.server.serve import describe_device, serve
+from recon.ui.server.studio import Studio
+from recon.ui.tabs.about_tab import about_tab
+from recon.ui.tabs.brain_to_image_tab import brain_to_image_tab
+from recon.ui.tabs.compare_tab import compare_tab
+from recon.ui.tabs.evaluate_tab import evaluate_tab
+from recon.ui.tabs.explore_tab import PAGE, explore_tab
+from recon.ui.tabs.image_to_brain_tab import image_to_brain_tab
+from recon.ui.tabs.your_data_tab import own_data_tab
 
 HERE = Path(__file__).parent
 QUERY = "() => window.location.search"

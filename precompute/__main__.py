@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from precompute import fetch, nsd_commands, publish
+from precompute.fetching import fetch
+from precompute.nsd import commands
+from precompute.publishing import publish
 from precompute.terminal import command_line, failing_in_one_sentence
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -32,7 +34,7 @@ def demo(
     """Simulated subject: draws scenes, simulates a cortex, trains the decoders, fits, scores, writes the bundle."""
     from precompute.demo.pipeline import run_demo
     from precompute.demo.recipe import SMOKE, Settings
-    from precompute.evaluate import Options
+    from precompute.evaluation.evaluate import Options
 
     work = work or Path("data/demo-smoke" if smoke else "data/demo")
     out = out or (work / "bundle" if smoke else Path("assets/demo"))
@@ -43,14 +45,14 @@ def demo(
 
 
 for command in (
-    nsd_commands.prepare,
-    nsd_commands.features,
-    nsd_commands.fit,
-    nsd_commands.encode,
-    nsd_commands.bundle,
-    nsd_commands.evaluate,
-    nsd_commands.card,
-    nsd_commands.run,
+    commands.prepare,
+    commands.features,
+    commands.fit,
+    commands.encode,
+    commands.bundle,
+    commands.evaluate,
+    commands.card,
+    commands.run,
 ):
     app.command()(command)
 

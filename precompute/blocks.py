@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from precompute.team import team
 from recon.files import BadFile, load_json, save_json
-from recon.team import team
 
 Span = tuple[int, int]  # rows start to stop - 1
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from recon.bundle import Bundle
-from recon.lesion import read_as
 from recon.metrics import similarity
-from recon.pictures import area_average
-from recon.reconstruct import reconstruct_layout, reconstruct_picture
+from recon.reconstruct import Frame, Shown
 from recon.settings import Settings, with_choice
 
 Axis = tuple[str, Sequence]  # of AXES, and the values it takes
@@ -24,32 +22,52 @@ class Cell:
     row: int
     column: int
     settings: Settings
-    picture: np.ndarray  # (S, S, 3) uint8
+    image: np.ndarray  # (S, S, 3) uint8
     seconds: float
     pixcorr: float  # with the original, at stage 1's size at most
+    absent: Mapping[str, str]  # decoders that are: without stage 2's the image is a layout
 
 
-def grid(bundle: Bundle, index: int, base: Settings, rows: Axis, columns: Axis) -> Iterator[Cell]:
-    """Both stages of test picture `index` for every pair of values, row by row.
+@dataclass(frozen=True)
+class Compared:
+    """The test image that a grid is about."""
 
-    Closing the generator stops it at the next cell. Raises ValueError if both axes are the same, or a value is out of range.
+    shown: Shown
+    read: Callable[[Settings], np.ndarray]  # its response, as the settings want it: (n_voxels,)
+    reconstruct: Callable[..., Iterator[Frame]]  # (response, settings, shown, layout) -> frames
+
+
+def grid(image: Compared, base: Settings, rows: Axis, columns: Axis) -> Iterator[Cell]:
+    """Both stages for every pair of values, row by row; layouts that several cells need are decoded once.
+
+    Closing the generator stops it at the next cell. Raises ValueError if both axes are the same, a value is out of range, or
+    stage 1's decoder is absent.
     """
     if rows[0] == columns[0]:
         raise ValueError(f"expected two different axes, got {rows[0]!r} twice: choose another one")
-    test, layouts = bundle.subject.test, {}
-    original = area_average(test.images[index][None], bundle.vdvae.cfg.image_size)[0]
+    layouts: dict[tuple, Frame] = {}
     for r, row_value in enumerate(rows[1]):
         for c, column_value in enumerate(columns[1]):
             start = time.perf_counter()
             settings = with_choice(with_choice(base, rows[0], row_value), columns[0], column_value)
-            response = read_as(bundle.subject, index, settings)
             key = settings.regressor, settings.reading
-            if key not in layouts:
-                *_, layouts[key] = reconstruct_layout(response, None, bundle, settings.regressor, settings.components)
-            layout, captions = layouts[key].images[settings.regressor], test.labels[index]["captions"]
-            *_, frame = reconstruct_picture(layout, response, captions, bundle, settings)
-            picture, seconds = frame.images["lcm"], time.perf_counter() - start
-            yield Cell(r, c, settings, picture, seconds, similarity(picture, original))
+            layouts[key], frame = _finished(image, settings, layouts.get(key))
+            found = frame.images["lcm" if frame.stage == "lcm" else settings.regressor]
+            seconds = time.perf_counter() - start
+            yield Cell(r, c, settings, found, seconds, similarity(found, image.shown.image), frame.absent)
+
+
+def _finished(image: Compared, settings: Settings, layout: Frame | None) -> tuple[Frame, Frame]:
+    """The layout and the last frame that a cell needs. What would follow, another layout or the ceiling, is not waited for."""
+    with closing(image.reconstruct(image.read(settings), settings, image.shown, layout)) as frames:
+        for frame in frames:
+            if frame.stage == "none":
+                raise ValueError(frame.absent["vdvae"])
+            if frame.stage == "vdvae":
+                layout = frame
+            if frame.ready and (frame.stage == "lcm" or "diffusion" in frame.absent):
+                return layout, frame
+    raise RuntimeError(f"a reconstruction ended without an image, with {settings}")
 
 
 def labelled_sheet(original: np.ndarray, cells: Sequence[Cell], rows: Axis, columns: Axis) -> Image.Image:
@@ -70,7 +88,7 @@ def labelled_sheet(original: np.ndarray, cells: Sequence[Cell], rows: Axis, colu
         draw.text((left - gap // 2, top + r * (side + gap) + side // 2), f"{rows[0]} {value}", "black", font, "rm")
     for cell in cells:
         x, y = left + cell.column * (side + gap), top + cell.row * (side + gap)
-        put(cell.picture, x, y)
+        put(cell.image, x, y)
         draw.text((x + side // 2, y + side + gap), f"r = {cell.pixcorr:.2f}", "black", small, "mm")
     return sheet
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import h5py
 import numpy as np
 from safetensors import safe_open
 
@@ -92,3 +93,20 @@ def read_tensors(path: Path, expected_format: str) -> tuple[dict[str, np.ndarray
     if metadata.get("format") != expected_format:
         raise BadFile(f"{path}: expected format {expected_format!r}, got {metadata.get('format')!r}")
     return tensors, metadata
+
+
+def open_h5(path: Path, kind: str, version: int) -> h5py.File:
+    """Opens one of our HDF5 files for reading. Raises BadFile if it is missing, damaged, or of another kind or version."""
+    try:
+        f = h5py.File(path, "r")
+    except FileNotFoundError:
+        raise BadFile(
+            f"{path} is missing: make it with `python -m precompute`, or restore it from the repository"
+        ) from None
+    except OSError as error:
+        raise BadFile(f"{path} is not a readable HDF5 file (truncated or damaged?): fetch or make it again") from error
+    found = f.attrs.get("format"), f.attrs.get("version")
+    if found != (kind, version):
+        f.close()
+        raise BadFile(f"{path}: expected format {kind!r} version {version}, got {found[0]!r} version {found[1]}")
+    return f

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recon.pictures import area_average
+from recon.images import area_average
 
 GREY = np.array([0.2125, 0.7154, 0.0721], np.float32)  # scikit-image's rgb2gray
 SIGMA, TRUNCATE, K1, K2 = 1.5, 3.5, 0.01, 0.03  # Wang et al. (2004)
@@ -127,3 +127,14 @@ def retrieval_ranks(predicted: np.ndarray, truth: np.ndarray, centre: np.ndarray
     similarity = ours @ theirs.T
     own = np.diag(similarity)[:, None]
     return 1 + (similarity > own).sum(1) + 0.5 * ((similarity == own).sum(1) - 1)
+
+
+def percentile(value: float, distribution: np.ndarray) -> float:
+    """Share of `distribution` (n,) below `value`, in percent, 0 to 100; equal ones count half, NaN are left out.
+
+    50 is the median whichever way is better. NaN if there is nothing to compare with.
+    """
+    known = np.asarray(distribution)[np.isfinite(distribution)]
+    if not len(known) or not np.isfinite(value):
+        return float("nan")
+    return float(100 * ((known < value).mean() + 0.5 * (known == value).mean()))

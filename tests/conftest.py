@@ -10,17 +10,17 @@ import torch
 from stand_ins import Shelf
 from tiny_diffusion import TOKENS, WIDTH, tiny_lora, tiny_pipeline
 
-from recon.bundle import load_bundle
-from recon.captions import CaptionIndex
-from recon.encoding import VoxelScores, save_scores
-from recon.manifest import write_manifest
-from recon.mlp import MLP
-from recon.network import Network, Training
-from recon.regression import Rescaler, Standardiser
-from recon.ridge import LowRank
-from recon.subject import Geometry, Subject, Trials, save_subject
-from recon.vdvae import VDVAE
-from recon.vdvae_layers import VDVAEConfig
+from recon.brain.space import Geometry
+from recon.brain.voxel_scores import VoxelScores, save_scores
+from recon.bundle.bundle import load_bundle
+from recon.bundle.captions import CaptionIndex
+from recon.bundle.manifest import write_manifest
+from recon.bundle.subject import Subject, Trials, save_subject
+from recon.decoders.vdvae import VDVAE
+from recon.decoders.vdvae_layers import VDVAEConfig
+from recon.regressors.low_rank import LowRank
+from recon.regressors.mlp import MLP, Network
+from recon.regressors.standardise import Rescaler, Standardiser
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / "data"
@@ -52,21 +52,28 @@ def random_regressors(n_voxels: int, n_targets: int, rng: np.random.Generator) -
     basis = rng.normal(size=(3, n_targets)).astype(np.float32)
     down = rng.normal(size=(n_voxels, 3)).astype(np.float32)
     intercept = np.zeros(n_targets, np.float32)
-    network = Network(n_voxels, 3, Training(hidden=4)).eval()
+    network = Network(n_voxels, 3, hidden=4).eval()
     return {
         "ridge": LowRank(standardise, down, basis, intercept, rescale),
         "mlp": MLP(standardise, network, basis, intercept, rescale),
     }
 
 
-def write_tiny_bundle(folder: Path, n_voxels: int = 7, fitted_voxels: int = 7) -> Path:
-    """A whole bundle of random parts; `fitted_voxels` other than `n_voxels` makes it inconsistent."""
+def write_tiny_bundle(folder: Path, n_voxels: int = 7, fitted_voxels: int = 7, decoders: str = "own") -> Path:
+    """A whole bundle of random parts; `fitted_voxels` other than `n_voxels` makes it inconsistent.
+
+    decoders: "own" come with it; "published" are not a part of it, and the regressors predict what those take.
+    """
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
-    torch.manual_seed(0)
-    vdvae = VDVAE(TINY)
-    vdvae.save(folder / "vdvae.safetensors")
-    n_latents = vdvae.n_latents(TINY_LAYERS)
+    own = decoders == "own"
+    n_layers, n_latents, prompt = (TINY_LAYERS, 290, TOKENS * WIDTH) if own else (31, 91_168, 77 * 768)
+    if own:
+        torch.manual_seed(0)
+        VDVAE(TINY).save(folder / "vdvae.safetensors")
+        pipe = tiny_pipeline()
+        pipe.save_pretrained(folder / "diffusion")
+        tiny_lora(pipe, folder / "lcm_lora.safetensors")
     voxels = rng.normal(size=(5, 3, n_voxels)).astype(np.float32)
     voxels[0, 2] = np.nan
     images = rng.integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
@@ -75,12 +82,9 @@ def write_tiny_bundle(folder: Path, n_voxels: int = 7, fitted_voxels: int = 7) -
     geometry = Geometry("fsaverage5", np.zeros(n_voxels, np.uint8), np.arange(n_voxels, dtype=np.int32), rois)
     ncsnr = np.ones(n_voxels, np.float32)
     save_subject(folder / "subject.h5", Subject("tiny", True, geometry, ncsnr, Trials(voxels, images, labels)))
-    for target, n_targets in {"latents": n_latents, "prompt": TOKENS * WIDTH, "image": 6}.items():
+    for target, n_targets in {"latents": n_latents, "prompt": prompt, "image": 6}.items():
         for name, regressor in random_regressors(fitted_voxels, n_targets, rng).items():
             regressor.save(folder / f"{target}_{name}.safetensors")
-    pipe = tiny_pipeline()
-    pipe.save_pretrained(folder / "diffusion")
-    tiny_lora(pipe, folder / "lcm_lora.safetensors")
     captions = [f"training picture {k}" for k in range(4)]
     CaptionIndex(captions, rng.normal(size=(4, 6)).astype(np.float32)).save(folder / "captions.h5")
     random_regressors(n_latents, n_voxels, rng)["ridge"].save(folder / "response.safetensors")
@@ -92,9 +96,9 @@ def write_tiny_bundle(folder: Path, n_voxels: int = 7, fitted_voxels: int = 7) -
         {
             "name": "tiny",
             "simulated": True,
-            "n_layers": TINY_LAYERS,
+            "n_layers": n_layers,
             "components": 3,
-            "decoders": "own",
+            "decoders": decoders,
             "evaluation": {},
         },
     )

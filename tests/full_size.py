@@ -17,8 +17,11 @@ from tiny_diffusion import tiny_tokenizer
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from recon.vdvae import VDVAE
-from recon.vdvae_layers import VDVAEConfig
+from precompute.demo.train_lcm import MODULES
+from recon.decoders.vdvae import VDVAE
+from recon.decoders.vdvae_layers import VDVAEConfig
+
+RANK, ALPHA = 64, 32.0  # of lcm-lora-sdv1-5
 
 
 @contextmanager
@@ -81,3 +84,15 @@ def random_stable_diffusion(dtype: torch.dtype = torch.float32) -> StableDiffusi
 def random_taesd(dtype: torch.dtype = torch.float32) -> AutoencoderTiny:
     with made_in(dtype):
         return AutoencoderTiny()
+
+
+def lora_with_published_keys(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
+    """LoRA weights named as those of lcm-lora-sdv1-5: kohya's scheme, with an alpha for every module."""
+    tensors = {}
+    for name, module in unet.named_modules():
+        if name.endswith(tuple(f".{m}" for m in MODULES)):
+            key, (out, into, *kernel) = f"lora_unet_{name.replace('.', '_')}", module.weight.shape
+            tensors[f"{key}.lora_down.weight"] = 0.02 * torch.randn(RANK, into, *kernel)
+            tensors[f"{key}.lora_up.weight"] = 0.02 * torch.randn(out, RANK, *(1 for _ in kernel))
+            tensors[f"{key}.alpha"] = torch.tensor(ALPHA)
+    return tensors

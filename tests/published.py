@@ -14,15 +14,15 @@ import pytest
 import torch
 from conftest import DATA
 from diffusers import AutoencoderKL, AutoencoderTiny, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from full_size import lora_with_published_keys
 from moto.server import ThreadedMotoServer
 from safetensors.torch import load_file, save_file
 from stand_ins import Shelf, point_hub_at, put_repository, tree
-from test_full_size import lora_with_published_keys
 from tiny_diffusion import tiny_tokenizer
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from precompute import download, fetch_models, fetch_nsd
-from recon.models import MODELS
+from precompute.fetching import download, fetch_models, fetch_nsd
+from recon.decoders.published_models import MODELS
 
 TOKENS, WIDTH = 77, 32  # of a prompt embedding: 768 in the published models
 SIZE = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_attention_heads": 2}
@@ -94,7 +94,7 @@ def write_taesd(folder: Path) -> None:
 
 
 def write_published(root: Path) -> dict[str, Path]:
-    """Name in recon.models.MODELS -> the folder of its repository, or its file."""
+    """Name in recon.decoders.published_models.MODELS -> the folder of its repository, or its file."""
     torch.manual_seed(0)
     paths = {name: root / name for name in ("diffusion", "lcm_lora", "preview", "clip")} | {"vdvae": root / "vdvae.th"}
     unet = write_stable_diffusion(paths["diffusion"])

@@ -15,7 +15,7 @@ from playwright.sync_api import sync_playwright
 from served import CHROMIUM, FLAGS, ROOT, open_tab, serve_apps
 
 sys.path.insert(0, str(ROOT))
-from recon.subject import load_subject
+from recon.bundle.subject import load_subject
 
 OUT = ROOT / "assets" / "page" / "screenshots"
 SIZES = {"laptop": (1366, 768), "phone": (390, 844)}

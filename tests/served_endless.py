@@ -9,7 +9,7 @@ import gradio as gr
 
 import app
 from recon.settings import LCMSettings, Settings
-from recon.ui.frames import frames_of
+from recon.ui.server.frames import frames_of
 
 serve = app.serve
 

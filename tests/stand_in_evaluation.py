@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recon.evaluation import GALLERY_KINDS, CurvePoint, Evaluation, Gallery, Paired, Retrieval, Roi, Row
+from recon.bundle.evaluation import GALLERY_KINDS, CurvePoint, Evaluation, Gallery, Paired, Retrieval, Roi, Row
 from recon.metrics import METRICS
 
 COMMAND = "pip install -r requirements-eval.txt && python -m precompute fetch metrics"

@@ -163,7 +163,7 @@ def tree(root: Path) -> dict[str, bytes]:
 
 COMMAND = """
 import dataclasses, sys
-from recon import models
+from recon.decoders import published_models as models
 models.MODELS["vdvae"] = dataclasses.replace(models.MODELS["vdvae"], source=sys.argv.pop(1))
 from precompute.__main__ import app
 app()

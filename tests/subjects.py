@@ -7,7 +7,7 @@ from pathlib import Path
 
 import h5py
 
-from recon.manifest import read_manifest, write_manifest
+from recon.bundle.manifest import read_manifest, write_manifest
 
 
 def copy_as(source: Path, target: Path, name: str) -> Path:

@@ -1,13 +1,18 @@
-"""Teams of processes without a launcher: forked from one that has made the imports, before any threads."""
+"""Teams of processes: by the launcher, or forked from one that has made the imports, before any threads."""
 
 from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
-from recon.team import Team, team
+from precompute.team import Team, team
+
+ROOT = Path(__file__).parents[1]
 
 
 def _fork(size: int, rank: int, port: int, work: Callable[[Team], None]) -> int:
@@ -34,3 +39,16 @@ def run_teams(sizes: Iterable[int], work: Callable[[Team], None]) -> None:
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         if any(codes):
             raise RuntimeError(f"a team of {size} failed: {codes}")
+
+
+def begin(script: Path, n: int, *arguments) -> subprocess.Popen:
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(n)]
+    command = [sys.executable, "-m", *launcher, str(script)]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*command, *map(str, arguments)], env=env, cwd=ROOT)
+
+
+def run_program(text: str, place: Path) -> None:
+    """A script that forks teams, `place` its argument."""
+    env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", text, place], env=env, cwd=ROOT, check=True, timeout=120)

@@ -54,19 +54,19 @@ listen("reconstructed", () => {
   if (props.value.serial !== running) send();
   else running = null;
 });
+const byName = (values) => JSON.stringify(Object.entries(values).sort()); // whatever their order
 for (const name of ["settings", "reading"]) {
   listen(name, ({ detail }) => {
-    if (JSON.stringify(detail) !== JSON.stringify(props.value[name])) want({ [name]: detail });
+    if (byName(detail) !== byName(props.value[name])) want({ [name]: detail });
   });
 }
 
 // Settings with a new seed, if every picture is to have one; its field is told.
-const SEED = 4; // its place among the settings
 function seeded(settings) {
   if (!document.querySelector(".always-random input")?.checked) return settings;
   const seed = Math.floor(Math.random() * 1e6);
   const field = document.querySelector(".seed input");
   field.value = seed;
   field.dispatchEvent(new Event("input", { bubbles: true }));
-  return settings.with(SEED, seed);
+  return { ...settings, seed };
 }

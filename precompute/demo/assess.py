@@ -22,8 +22,8 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from precompute.demo.checker import Checker
+from recon.decoders.diffusion import Diffusion, load_diffusion, load_pipeline, refine_all
 from recon.files import load_json, open_array, save_json, whole_file
-from recon.lcm import Diffusion, load_diffusion, load_pipeline, refine_all
 from recon.settings import LCMSettings
 
 TEACHER_STEPS, TEACHER_GUIDANCE = 25, 3.0

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from precompute.demo.brush import LIGHTS
 from precompute.demo.objects import COLOURS, OBJECTS
-from precompute.demo.settings import SETTINGS
+from precompute.demo.places import SETTINGS
 from precompute.demo.training import Schedule, draw_rows, save_report, shifted, step_rng, train
 from recon.files import load_json, open_array, whole_file
-from recon.pictures import area_average, to_pixels
+from recon.images import area_average, to_pixels
 
 ATTRIBUTES = {"object": list(OBJECTS), "colour": list(COLOURS), "setting": list(SETTINGS), "light": list(LIGHTS)}
 SIDE, SHIFT, BLUR = 64, 4, 0.5  # pixels; pixels; share of the pictures that are blurred a little, as generated ones are

@@ -15,7 +15,7 @@ from nilearn.datasets import load_fsaverage
 from scipy.sparse import block_diag, csr_matrix, diags, identity
 from scipy.spatial import cKDTree
 
-from recon.subject import Geometry
+from recon.brain.space import Geometry
 
 MESH = "fsaverage5"
 RADIUS = 100.0  # mm, of the spherical mesh

@@ -16,7 +16,7 @@ import torch
 from precompute.demo.brush import LIGHTS
 from precompute.demo.cortex import Cortex
 from precompute.demo.objects import COLOURS, OBJECTS
-from precompute.demo.settings import SETTINGS
+from precompute.demo.places import SETTINGS
 
 SPAN = 8.4  # degrees of visual angle across the picture
 SIDE, GRID = 64, 32  # pixels of the filtered picture, and of the maps that receptive fields pool

@@ -15,23 +15,23 @@ from precompute.demo import scan, world
 from precompute.demo.assess import assemble_pipeline, assess
 from precompute.demo.checker import train_checker
 from precompute.demo.decoders import as_json, check_settings, decoder_stages, record, run_stages
-from precompute.demo.evaluation import evaluate_demo, render_scenes
+from precompute.demo.demo_evaluation import evaluate_demo, render_scenes
 from precompute.demo.recipe import N_LAYERS, Settings
 from precompute.demo.train_clip import train_clip
 from precompute.demo.tune import try_strengths
-from precompute.encode import encode
-from precompute.evaluate import Options
-from precompute.features import extract_embeddings, extract_latents, extract_prompts
-from precompute.fit import fit, layer_groups
-from precompute.response import fit_response
-from precompute.summary import attach, overview
-from recon.bundle import load_bundle
-from recon.captions import CaptionIndex
-from recon.evaluation import EVALUATION_FILES
+from precompute.evaluation.evaluate import Options
+from precompute.evaluation.summary import attach, overview
+from precompute.fitting.encode import encode
+from precompute.fitting.features import extract_embeddings, extract_latents, extract_prompts
+from precompute.fitting.fit import fit, layer_groups
+from precompute.fitting.response_model import fit_response
+from precompute.team import ALONE, Team
+from recon.bundle.bundle import load_bundle
+from recon.bundle.captions import CaptionIndex
+from recon.bundle.evaluation import EVALUATION_FILES
+from recon.bundle.manifest import FILES, OWN_DECODERS, read_manifest, write_manifest
+from recon.decoders.vdvae import VDVAE
 from recon.files import load_json, open_array, save_json
-from recon.manifest import FILES, OWN_DECODERS, read_manifest, write_manifest
-from recon.team import ALONE, Team
-from recon.vdvae import VDVAE
 
 SHEETS = ("contact_sheet.png", "stage2_sheet.jpg")  # the evaluation draws them
 JUDGES = ("vision/config.json", "vision/model.safetensors", "checker.safetensors")  # the app does not need them

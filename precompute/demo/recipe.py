@@ -10,8 +10,8 @@ from precompute.demo.train_lcm import Distillation
 from precompute.demo.train_unet import UNetSize
 from precompute.demo.train_vdvae import DEMO_CONFIG
 from precompute.demo.training import Schedule
-from recon.network import Training
-from recon.vdvae_layers import VDVAEConfig
+from precompute.fitting.train_network import Training
+from recon.decoders.vdvae_layers import VDVAEConfig
 
 N_LAYERS = 13  # of the demo VDVAE's 20 layers: all up to 16 × 16
 

@@ -14,9 +14,9 @@ import numpy as np
 from precompute.demo.cortex import Cortex, build_cortex
 from precompute.demo.forward import Tuning, draw_tuning, signals
 from precompute.demo.world import load_labels
-from recon.encoding import estimate_ncsnr
+from precompute.fitting.encoding import estimate_ncsnr
+from recon.bundle.subject import BETA_SCALE, Subject, Trials, save_subject
 from recon.files import open_array, save_array, whole_file
-from recon.subject import BETA_SCALE, Subject, Trials, save_subject
 
 N_REPEATS, SESSION_TRIALS = 3, 750
 INDEPENDENT, SMOOTH, SHARED = 0.75, 0.15, 0.10  # shares of noise variance

@@ -13,7 +13,7 @@ import skia
 
 from precompute.demo.brush import LIGHTS, Brush, lit
 from precompute.demo.objects import COLOURS, OBJECTS
-from precompute.demo.settings import SETTINGS, Stage, sky
+from precompute.demo.places import SETTINGS, Stage, sky
 
 SIZE = 192  # pixels
 SUPERSAMPLE = 2

@@ -19,7 +19,7 @@ from tokenizers import pre_tokenizers
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from precompute.demo.training import Schedule, draw_rows, save_report, shifted, step_rng, train
-from recon.clip import pixel_values, tokens
+from precompute.fitting.clip import pixel_values, tokens
 from recon.files import load_json, open_array
 
 CONTEXT = 24  # tokens; the longest caption has 21

@@ -15,11 +15,11 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
-from precompute.demo.metrics import psnr
+from precompute.demo.psnr import psnr
 from precompute.demo.training import Schedule, draw_rows, pixels_of, resident, rows_of, save_report, step_rng, train
 from recon.device import choose_device
 from recon.files import open_array
-from recon.pictures import to_images, to_pixels
+from recon.images import to_images, to_pixels
 
 PATCH, CROP = 8, 64  # pixels: a latent's side, a training crop's side
 SQUARED, ANCHOR = 4.0, 0.05  # weights beside the absolute error: squared error, distance to the principal components

@@ -22,16 +22,12 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from precompute.demo.train_clip import mirrored
 from precompute.demo.training import Schedule, draw_rows, resident, rows_of, save_report, step_rng, train
-from recon.clip import tokens
+from precompute.fitting.clip import tokens
 from recon.device import choose_device
 from recon.files import load_json, open_array, save_array, whole_file
-from recon.pictures import to_pixels
+from recon.images import to_pixels
 
-EMPTY, MEAN, BLENDED = (
-    0.125,
-    0.33,
-    0.25,
-)  # shares of rows: the empty prompt, the mean of five captions, a blend of two means
+EMPTY, MEAN, BLENDED = 0.125, 0.33, 0.25  # shares of rows: empty prompt, mean of five captions, blend of two means
 LARGEST = 0.45  # part of the other picture in a blend
 NOISE_SCHEDULE = {
     "num_train_timesteps": 1000,

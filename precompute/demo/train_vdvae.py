@@ -2,7 +2,7 @@
 
 Loss: the negative evidence lower bound, nats per colour value (Child 2021): discretised mixture of logistics plus the
 KL of every layer, KL weight warmed up, gradients clipped and skipped when they explode, weights averaged (EMA). The KL weighs
-half (beta-VAE: Higgins et al. 2017), and the squared error of the mixture's expectation is added: what is shown counts, not samples.
+half (beta-VAE: Higgins et al. 2017), and the squared error of the mixture's expectation, which is what is shown, is added.
 
 One addition: *depth dropout*. For a part of each batch the layers finer than a random resolution take their prior's mean,
 which is what `VDVAE.decode` gives them when only coarser ones are known. So coarse layers carry layout, edges and colour by
@@ -18,19 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precompute.demo.metrics import psnr
+from precompute.demo.psnr import psnr
 from precompute.demo.training import Schedule, draw_rows, pixels_of, resident, rows_of, save_report, step_rng, train
+from recon.decoders.dmol import dmol_expectation, dmol_log_likelihood
+from recon.decoders.vdvae import VDVAE
+from recon.decoders.vdvae_layers import VDVAEConfig, gaussian_kl
 from recon.device import choose_device
-from recon.dmol import dmol_expectation, dmol_log_likelihood
 from recon.files import open_array
-from recon.vdvae import VDVAE
-from recon.vdvae_layers import VDVAEConfig, gaussian_kl
 
 KL_START, KL_WARMUP = 0.02, 0.5  # initial share of the KL's weight; share of the steps until it is whole
-KL_WEIGHT, SQUARED = (
-    0.5,
-    60.0,
-)  # weights of the KL, and of the squared error of the image that `VDVAE.decode` would show
+KL_WEIGHT, SQUARED = 0.5, 60.0  # weights of the KL, and of the squared error of what `VDVAE.decode` would show
 DEPTH_SHARES = {4: 0.05, 8: 0.12, 16: 0.38, 64: 0.45}  # how often the posterior reaches down to which resolution
 
 DEMO_CONFIG = VDVAEConfig(

@@ -1,6 +1,6 @@
 """How strong should stage 2 be? Tried on training pictures that the MLP was not fitted to; the test set takes no part.
 
-`recon.lcm.LCMSettings.strength` is the one that CLIP identifies best in the table that this writes.
+`recon.decoders.diffusion.LCMSettings.strength` is the one that CLIP identifies best in the table that this writes.
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from precompute.candidates import decode_layouts
 from precompute.demo.checker import Checker
-from precompute.demo.evaluation import own_clip
-from precompute.judge import Judge
-from recon.bundle import open_parts
+from precompute.demo.demo_evaluation import own_clip
+from precompute.evaluation.judge import Judge
+from precompute.fitting.train_network import Training
+from recon.bundle.bundle import open_parts
+from recon.decoders.diffusion import refine_all
 from recon.files import load_json, open_array, save_json
-from recon.lcm import refine_all
-from recon.network import Training
-from recon.reconstruct import decoded
-from recon.regression import split_rows
+from recon.reconstruct import decode_layouts, decoded
+from recon.regressors.standardise import split_rows
 from recon.settings import LCMSettings
 
 STRENGTHS, N = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 200
@@ -42,7 +41,7 @@ def try_strengths(
     def means(pictures: np.ndarray) -> dict[str, float]:
         return {name: float(values.mean()) for name, values in judge.score(pictures).items()}
 
-    layouts = decode_layouts(bundle, decoded("latents", X, bundle, "mlp"))
+    layouts = decode_layouts(decoded("latents", X, bundle, "mlp"), bundle)
     prompts = decoded("prompt", X, bundle, "mlp").reshape(-1, *bundle.diffusion.prompt_shape)
     report = {"n": len(rows), "stage 1": means(layouts)}
     for strength in STRENGTHS:

@@ -19,7 +19,7 @@ import numpy as np
 
 from precompute.demo import scenes
 from recon.files import load_json, save_json, whole_file
-from recon.pictures import area_average
+from recon.images import area_average
 
 TEST_OFFSET = 1_000_000  # scene numbers of the test set: far from those of training
 SMALL = 64  # pixels

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping
 
 import gradio as gr
+from gradio.components import Component
 
 from recon.settings import MAX_GUIDANCE, MAX_PROMPT, MAX_STEPS, MIN_STRENGTH, LCMSettings, Settings
-from recon.ui.parts import REGRESSOR_NAMES
+from recon.share import LCM, WORDS
+from recon.ui.html.parts import REGRESSOR_NAMES
 
 PROMPT_CHOICES = [
     ("Decoded", "decoded"),
@@ -27,23 +30,25 @@ HELP = {
     "own": "Your own words for stage 2; Enter applies them.",
 }
 OWN_PROMPT = "a red boat on the sea at sunset"
-CHANGED = "(...values) => { document.dispatchEvent(new CustomEvent('settings', {detail: values})); }"  # to the picker
+CHANGED = """(...values) => {{
+    const detail = Object.fromEntries({names}.map((name, k) => [name, values[k]]));
+    document.dispatchEvent(new CustomEvent("settings", {{ detail }}));
+}}"""  # to the picker, by name
 RANDOM_SEED = "() => Math.floor(Math.random() * 1e6)"
 
 
-def read_settings(values: Sequence, reading: Mapping) -> Settings:
-    """The controls' values, in their order, and what the reading panel says -> settings. Raises ValueError."""
-    regressor, steps, guidance, strength, seed, prompt, own = values
+def read_settings(values: Mapping, reading: Mapping) -> Settings:
+    """What the controls hold, by name, and what the reading panel says -> settings. Raises ValueError."""
     gains = tuple((str(roi), gain) for roi, gain in reading.get("gains", {}).items())
-    lcm = LCMSettings(steps, guidance, strength, seed)
-    return Settings(regressor, prompt, own, lcm, reading.get("repeats"), reading.get("components"), gains)
+    lcm = LCMSettings(**{name: values[name] for name in LCM})
+    words = {name: values[name] for name in WORDS}
+    return Settings(**words, lcm=lcm, repeats=reading.get("repeats"), components=reading.get("components"), gains=gains)
 
 
-def control_values(settings: Settings) -> list:
-    """The reverse of `read_settings`: values of the controls."""
-    lcm = settings.lcm
-    own = settings.own_prompt or OWN_PROMPT
-    return [settings.regressor, lcm.steps, lcm.guidance, lcm.strength, lcm.seed, settings.prompt, own]
+def control_values(settings: Settings) -> dict:
+    """The reverse of `read_settings`: name of a control -> what it holds."""
+    words = {name: getattr(settings, name) for name in WORDS} | {"own_prompt": settings.own_prompt or OWN_PROMPT}
+    return words | {name: getattr(settings.lcm, name) for name in LCM}
 
 
 def reading_of(settings: Settings) -> dict:
@@ -51,27 +56,50 @@ def reading_of(settings: Settings) -> dict:
     return {"repeats": settings.repeats, "components": settings.components, "gains": dict(settings.gains)}
 
 
-def settings_controls() -> list:
-    """Stage 2's controls, in the order of read_settings; every change of one is told to the picker."""
+def settings_controls() -> dict[str, Component]:
+    """Stage 2's controls by name; every change of one is told to the picker."""
     with gr.Row(elem_classes="controls"):
         lcm, more = LCMSettings(), {"buttons": []}
-        steps = gr.Slider(1, MAX_STEPS, lcm.steps, step=1, label="LCM steps", info=HELP["steps"], **more)
-        guidance = gr.Slider(1, MAX_GUIDANCE, lcm.guidance, step=0.1, label="Guidance", info=HELP["guidance"], **more)
-        strength = gr.Slider(MIN_STRENGTH, 1, lcm.strength, step=0.05, label="Strength", info=HELP["strength"], **more)
-        seed = gr.Number(lcm.seed, label="Seed", precision=0, minimum=0, info=HELP["seed"], elem_classes="seed")
+        controls = {
+            "steps": gr.Slider(1, MAX_STEPS, lcm.steps, step=1, label="LCM steps", info=HELP["steps"], **more),
+            "guidance": gr.Slider(
+                1, MAX_GUIDANCE, lcm.guidance, step=0.1, label="Guidance", info=HELP["guidance"], **more
+            ),
+            "strength": gr.Slider(
+                MIN_STRENGTH, 1, lcm.strength, step=0.05, label="Strength", info=HELP["strength"], **more
+            ),
+            "seed": gr.Number(lcm.seed, label="Seed", precision=0, minimum=0, info=HELP["seed"], elem_classes="seed"),
+        }
         random_seed = gr.Button("New seed", elem_classes="random-seed")
         always = gr.Checkbox(False, label="random", info=HELP["always"], elem_classes="always-random")
         choices = [(name, key) for key, name in REGRESSOR_NAMES.items()]
-        regressor = gr.Radio(choices, value="mlp", label="Stage 1", info=HELP["regressor"], elem_classes="regressor")
-        prompt = gr.Radio(PROMPT_CHOICES, value="decoded", label="Prompt", info=HELP["prompt"], elem_classes="prompt")
-        own = gr.Textbox(OWN_PROMPT, label="Own prompt", max_length=MAX_PROMPT, info=HELP["own"], elem_classes="own")
-    controls = [regressor, steps, guidance, strength, seed, prompt, own]
-    told = {"fn": None, "inputs": controls, "js": CHANGED}
-    for control in (regressor, steps, guidance, strength, prompt):
-        control.input(**told)
-    for control in (seed, own):
-        control.submit(**told)
-        control.blur(**told)
-    for draw in (random_seed.click, always.select):
-        draw(None, None, seed, js=RANDOM_SEED).then(**told)
+        controls |= {
+            "regressor": gr.Radio(
+                choices, value="mlp", label="Stage 1", info=HELP["regressor"], elem_classes="regressor"
+            ),
+            "prompt": gr.Radio(
+                PROMPT_CHOICES, value="decoded", label="Prompt", info=HELP["prompt"], elem_classes="prompt"
+            ),
+            "own_prompt": gr.Textbox(
+                OWN_PROMPT, label="Own prompt", max_length=MAX_PROMPT, info=HELP["own"], elem_classes="own"
+            ),
+        }
+    tell_changes(controls, [random_seed.click, always.select])
     return controls
+
+
+def tell_changes(controls: dict[str, Component], draws: list[Callable]) -> None:
+    """Whatever a visitor changes is told to the picker; each of the events `draws` draws a new seed first."""
+    told = {
+        "fn": None,
+        "inputs": list(controls.values()),
+        "js": CHANGED.format(names=json.dumps(list(controls))),
+    }
+    for name, control in controls.items():
+        if name in ("seed", "own_prompt"):
+            control.submit(**told)
+            control.blur(**told)
+        else:
+            control.input(**told)
+    for draw in draws:
+        draw(None, None, controls["seed"], js=RANDOM_SEED).then(**told)

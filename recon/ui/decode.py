@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import gradio as gr
 import numpy as np
@@ -13,13 +13,10 @@ import numpy as np
 from recon.settings import REGRESSORS, Settings
 from recon.share import png_with_record, record
 from recon.ui.controls import HELP as CONTROLS
-from recon.ui.panel import TITLES, card
-from recon.ui.parts import QUIET, REGRESSOR_NAMES, duration, picture_or
-from recon.ui.serve import on_gpu
-from recon.ui.studio import Studio
-
-if TYPE_CHECKING:
-    from recon.reconstruct import Frame
+from recon.ui.html.panel import TITLES, absent_banner, card
+from recon.ui.html.parts import ABSENT, QUIET, REGRESSOR_NAMES, duration, picture_or
+from recon.ui.server.frames import live
+from recon.ui.server.studio import Studio
 
 ONE_AT_A_TIME = {"concurrency_id": "reconstruct", "concurrency_limit": 1, **QUIET}
 
@@ -31,27 +28,6 @@ def decoder_controls(regressor: str) -> tuple[gr.Radio, gr.Number]:
         gr.Radio(choices, value=regressor, label="Regressor", info=CONTROLS["regressor"]),
         gr.Number(0, label="Seed", precision=0, minimum=0, info=CONTROLS["seed"]),
     )
-
-
-def response_decoder(studio: Studio) -> Callable[[np.ndarray, Settings], Iterator[Frame]]:
-    """(response (n_voxels,), settings) -> frames of both stages; no picture was shown, so there is no ceiling.
-
-    An oracle prompt is no prompt here: nobody knows an answer. Raises ValueError on bad voxels or settings.
-    """
-
-    def decode(response: np.ndarray, settings: Settings) -> Iterator[Frame]:
-        from recon.reconstruct import reconstruct_layout, reconstruct_picture
-
-        bundle = studio.bundle
-        if bundle.vdvae is None:
-            raise ValueError(bundle.absent["vdvae"])
-        for layout in reconstruct_layout(response, None, bundle, settings.regressor, settings.components):
-            yield layout
-        if bundle.open_stage_2 is not None:
-            studio.stage_2.result()
-            yield from reconstruct_picture(layout.images[settings.regressor], response, [""], bundle, settings)
-
-    return on_gpu(decode)
 
 
 def data_link(name: str, kind: str, data: bytes, text: str) -> str:
@@ -79,29 +55,49 @@ def section(cards: list[str], last: bool, after: str = "") -> str:
     )
 
 
-def decoded_cards(
-    studio: Studio, frames: Iterator[Frame], settings: Settings, before: dict[str, np.ndarray], stem: str, about: dict
-) -> Iterator[str]:
-    """HTML after every frame: pictures `before`, stage 1 by both regressors, stage 2; and at the end links to save them."""
+@dataclass(frozen=True)
+class Decoding:
+    """What a tab decodes, and what is said of it."""
+
+    settings: Settings
+    before: dict[str, np.ndarray]  # name -> image that stands before the decoded ones
+    stem: str  # of the names of files to save
+    about: dict  # where the response came from, for the record
+
+    @property
+    def title(self) -> str:
+        """Of stage 2's card."""
+        return f"{REGRESSOR_NAMES[self.settings.regressor]} → VDVAE → LCM"
+
+
+def cards_of(decoding: Decoding, images: dict[str, np.ndarray], seconds: dict[str, str], absent: Mapping) -> list[str]:
+    """Images before, stage 1 by both regressors, stage 2; words in place of those that are not there."""
+    first, second = ABSENT if "vdvae" in absent else "to come", ABSENT if absent else "follows"
+    cards = [card("original", name, picture_or("", picture, name), "", "") for name, picture in decoding.before.items()]
+    for k in REGRESSORS:
+        cards.append(card(k, TITLES[k], picture_or(first, images.get(k), TITLES[k]), seconds.get("vdvae", ""), ""))
+    picture = picture_or(second, images.get("lcm"), decoding.title)
+    return [*cards, card("lcm", decoding.title, picture, seconds.get("lcm", ""), "")]
+
+
+def decoded_cards(studio: Studio, response: np.ndarray, decoding: Decoding) -> Iterator[str]:
+    """HTML after every frame of a response (n_voxels,) that no image gave; and at the end links to save the images.
+
+    Where a decoder is absent, the page says which command fetches it.
+    """
     images, seconds = {}, {}
-    title = f"{REGRESSOR_NAMES[settings.regressor]} → VDVAE → LCM"
-    for frame in frames:
+    for frame in live(studio)(response, decoding.settings):
         images |= frame.images
-        seconds[frame.stage] = f"{duration(frame.seconds)}"
         step = f", UNet steps run: {frame.step}" if frame.stage == "lcm" else ""
-        cards = [card("original", name, picture_or("", picture, name), "", "") for name, picture in before.items()]
-        cards += [
-            card(k, TITLES[k], picture_or("to come", images.get(k), TITLES[k]), seconds["vdvae"], "")
-            for k in REGRESSORS
-        ]
-        cards.append(
-            card("lcm", title, picture_or("follows", images.get("lcm"), title), seconds.get("lcm", "") + step, "")
-        )
-        last = frame.stage == "lcm" and frame.last
-        yield section(cards, last)
-    shown = before | {TITLES[k]: images[k] for k in REGRESSORS} | ({title: images["lcm"]} if "lcm" in images else {})
-    saves = downloads(studio, stem, shown, settings, about)
-    yield section(cards, True, saves)
+        seconds[frame.stage] = duration(frame.seconds) + step
+        cards = cards_of(decoding, images, seconds, frame.absent)
+        yield section(cards, frame.last and bool(images))
+    shown = decoding.before | {TITLES[k]: images[k] for k in REGRESSORS if k in images}
+    shown |= {decoding.title: images["lcm"]} if "lcm" in images else {}
+    after = absent_banner(frame.absent) if frame.absent else ""
+    if images:
+        after += downloads(studio, decoding.stem, shown, decoding.settings, decoding.about)
+    yield section(cards, True, after)
 
 
 def in_one_sentence(error: Exception) -> gr.Error:

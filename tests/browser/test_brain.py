@@ -7,8 +7,9 @@ import pytest
 from conftest import write_tiny_bundle
 from served import CHROMIUM, FLAGS, serve_apps
 
-from recon.manifest import rewrite_manifest
-from recon.subject import Volume, load_subject, save_subject
+from recon.brain.space import Volume
+from recon.bundle.manifest import rewrite_manifest
+from recon.bundle.subject import load_subject, save_subject
 
 sync_api = pytest.importorskip("playwright.sync_api")
 

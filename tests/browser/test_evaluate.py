@@ -7,10 +7,10 @@ from conftest import write_tiny_bundle
 from served import CHROMIUM, FLAGS, open_tab, serve_apps
 from stand_in_evaluation import made_up_evaluation
 
-from recon.evaluation import load_evaluation, save_evaluation
-from recon.manifest import rewrite_manifest
-from recon.subject import load_subject
-from recon.ui.scores import score
+from recon.bundle.evaluation import load_evaluation, save_evaluation
+from recon.bundle.manifest import rewrite_manifest
+from recon.bundle.subject import load_subject
+from recon.ui.html.number_format import score
 
 sync_api = pytest.importorskip("playwright.sync_api")
 

@@ -10,7 +10,7 @@ from page_actions import OBSERVE, SECONDS, STAGE_1, STAGE_2, change, choose, pre
 from PIL import Image
 from served import CHROMIUM, FLAGS, ROOT, serve_apps
 
-from recon.subject import load_subject
+from recon.bundle.subject import load_subject
 
 sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = [

@@ -1,0 +1,70 @@
+"""The simulated subject's evaluation: its own CLIP identifies pictures, its checker says what they show.
+
+A bundle and the scenes, rendered anew by their seed, are all that it needs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from transformers import CLIPVisionModelWithProjection
+
+from precompute.demo.checker import Checker
+from precompute.demo.world import make_scenes
+from precompute.evaluation.candidates import Candidates
+from precompute.evaluation.evaluate import Inputs, Options, digest_parts, held_out_r2
+from precompute.evaluation.network_metrics import open_networks
+from precompute.evaluation.sheets import draw_sheets
+from precompute.evaluation.summary import evaluate
+from precompute.fitting.clip import image_embeddings
+from precompute.team import Team
+from recon.bundle.bundle import load_bundle
+from recon.bundle.evaluation import Evaluation
+from recon.files import load_json, open_array
+from recon.images import area_average
+
+
+def own_clip(folder: Path):
+    """Pictures (n, S, S, 3) uint8 -> embeddings, by the CLIP in `folder`."""
+    vision = CLIPVisionModelWithProjection.from_pretrained(folder).float().eval()
+    return lambda images: image_embeddings(vision, images)
+
+
+def render_scenes(scenes: Path, settings: dict) -> None:
+    """Draws those of a demo with these settings, a split whole, unless they are there."""
+    for split in ("train", "test"):
+        if not (scenes / f"{split}.json").exists():
+            make_scenes(scenes, split, settings[f"n_{split}"], settings["seed"])
+
+
+def gather(scenes: Path, folder: Path) -> Inputs:
+    """From scenes, and the demo's bundle in `folder`. Raises BadFile."""
+    bundle, see = load_bundle(folder), own_clip(folder / "vision")
+    networks, absent = open_networks()
+    images = np.asarray(open_array(scenes / "test.npy"))
+    small = area_average(images, bundle.vdvae.cfg.image_size)
+    return Inputs(
+        bundle=bundle,
+        parts=digest_parts(folder, "own"),
+        images=images,
+        latents=bundle.vdvae.encode(small, bundle.n_layers),
+        embeddings=see(images),
+        training_images=open_array(scenes / "train.npy"),
+        training_labels=load_json(scenes / "train.json"),
+        held_out_r2=held_out_r2(load_json(folder / "provenance.json")["reports"]["latents_fit"]),
+        describe={"clip_demo": see} | networks,
+        not_computed=absent,
+        find=Checker.load(folder / "checker.safetensors").right,
+    )
+
+
+def evaluate_demo(scenes: Path, folder: Path, out: Path, options: Options, me: Team) -> Evaluation:
+    """Writes the evaluation's files and the contact sheets into `out`; processes of a team share the work."""
+    inputs = gather(scenes, folder)
+    trials, rows = inputs.bundle.subject.test, np.arange(len(inputs.images))
+    captions = [e["captions"] for e in trials.labels]
+    test = Candidates(inputs.bundle, rows, trials.averaged(), captions, inputs.latents)
+    if me.first:
+        draw_sheets(test, inputs.images, out, seed=0)
+    return evaluate(inputs, out, options, me)

@@ -1,0 +1,133 @@
+"""Metrics that look at pictures through published networks; nothing is downloaded here.
+
+Networks and layers are those of Brain-Diffuser's scripts (Ozcelik & VanRullen 2023): two-way identification in AlexNet's second and
+fifth convolution, Inception-v3 and CLIP ViT-L/14, correlation distance in EfficientNet-B1 and SwAV's ResNet-50, on 224² inputs.
+`python -m precompute fetch metrics` fetches the weights, CLIP apart, which `fetch models` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from recon.device import choose_device
+from recon.files import BadFile
+
+SIDE = 224
+MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
+TORCHVISION = "https://download.pytorch.org/models/"
+INSTALL, FETCH = "pip install -r requirements-eval.txt", "python -m precompute fetch metrics"
+FETCH_CLIP = "python -m precompute fetch models"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A torchvision architecture, the module whose output is read, and where its weights come from."""
+
+    architecture: str
+    module: str
+    url: str
+
+    @property
+    def path(self) -> Path:
+        """Where torch.hub keeps the weights."""
+        return Path(torch.hub.get_dir()) / "checkpoints" / self.url.rsplit("/", 1)[1]
+
+
+NETWORKS = {
+    "alexnet2": Network("alexnet", "features.4", TORCHVISION + "alexnet-owt-7be5be79.pth"),
+    "alexnet5": Network("alexnet", "features.11", TORCHVISION + "alexnet-owt-7be5be79.pth"),
+    "inception": Network("inception_v3", "avgpool", TORCHVISION + "inception_v3_google-0cc3c7bd.pth"),
+    "effnet": Network("efficientnet_b1", "avgpool", TORCHVISION + "efficientnet_b1_rwightman-bac287d4.pth"),
+    "swav": Network("resnet50", "avgpool", "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar"),
+}
+Describe = Callable[[np.ndarray], np.ndarray]  # pictures (n, S, S, 3) uint8 -> features (n, d) float32
+
+
+def _module(network: Network) -> nn.Module:
+    """The architecture with its weights. Raises BadFile if the file is damaged or does not fit."""
+    import torchvision  # optional: requirements-eval.txt
+
+    options = {"transform_input": True, "init_weights": False} if network.architecture == "inception_v3" else {}
+    model = getattr(torchvision.models, network.architecture)(**options)
+    try:
+        state = torch.load(network.path, map_location="cpu", weights_only=True)
+        # SwAV's file also holds its projection and prototypes, and no classifier
+        state = {k.removeprefix("module."): v for k, v in state.items()}
+        missing = model.load_state_dict(state, strict=False).missing_keys
+    except Exception as error:  # torch raises several
+        raise BadFile(f"{network.path} does not fit {network.architecture}: remove it and run `{FETCH}`") from error
+    if set(missing) - {"fc.weight", "fc.bias"}:
+        raise BadFile(f"{network.path} lacks {missing[0]} of {network.architecture}: remove it and run `{FETCH}`")
+    return model.eval().to(choose_device())
+
+
+def network_inputs(images: np.ndarray) -> torch.Tensor:
+    """(n, S, S, 3) uint8 -> (n, 3, 224, 224) float32, bilinear, normalised as ImageNet's."""
+    pixels = torch.tensor(images).permute(0, 3, 1, 2).float() / 255
+    pixels = F.interpolate(pixels, size=(SIDE, SIDE), mode="bilinear", antialias=True)
+    mean, sd = (torch.tensor(v)[:, None, None] for v in (MEAN, SD))
+    return (pixels - mean) / sd
+
+
+@torch.inference_mode()
+def layer_output(model: nn.Module, module: str, images: np.ndarray, batch: int = 32) -> np.ndarray:
+    """What `module` of the model says of pictures (n, S, S, 3) uint8, flattened: (n, d) float32."""
+    seen, device = [], next(model.parameters()).device
+    hook = model.get_submodule(module).register_forward_hook(lambda _, __, out: seen.append(out.flatten(1).cpu()))
+    try:
+        for k in range(0, len(images), batch):
+            model(network_inputs(images[k : k + batch]).to(device))
+    finally:
+        hook.remove()
+    return torch.cat(seen).numpy()
+
+
+def _describe(network: Network) -> Describe:
+    model = _module(network)
+    return lambda images: layer_output(model, network.module, images)
+
+
+def _clip() -> Describe:
+    from transformers import CLIPVisionModelWithProjection
+
+    from precompute.fitting.clip import image_embeddings
+    from recon.decoders.published_models import locate
+
+    folder = locate("clip")
+    model = CLIPVisionModelWithProjection.from_pretrained(folder, local_files_only=True).eval().to(choose_device())
+    return lambda images: image_embeddings(model, images)
+
+
+def open_networks() -> tuple[dict[str, Describe], dict[str, str]]:
+    """The networks that are on this computer, and for each metric that is not computed the command to run first."""
+    found, absent = {}, {}
+    for name, network in NETWORKS.items():
+        if find_spec("torchvision") is None:
+            absent[name] = f"{INSTALL} && {FETCH}"
+        elif not network.path.exists():
+            absent[name] = FETCH
+        else:
+            found[name] = _describe(network)
+    try:
+        found["clip"] = _clip()
+    except BadFile:
+        absent["clip"] = FETCH_CLIP
+    return found, absent
+
+
+def fetch_weights() -> list[Path]:
+    """Downloads the weights that are missing, those with a digest in their name verified; returns where they lie."""
+    for network in NETWORKS.values():
+        if not network.path.exists():
+            network.path.parent.mkdir(parents=True, exist_ok=True)
+            digest = torch.hub.HASH_REGEX.search(network.path.name)
+            torch.hub.download_url_to_file(network.url, str(network.path), digest.group(1) if digest else None)
+    return sorted({network.path for network in NETWORKS.values()})

@@ -1,0 +1,108 @@
+"""Pictures -> voxels: the encoding model and its per-voxel scores; `python -m precompute demo` runs it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from precompute.fitting.encoding import fit_encoding, score_voxels
+from precompute.fitting.image_features import PatchDictionary, image_statistics
+from recon.brain.voxel_scores import VoxelScores, save_scores
+from recon.bundle.evaluation import Roi
+from recon.bundle.subject import load_subject
+from recon.files import fingerprint, load_json, open_array, save_json
+from recon.regressors.standardise import Standardiser
+
+N_COMPONENTS = 500
+FDR = 0.05  # q up to which a voxel counts as explained
+
+
+@dataclass(frozen=True)
+class LatentComponents:
+    """Principal components of standardised training latents."""
+
+    standardise: Standardiser
+    directions: np.ndarray  # (n_latents, n_components)
+
+    @classmethod
+    def fit(cls, latents, n_components: int, seed: int = 0) -> LatentComponents:
+        """From at most 4,000 rows, by a randomised SVD."""
+        step = max(1, -(-len(latents) // 4000))
+        rows = np.array(latents[::step], np.float32)
+        standardise = Standardiser.fit(rows)
+        rows -= standardise.mean  # in place: of an NSD subject they take 1.5 GB
+        rows /= standardise.sd
+        torch.manual_seed(seed)
+        _, _, directions = torch.svd_lowrank(torch.as_tensor(rows), q=min(n_components, *rows.shape), niter=3)
+        return cls(standardise, directions.numpy())
+
+    def __call__(self, latents, chunk: int = 256) -> np.ndarray:
+        """(n, n_latents) -> (n, n_components)."""
+        parts = (np.asarray(latents[k : k + chunk], np.float32) for k in range(0, len(latents), chunk))
+        return np.concatenate([self.standardise(part) @ self.directions for part in parts])
+
+
+def _median(values: np.ndarray) -> float | None:
+    return float(np.median(values)) if len(values) else None
+
+
+def roi_table(scores: VoxelScores, rois: dict[str, np.ndarray]) -> list[Roi]:
+    """Medians and counts of the voxels of every area that has some."""
+    table = []
+    for name, mask in rois.items():
+        ratio, truth = scores.r2_over_ceiling[mask], scores.true_noise_ceiling
+        alive = np.isfinite(ratio)
+        row = Roi(
+            roi=name,
+            n_voxels=int(mask.sum()),
+            median_r2=_median(scores.r2[mask]),
+            median_r=_median(scores.r[mask]),
+            median_ceiling=_median(scores.noise_ceiling[mask]),
+            median_ratio=_median(ratio[alive]),
+            n_ceiling_10=int(alive.sum()),
+            n_significant=int((scores.q[mask] <= FDR).sum()),
+            true_ceiling_median=None if truth is None else _median(truth[mask]),
+        )
+        table += [row] if row.n_voxels else []
+    return table
+
+
+def encode(
+    images: dict[str, Path],
+    latents: dict[str, Path],
+    voxels: Path,
+    subject: Path,
+    out: Path,
+    true_ncsnr: np.ndarray | None = None,
+) -> dict:
+    """Fits on "train", scores on "test", writes `voxel_scores.h5` and, last, `encode.json`, unless they are there and of
+    these inputs; returns the summary, and whether they were there already.
+
+    `true_ncsnr` (n_voxels,): of a simulated subject, the ncsnr that the simulator gave each voxel.
+    """
+    sources = [*images.values(), *latents.values(), voxels, subject]
+    inputs, report = [fingerprint(path) for path in sources], out / "encode.json"
+    if report.exists() and (found := load_json(report)).get("inputs") == inputs:
+        return found | {"already finished": True}
+    report.unlink(missing_ok=True)
+    (out / "voxel_scores.h5").unlink(missing_ok=True)
+    pictures = {s: np.asarray(open_array(p)) for s, p in images.items()}
+    Z = {s: open_array(p) for s, p in latents.items()}
+    components = LatentComponents.fit(Z["train"], N_COMPONENTS)
+    patches = PatchDictionary.fit(pictures["train"])
+    features = {
+        s: np.hstack([components(Z[s]), image_statistics(pictures[s]), patches.describe(pictures[s])]) for s in pictures
+    }
+    model = fit_encoding(features["train"], np.asarray(open_array(voxels)))
+    person = load_subject(subject)
+    test = person.test
+    predicted = model.predict(features["test"])
+    scores = score_voxels(predicted, test.averaged(), person.ncsnr, test.n_repeats, true_ncsnr)
+    save_scores(out / "voxel_scores.h5", scores)
+    rois = [asdict(row) for row in roi_table(scores, person.geometry.rois)]
+    summary = {"n_features": features["train"].shape[1], "n_test_images": scores.n_images, "rois": rois}
+    save_json(report, summary | {"inputs": inputs})
+    return summary | {"already finished": False}

@@ -1,0 +1,207 @@
+"""An NSD subject, from raw files to an evaluated bundle.
+
+`python -m precompute prepare | features | fit | encode | bundle | evaluate --subject N`
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from precompute.terminal import command_line, failing_in_one_sentence
+
+Subject = Annotated[int, typer.Option(min=1, max=8, help="NSD subject.")]
+Folder = Annotated[Path | None, typer.Option(help="Of the prepared subject; by default where `prepare` puts it.")]
+
+
+def prepared(subject: int) -> Path:
+    """Where a subject's files lie unless told otherwise."""
+    return Path(f"data/nsd-prepared/subj{subject:02d}")
+
+
+class Recipe(str, Enum):
+    session = "session"
+    brain_diffuser = "brain-diffuser"
+
+
+class Export(str, Enum):
+    brain_diffuser = "brain-diffuser"
+
+
+def prepare(
+    subject: Subject,
+    sessions: Annotated[
+        int | None, typer.Option(help="Use the first N sessions; all of the subject's if absent.")
+    ] = None,
+    recipe: Annotated[Recipe | None, typer.Option(help="How voxels are standardised.")] = None,
+    nsd: Annotated[Path, typer.Option(help="Folder of the raw files.")] = Path("data/nsd"),
+    out: Annotated[Path | None, typer.Option(help="Folder of the prepared subject; a rerun resumes there.")] = None,
+    brain_diffuser: Annotated[
+        Path | None, typer.Option(help="Read this folder of Brain-Diffuser's, not betas.")
+    ] = None,
+    export: Annotated[Export | None, typer.Option(help="Write Brain-Diffuser's files as well.")] = None,
+    export_to: Annotated[Path | None, typer.Option(help="Where to; by default OUT/brain-diffuser.")] = None,
+):
+    """Natural Scenes Dataset: raw betas, stimuli and captions become a subject."""
+    from precompute.nsd.prepare import prepare as run
+    from precompute.nsd.prepare_job import choose_settings
+
+    out = out or prepared(subject)
+    with failing_in_one_sentence():
+        settings = choose_settings(subject, sessions, recipe and recipe.value, brain_diffuser)
+        report = run(nsd, out, settings, brain_diffuser, (export_to or out / "brain-diffuser") if export else None)
+    print(json.dumps(report, indent=1))
+
+
+class Target(str, Enum):
+    vdvae = "vdvae"
+    clip_text = "clip-text"
+    clip_image = "clip-image"
+
+
+class Dtype(str, Enum):
+    float32 = "float32"
+    float16 = "float16"
+
+
+def features(
+    subject: Subject,
+    target: Annotated[Target, typer.Option(help="What the regressors are to predict.")],
+    dtype: Annotated[Dtype, typer.Option(help="float16 takes half of the disk.")] = Dtype.float32,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures that go through the model together.")] = 8,
+    folder: Folder = None,
+):
+    """What a published model says of every picture or caption. A rerun resumes."""
+    from precompute.nsd import subject_to_bundle
+
+    _run(lambda: subject_to_bundle.features(folder or prepared(subject), target.value, dtype.value, batch), shared=True)
+
+
+class Alpha(str, Enum):
+    held_out = "held-out"
+    per_target = "per-target"
+    brain_diffuser = "brain-diffuser"
+
+
+class Network(str, Enum):
+    own = "own"
+    student = "student"
+
+
+def fit(
+    subject: Subject,
+    alpha: Annotated[
+        Alpha,
+        typer.Option(help="Of ridge: by held-out training images, for groups or for each target; or the papers'."),
+    ] = Alpha.held_out,
+    mlp: Annotated[
+        Network, typer.Option(help="Averaged with ridge; or the student project's, alone, on raw voxels.")
+    ] = Network.own,
+    folder: Folder = None,
+):
+    """Ridge and MLP from voxels to the three features."""
+    from precompute.fitting.train_network import STUDENT
+    from precompute.nsd import subject_to_bundle
+
+    training = STUDENT if mlp is Network.student else subject_to_bundle.TRAINING
+    _run(lambda: subject_to_bundle.fit_targets(folder or prepared(subject), alpha.value, training), shared=True)
+
+
+def encode(subject: Subject, folder: Folder = None):
+    """From pictures to voxels: how well each voxel is explained."""
+    from precompute.nsd import subject_to_bundle
+
+    _run(lambda: subject_to_bundle.encode_voxels(folder or prepared(subject)))
+
+
+def bundle(
+    subject: Subject,
+    folder: Folder = None,
+    out: Annotated[Path | None, typer.Option(help="By default data/bundles/subjXX.")] = None,
+):
+    """Everything that the page needs of the subject, in one folder."""
+    from precompute.nsd import subject_to_bundle
+
+    _run(
+        lambda: subject_to_bundle.make_bundle(
+            folder or prepared(subject), out or Path(f"data/bundles/subj{subject:02d}")
+        )
+    )
+
+
+class Protocol(str, Enum):
+    own = "own"
+    brain_diffuser = "brain-diffuser"
+
+
+def evaluate(
+    subject: Annotated[int | None, typer.Option(min=1, max=8, help="NSD subject.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="The simulated subject instead.")] = False,
+    limit: Annotated[int | None, typer.Option(help="So many test images, drawn at random; by default all.")] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of stage 2.")] = 3,
+    protocol: Annotated[
+        Protocol, typer.Option(help="Sizes and images: ours, or those of Brain-Diffuser's table.")
+    ] = Protocol.own,
+    folder: Annotated[Path | None, typer.Option(help="Of the prepared subject, or of the demo's files.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="What is evaluated; the evaluation becomes a part of it.")] = None,
+):
+    """How good both stages are, beside nulls and ceilings, on the test images. A rerun resumes."""
+    from precompute.evaluation.evaluate import Options
+
+    options = Options(limit, seeds, protocol.value)
+    if demo == (subject is not None):
+        raise typer.BadParameter("expected one of --subject N and --demo")
+    if demo:
+        from precompute.demo.pipeline import evaluate_bundle
+        from precompute.team import team
+
+        work, out = folder or Path("data/demo"), bundle or Path("assets/demo")
+        _run(lambda: evaluate_bundle(work, out, options, command_line(), team()), shared=True)
+    else:
+        from precompute.nsd import subject_to_bundle
+
+        out = bundle or Path(f"data/bundles/subj{subject:02d}")
+        _run(lambda: subject_to_bundle.evaluate_bundle(folder or prepared(subject), out, options), shared=True)
+
+
+def run(
+    subjects: Annotated[list[int], typer.Option(min=1, max=8, help="NSD subjects, one --subjects each.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is done, stale or missing.")] = False,
+):
+    """All stages from prepared files to evaluated bundles; what is done is not done again."""
+    from precompute.nsd import plan
+
+    def one(subject: int) -> list[dict]:
+        folder, out = prepared(subject), Path(f"data/bundles/subj{subject:02d}")
+        stages = plan.subject_stages(subject, folder, out)
+        return plan.show(folder, stages) if dry_run else plan.run(folder, stages)
+
+    _run(lambda: {f"subj{subject:02d}": one(subject) for subject in subjects}, shared=True)
+
+
+def card(
+    bundle: Annotated[Path, typer.Option(help="What has been evaluated.")] = Path("assets/demo"),
+    into: Annotated[Path, typer.Option(help="A Markdown file with the two marks of the section.")] = Path("README.md"),
+):
+    """Writes the section of a model card that says how good a bundle is, from its evaluation."""
+    from precompute.evaluation.model_card import write_card
+
+    with failing_in_one_sentence():
+        write_card(bundle, into)
+
+
+def _run(stage: Callable[[], dict], shared: bool = False) -> None:
+    """Prints what the stage returns. Of several processes all work on a stage that they share, else the first alone."""
+    from precompute.team import team
+
+    me = team()
+    with failing_in_one_sentence():
+        report = stage() if shared or me.first else {}
+        me.wait()
+    if me.first:
+        print(json.dumps(report, indent=1, ensure_ascii=False))

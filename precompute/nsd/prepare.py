@@ -1,0 +1,166 @@
+"""NSD's raw files -> a subject: `python -m precompute prepare --subject 1`.
+
+Recipes. "session": each trial z-scored by mean and SD (ddof 1) of its session's training trials, repeats kept apart.
+"brain-diffuser": repeats averaged, then z-scored by mean and SD of the training averages. Both after ÷ 300; no statistic
+ever sees a test trial; voxels that do not vary get z = 0.
+
+Writes into `out`, rows of each split in ascending order of their 0-based NSD ids:
+
+    subject.h5                                     geometry, areas, ncsnr; test trials, captions, pictures at 256²
+    trials.npy                                     (n_trials, n_voxels) int16 masked raw betas, in order of time
+    train_voxels.npy                               (n_train, n_voxels) float32, mean over an image's repeats
+    {train,test}_repeats.npy, {train,test}_ids.npy (n,) how many repeats; NSD ids
+    {train,test}_64.npy, {train,test}_512.npy      (n, side, side, 3) uint8, bicubic, antialiased when smaller
+    train.json, test.json                          captions and NSD id of every image
+    prepare.json                                   settings, counts, sizes; it is written last
+
+A session's masked betas are in memory at a time, or a block of images. A rerun after a kill goes on and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from precompute.blocks import Rows, fill, remove_leftovers, spans
+from precompute.nsd import raw
+from precompute.nsd.brain_diffuser import Export, write_export
+from precompute.nsd.prepare_job import SPLITS, Job, Settings, check_inputs, finished_report, open_job
+from precompute.nsd.prepare_voxels import averaged_voxels, mask_sessions, session_voxels
+from recon.bundle.subject import Subject, Trials, save_subject
+from recon.files import BadFile, load_json, save_array, save_json
+
+SIDES = (64, 512)  # what the VDVAE and Stable Diffusion read
+SHOWN_SIDE = 256
+BLOCK = 64  # images
+Z_MAX = 109.0  # the subject's file keeps int16 = 300 × z
+LIBRARIES = ("h5py", "nibabel", "numpy", "Pillow", "scipy")
+
+
+def prepare(
+    root: Path,
+    out: Path,
+    settings: Settings,
+    brain_diffuser: Path | None = None,
+    export: Path | None = None,
+) -> dict:
+    """Writes the files listed above and, if asked, Brain-Diffuser's; returns what prepare.json holds."""
+    if export and settings.source != "raw":
+        raise BadFile("an export is made from raw betas: --export does not go with --brain-diffuser")
+    job = open_job(root, out, settings, brain_diffuser)
+    report = finished_report(job)
+    remove_leftovers(job.out)
+    remove_leftovers(job.parts)
+    if report is None:
+        check_inputs(job)
+        save_json(job.parts / "settings.json", asdict(settings))
+        report = _prepare(job)
+    shutil.rmtree(job.parts, ignore_errors=True)
+    if export:
+        _export(job, export)
+    return report
+
+
+def _prepare(job: Job) -> dict:
+    clipped = mask_sessions(job) if job.settings.source == "raw" else None
+    by_recipe = session_voxels if job.settings.recipe == "session" else averaged_voxels
+    test, constant = by_recipe(job)
+    for split in SPLITS:
+        _write_pictures(job, split)
+        _write_labels(job, split)
+    saturated = _write_subject(job, test)
+    report = _report(job, clipped, constant, saturated)
+    save_json(job.out / "prepare.json", report)
+    return report
+
+
+# --- pictures and captions --------------------------------------------------------------------------------------------
+
+
+def resized(images: np.ndarray, side: int) -> np.ndarray:
+    """(n, S, S, 3) uint8 -> (n, side, side, 3) uint8: Pillow's bicubic, which averages over the area when it shrinks."""
+    size = (side, side)
+    return np.stack([np.asarray(Image.fromarray(im).resize(size, Image.Resampling.BICUBIC)) for im in images])
+
+
+def _read_pictures(job: Job, split: str, start: int, stop: int) -> np.ndarray:
+    if job.settings.source == "raw":
+        return raw.read_stimuli(job.tree, job.images[split].ids[start:stop])
+    stim = job.brain_diffuser_files(split).stim
+    return np.asarray(stim[job.file_rows(split)[start:stop]]).astype(np.uint8)
+
+
+def _write_pictures(job: Job, split: str) -> None:
+    def make(start: int, stop: int):
+        pictures = _read_pictures(job, split, start, stop)
+        return [resized(pictures, side) for side in SIDES], None
+
+    n = len(job.images[split].ids)
+    files = [Rows(job.out / f"{split}_{side}.npy", (n, side, side, 3), "uint8") for side in SIDES]
+    fill(files, spans(n, BLOCK), make, job.parts, f"{split} pictures")
+
+
+def _read_captions(job: Job, split: str) -> np.ndarray:
+    if job.settings.source == "raw":
+        return raw.read_captions(job.tree, job.images[split].ids)
+    return job.brain_diffuser_files(split).captions[job.file_rows(split)]
+
+
+def _labels(job: Job, split: str) -> list[dict]:
+    rows = zip(job.images[split].ids, _read_captions(job, split))
+    return [{"nsd_id": int(i), "captions": [str(c).strip() for c in five if c.strip()]} for i, five in rows]
+
+
+def _write_labels(job: Job, split: str) -> None:
+    images = job.images[split]
+    save_json(job.out / f"{split}.json", _labels(job, split))
+    save_array(job.out / f"{split}_ids.npy", images.ids)
+    save_array(job.out / f"{split}_repeats.npy", images.n_repeats.astype(np.uint8))
+
+
+# --- the subject, the report, the export ------------------------------------------------------------------------------
+
+
+def _write_subject(job: Job, test: np.ndarray) -> int:
+    """`subject.h5`; returns how many test values had to be brought to ±109 to fit it."""
+    blocks = tqdm(spans(len(test), BLOCK), "subject")
+    shown = np.concatenate([resized(_read_pictures(job, "test", *span), SHOWN_SIDE) for span in blocks])
+    saturated = int((np.abs(test) > Z_MAX).sum())
+    trials = Trials(np.clip(test, -Z_MAX, Z_MAX), shown, load_json(job.out / "test.json"))
+    ncsnr = raw.read_ncsnr(job.tree, job.volume)
+    name = f"NSD subj{job.settings.subject:02d}"
+    save_subject(job.out / "subject.h5", Subject(name, False, job.volume, ncsnr, trials))
+    return saturated
+
+
+def _report(job: Job, clipped: list[int] | None, constant: list[int], saturated: int) -> dict:
+    images = job.images.items()
+    return {
+        "settings": asdict(job.settings),
+        "n_voxels": job.volume.n_voxels,
+        "n_images": {split: len(im.ids) for split, im in images},
+        "n_trials": {split: int(im.n_repeats.sum()) for split, im in images},
+        "images_by_repeats": {split: np.bincount(im.n_repeats, minlength=4)[1:].tolist() for split, im in images},
+        "clipped_values": None if clipped is None else {"total": sum(clipped), "per_session": clipped},
+        "constant_voxels": constant,  # per session, or over all training averages
+        "test_values_beyond_109": saturated,
+        "bytes": {path.name: path.stat().st_size for path in sorted(job.out.glob("[!.]*")) if path.is_file()},
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def _export(job: Job, folder: Path) -> None:
+    def stimuli(ids: np.ndarray) -> np.ndarray:
+        return raw.read_stimuli(job.tree, ids)
+
+    def captions(ids: np.ndarray) -> np.ndarray:
+        return raw.read_captions(job.tree, ids)
+
+    settings = job.settings
+    write_export(folder, Export(settings.subject, settings.sessions, job.images, job.trials, stimuli, captions))

@@ -1,0 +1,35 @@
+"""Where voxels are, on a cortical surface or in a volume, and which areas they belong to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where voxels are on a surface mesh: hemisphere (0 left, 1 right) and vertex of each, and named masks."""
+
+    mesh: str  # a nilearn name, "fsaverage5"
+    hemisphere: np.ndarray  # (n_voxels,) uint8
+    vertex: np.ndarray  # (n_voxels,) int32, within the hemisphere
+    rois: dict[str, np.ndarray]  # name -> (n_voxels,) bool
+
+    @property
+    def n_voxels(self) -> int:
+        return len(self.vertex)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Where voxels are in a subject's own volume, and named masks."""
+
+    shape: tuple[int, int, int]  # (x, y, z)
+    indices: np.ndarray  # (n_voxels, 3) int16, 0-based, in C order of (x, y, z)
+    affine: np.ndarray  # (4, 4) float64: indices -> mm
+    rois: dict[str, np.ndarray]  # name -> (n_voxels,) bool
+
+    @property
+    def n_voxels(self) -> int:
+        return len(self.indices)

@@ -1,0 +1,131 @@
+"""What was shown, what the voxels did, where the voxels are (on a surface or in a volume); and its HDF5 file.
+
+Betas are kept as NSD keeps them, int16 = 300 × value, where the value here is a z-score: each voxel was standardised
+within each session by the mean and SD of that session's *training* trials. Repeats of an image stay apart.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from recon.brain.space import Geometry, Volume
+from recon.files import BadFile, open_h5, whole_file
+
+BETA_SCALE = 300.0
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Trials:
+    """One row per image."""
+
+    voxels: np.ndarray  # (n_images, n_repeats, n_voxels) float32, NaN where a repeat is missing
+    images: np.ndarray  # (n_images, height, width, 3) uint8 RGB, possibly memory-mapped
+    labels: list[dict]  # attributes of each image; "captions" is a list of strings
+
+    @property
+    def n_repeats(self) -> np.ndarray:
+        """(n_images,) how many repeats each image has."""
+        return np.isfinite(self.voxels[:, :, 0]).sum(1)
+
+    def averaged(self) -> np.ndarray:
+        """(n_images, n_voxels) float32: the mean over the repeats that there are."""
+        return np.nanmean(self.voxels, axis=1, dtype=np.float32)
+
+    def response(self, index: int, repeats: int | None = None) -> np.ndarray:
+        """(n_voxels,) float32: one image's mean response, over its first `repeats` only, if it has as many.
+
+        Raises IndexError outside 0…n_images-1.
+        """
+        n = len(self.voxels)
+        if not 0 <= index < n:
+            raise IndexError(f"test image {index} does not exist: this subject has images 0 to {n - 1}")
+        return np.nanmean(self.voxels[index, :repeats], axis=0, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A person, real or simulated: where the voxels are, how reliable, and the test trials.
+
+    Training voxels (averaged repeats) are large and needed only to fit: they lie apart, in a memory-mapped `.npy`.
+    """
+
+    name: str
+    simulated: bool
+    geometry: Geometry | Volume
+    ncsnr: np.ndarray  # (n_voxels,) float32, estimated from training repeats
+    test: Trials
+
+
+def encode_betas(values: np.ndarray) -> np.ndarray:
+    """float -> int16 × 300, NaN -> 0. Raises ValueError if a value would be clipped."""
+    largest = np.nanmax(np.abs(values))
+    if largest * BETA_SCALE > 32767:
+        raise ValueError(f"a beta of {largest:.1f} does not fit int16 × {BETA_SCALE:.0f} (at most ±109.2)")
+    return np.rint(np.where(np.isfinite(values), values, 0) * BETA_SCALE).astype(np.int16)
+
+
+def save_subject(path: Path, subject: Subject) -> None:
+    """Writes the whole subject; images are compressed losslessly."""
+    with whole_file(path) as part, h5py.File(part, "w") as f:
+        f.attrs.update(format="recon-subject", version=VERSION, name=subject.name, simulated=subject.simulated)
+        _write_geometry(f.create_group("geometry"), subject.geometry)
+        f["ncsnr"] = subject.ncsnr
+        _write_trials(f.create_group("test"), subject.test)
+
+
+def _write_geometry(group: h5py.Group, geometry: Geometry | Volume) -> None:
+    if isinstance(geometry, Volume):
+        group.attrs["shape"] = geometry.shape
+        group["indices"], group["affine"] = geometry.indices, geometry.affine
+    else:
+        group.attrs["mesh"] = geometry.mesh
+        group["hemisphere"], group["vertex"] = geometry.hemisphere, geometry.vertex
+    rois = group.create_group("rois")
+    for name, mask in geometry.rois.items():
+        rois[name] = mask
+
+
+def _read_geometry(group: h5py.Group) -> Geometry | Volume:
+    """A group with "indices" is a volume, any other a surface."""
+    rois = {name: mask[:].astype(bool) for name, mask in group["rois"].items()}
+    if "indices" in group:
+        return Volume(tuple(group.attrs["shape"].tolist()), group["indices"][:], group["affine"][:], rois)
+    return Geometry(str(group.attrs["mesh"]), group["hemisphere"][:], group["vertex"][:], rois)
+
+
+def _write_trials(group: h5py.Group, trials: Trials) -> None:
+    group["n_repeats"] = trials.n_repeats.astype(np.uint8)
+    group["labels"] = json.dumps(trials.labels, ensure_ascii=False)
+    for name, values in (("betas", encode_betas(trials.voxels)), ("images", trials.images)):
+        chunks = (1, *values.shape[1:])
+        group.create_dataset(name, data=values, chunks=chunks, compression="gzip", compression_opts=9, shuffle=True)
+
+
+def _read_trials(group: h5py.Group) -> Trials:
+    betas = group["betas"][:].astype(np.float32) / np.float32(BETA_SCALE)
+    repeats = group["n_repeats"][:]
+    missing = np.arange(betas.shape[1])[None, :] >= repeats[:, None]
+    betas[missing] = np.nan
+    return Trials(betas, group["images"][:], json.loads(group["labels"][()]))
+
+
+def load_subject(path: Path) -> Subject:
+    """Reads and checks a subject. Raises BadFile when the file is not whole or does not fit together."""
+    with open_h5(path, "recon-subject", VERSION) as f:
+        try:
+            geometry = _read_geometry(f["geometry"])
+            test = _read_trials(f["test"])
+            subject = Subject(str(f.attrs["name"]), bool(f.attrs["simulated"]), geometry, f["ncsnr"][:], test)
+        except (KeyError, OSError) as error:
+            raise BadFile(f"{path} is incomplete or damaged ({error}): fetch or make it again") from error
+    counts = {"geometry": geometry.n_voxels, "ncsnr": len(subject.ncsnr), "betas": test.voxels.shape[2]}
+    counts |= {f"ROI {name}": len(mask) for name, mask in geometry.rois.items()}
+    if len(set(counts.values())) != 1:
+        raise BadFile(f"{path}: voxel counts disagree: {counts}")
+    return subject

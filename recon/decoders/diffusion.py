@@ -1,0 +1,226 @@
+"""Stage 2: image to image with a latent diffusion model and an LCM-LoRA, a few denoising steps, each of them shown.
+
+The loop is the multistep consistency sampling of Luo et al. (2023, algorithm 2) on diffusers' own parts. `LCMScheduler` is asked
+for n steps *within* the strength, so that n steps run; diffusers' pipelines run int(n · strength) of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, StableDiffusionImg2ImgPipeline
+from diffusers.utils.torch_utils import randn_tensor
+from peft.tuners.tuners_utils import BaseTunerLayer
+
+from recon.device import choose_device, choose_side
+from recon.files import BadFile
+from recon.images import to_images, to_pixels
+from recon.settings import MAX_PROMPT, LCMSettings
+
+PREVIEW = 192  # pixels
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """A Stable Diffusion pipeline with its LCM-LoRA fused in, and the decoder that shows what its steps have reached."""
+
+    pipe: StableDiffusionImg2ImgPipeline
+    preview: AutoencoderKL | AutoencoderTiny
+
+    @property
+    def size(self) -> int:
+        """Side of its pictures in pixels."""
+        return self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor
+
+    @property
+    def prompt_shape(self) -> tuple[int, int]:
+        """(tokens, width) of a prompt embedding."""
+        return self.pipe.tokenizer.model_max_length, self.pipe.text_encoder.config.hidden_size
+
+    @torch.inference_mode()
+    def embed(self, prompts: Sequence[str]) -> np.ndarray:
+        """Prompt embeddings (n, tokens, width) float32: the text encoder's last hidden states.
+
+        Raises ValueError on a prompt of more than MAX_PROMPT characters; what exceeds the encoder's tokens is cut off.
+        """
+        longest = max(map(len, prompts))
+        if longest > MAX_PROMPT:
+            raise ValueError(f"prompt: expected at most {MAX_PROMPT} characters, got {longest}: shorten it")
+        ids = self.pipe.tokenizer(list(prompts), padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return self.pipe.text_encoder(ids.to(self.pipe.device)).last_hidden_state.float().cpu().numpy()
+
+
+def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> StableDiffusionImg2ImgPipeline:
+    """A pipeline in diffusers' layout, from disk alone, on the GPU if there is one.
+
+    Raises BadFile if a part is missing or damaged.
+    """
+    try:
+        pipe = StableDiffusionImg2ImgPipeline.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True, safety_checker=None
+        )
+    except Exception as error:  # diffusers, transformers and safetensors each raise their own
+        raise BadFile(f"{folder} is not a complete diffusion pipeline (a file missing or damaged?): {error}") from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(choose_device())
+
+
+def load_diffusion(
+    folder: Path, lora: Path, preview: Path | None = None, dtype: torch.dtype = torch.float32
+) -> Diffusion:
+    """A pipeline with its LCM-LoRA weights fused, and a small autoencoder of the same latents for previews, if it has one:
+    then it is a large one, whose pictures have the side that this machine is up to.
+
+    Raises BadFile if a part is missing, damaged or does not fit.
+    """
+    pipe = load_pipeline(folder, dtype)
+    pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
+    fuse_lora(pipe, lora)
+    pipe.unet.to(memory_format=torch.channels_last)
+    if preview is None:
+        return Diffusion(pipe, pipe.vae)
+    pipe.unet.register_to_config(sample_size=choose_side(pipe.unet.config.sample_size))
+    try:
+        small = AutoencoderTiny.from_pretrained(preview, dtype=dtype, local_files_only=True)
+    except Exception as error:
+        raise BadFile(f"{preview} is not a readable preview decoder: {error}") from error
+    return with_preview(pipe, small.to(pipe.device))
+
+
+def with_preview(pipe: StableDiffusionImg2ImgPipeline, small: AutoencoderTiny) -> Diffusion:
+    """On a CPU the small autoencoder does all the work: the whole one needs longer than all the rest."""
+    small.to(memory_format=torch.channels_last)
+    if pipe.device.type == "cpu":
+        pipe.vae = small
+    return Diffusion(pipe, small)
+
+
+def fuse_lora(pipe: StableDiffusionImg2ImgPipeline, lora: Path) -> None:
+    """Adds LoRA weights to the UNet for good. Raises BadFile unless every one of them found its module.
+
+    diffusers drops keys it does not know with a warning only, hence the count.
+    """
+    if not Path(lora).exists():
+        raise BadFile(f"{lora} is missing: restore the LCM-LoRA or train it again")
+    try:
+        state, alphas = pipe.lora_state_dict(lora)
+        pipe.load_lora_into_unet(
+            state, alphas, pipe.unet, adapter_name="lcm", _pipeline=pipe, low_cpu_mem_usage=True
+        )  # else weights are drawn, only to be overwritten
+    except Exception as error:
+        raise BadFile(f"{lora} does not fit the UNet: {str(error).splitlines()[0]}") from error
+    wanted = sum(key.endswith(("lora_A.weight", "lora.down.weight")) for key in state)
+    loaded = [m for m in pipe.unet.modules() if isinstance(m, BaseTunerLayer)]
+    if not wanted or len(loaded) != wanted:
+        raise BadFile(f"{lora} does not fit the UNet: {wanted} LoRA modules in the file, {len(loaded)} of them found")
+    if not any(m.lora_B["lcm"].weight.any() for m in loaded):
+        raise BadFile(f"{lora} changes nothing: all its B matrices are zero")
+    pipe.fuse_lora(components=["unet"], adapter_names=["lcm"])
+    pipe.unload_lora_weights()
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One denoising step: the clean estimate, decoded."""
+
+    step: int  # 1 … steps
+    timestep: int  # of the noise schedule
+    images: np.ndarray  # (n, S, S, 3) uint8; of large models smaller before the last step
+    unet_seconds: float
+    decode_seconds: float
+
+
+def _encode(model: Diffusion, pixels: torch.Tensor, generators) -> torch.Tensor:
+    """Scaled latents; AutoencoderKL's are a sample, AutoencoderTiny's are exact."""
+    encoded = model.pipe.vae.encode(pixels)
+    if hasattr(encoded, "latents"):
+        latents = encoded.latents
+    else:
+        mean, sd = encoded.latent_dist.mean, encoded.latent_dist.std
+        latents = mean + sd * randn_tensor(mean.shape, generator=generators, device=mean.device, dtype=mean.dtype)
+    return latents * model.pipe.vae.config.scaling_factor
+
+
+def _decode(vae: AutoencoderKL | AutoencoderTiny, latents: torch.Tensor) -> np.ndarray:
+    return to_images(vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0])
+
+
+def _preview(model: Diffusion, latents: torch.Tensor) -> np.ndarray:
+    """Decoded at no more than PREVIEW pixels on a CPU, where decoding all of them would slow every step by a fifth."""
+    if latents.device.type == "cpu" and model.size > PREVIEW:
+        latents = F.adaptive_avg_pool2d(latents, latents.shape[-1] * PREVIEW // model.size)
+    return _decode(model.preview, latents)
+
+
+def _denoise(
+    model: Diffusion, images: np.ndarray, prompts: np.ndarray, settings: LCMSettings, seeds: Sequence[int]
+) -> Iterator[tuple[int, torch.Tensor, float]]:
+    """(timestep, clean estimate of the latents (n, …), seconds) of every denoising step."""
+    expected = (len(images), *model.prompt_shape)
+    if prompts.shape != expected:
+        raise ValueError(f"expected prompt embeddings of shape {expected}, got {prompts.shape}")
+    pipe = model.pipe
+    device, dtype = pipe.device, pipe.unet.dtype
+    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+    scheduler = copy.deepcopy(pipe.scheduler)  # it holds the state of one run
+    scheduler.set_timesteps(int(settings.steps), device, strength=settings.strength)
+    prompt = torch.as_tensor(prompts).to(device, dtype)
+    guided = settings.guidance > 1
+    if guided:
+        empty = torch.as_tensor(model.embed([""])).to(device, dtype)
+        prompt = torch.cat([empty.expand_as(prompt), prompt])
+    with torch.inference_mode():
+        latents = _encode(model, to_pixels(images, model.size).to(device, dtype), generators)
+        noise = randn_tensor(latents.shape, generator=generators, device=device, dtype=dtype)
+        latents = scheduler.add_noise(latents, noise, scheduler.timesteps[:1])
+    for timestep in scheduler.timesteps:
+        with torch.inference_mode():
+            start = time.perf_counter()
+            output = pipe.unet(torch.cat([latents] * (1 + guided)), timestep, prompt, return_dict=False)[0]
+            if guided:
+                without, with_prompt = output.chunk(2)
+                output = without + settings.guidance * (with_prompt - without)
+            latents, clean = scheduler.step(output, timestep, latents, generator=generators, return_dict=False)
+        yield int(timestep), clean, time.perf_counter() - start
+
+
+def refine(
+    model: Diffusion, images: np.ndarray, prompts: np.ndarray, settings: LCMSettings, seeds: Sequence[int] | None = None
+) -> Iterator[Preview]:
+    """Pictures (n, H, W, 3) uint8 and prompt embeddings (n, tokens, width) -> a preview after every denoising step.
+
+    Every picture has its own seed: what else is in the batch does not change it. Closing the generator stops the work.
+    Raises ValueError if the embeddings do not have the text encoder's shape.
+    """
+    seeds = [settings.seed] * len(images) if seeds is None else seeds
+    for step, (timestep, clean, seconds) in enumerate(_denoise(model, images, prompts, settings, seeds), 1):
+        start = time.perf_counter()
+        with torch.inference_mode():
+            pictures = _decode(model.pipe.vae, clean) if step == settings.steps else _preview(model, clean)
+        yield Preview(step, timestep, pictures, seconds, time.perf_counter() - start)
+
+
+def refine_all(
+    model: Diffusion,
+    images: np.ndarray,
+    prompts: np.ndarray,
+    settings: LCMSettings,
+    batch: int = 20,
+    seeds: Sequence[int] | None = None,
+) -> np.ndarray:
+    """The last step's pictures (n, S, S, 3) uint8 of many; without `seeds`, that of picture k is settings.seed + k."""
+    seeds = range(settings.seed, settings.seed + len(images)) if seeds is None else [int(seed) for seed in seeds]
+    pictures = []
+    for k in range(0, len(images), batch):
+        part = slice(k, k + batch)
+        *_, (_, clean, _) = _denoise(model, images[part], prompts[part], settings, seeds[part])
+        with torch.inference_mode():
+            pictures.append(_decode(model.pipe.vae, clean))
+    return np.concatenate(pictures)

@@ -1,0 +1,77 @@
+"""What is done to a response before it is decoded, and responses that nobody measured.
+
+Repeats are averaged, areas weakened or strengthened; areas are driven alone; an encoding model predicts; noise is added.
+
+Driving areas alone, all other voxels at rest, and decoding that, shows what the decoder takes them to stand for, as Ozcelik &
+VanRullen (2023) do with their ROI-optimal stimuli.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon.settings import Settings
+
+if TYPE_CHECKING:
+    from recon.bundle.bundle import Bundle
+    from recon.bundle.subject import Subject
+
+
+def _mask(rois: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in rois:
+        raise ValueError(f"ROI: expected one of {', '.join(rois)}, got {name!r}")
+    return rois[name]
+
+
+def apply_gains(response: np.ndarray, rois: Mapping[str, np.ndarray], gains: Iterable[tuple[str, float]]) -> np.ndarray:
+    """z-scored response (n_voxels,) with the voxels of every named ROI multiplied; in several ROIs, by all their gains.
+
+    rois: name -> (n_voxels,) bool. Raises ValueError on an unknown ROI.
+    """
+    response = np.array(response, np.float32)
+    for name, gain in gains:
+        response[_mask(rois, name)] *= np.float32(gain)
+    return response
+
+
+def response_to(subject: Subject, index: int, settings: Settings) -> np.ndarray:
+    """(n_voxels,) response to a test picture, repeats averaged and areas weighted as the settings say.
+
+    Raises IndexError for a picture, ValueError for an ROI that the subject does not have.
+    """
+    return apply_gains(subject.test.response(index, settings.repeats), subject.geometry.rois, settings.gains)
+
+
+def optimal_response(rois: Mapping[str, np.ndarray], levels: Mapping[str, float], n_voxels: int) -> np.ndarray:
+    """(n_voxels,) float32: voxels of every named ROI at its level (z-score), in several ROIs at their sum, all others at 0.
+
+    Raises ValueError on an unknown ROI or a level that is not finite.
+    """
+    response = np.zeros(n_voxels, np.float32)
+    for name, level in levels.items():
+        if not np.isfinite(level):
+            raise ValueError(f"level of {name}: expected a finite number, got {level}")
+        response[_mask(rois, name)] += np.float32(level)
+    return response
+
+
+def predicted_response(images: np.ndarray, bundle: Bundle) -> np.ndarray:
+    """Images (n, S, S, 3) uint8, at the VDVAE's size -> (n, n_voxels): the z-scores that an encoding model expects, without noise.
+
+    The model is linear in the images' latents. It predicts means, which vary less than measured responses do. Raises
+    ValueError, saying what to do, if the VDVAE is absent.
+    """
+    return bundle.response.predict(bundle.own_latents(images))
+
+
+def with_noise(response: np.ndarray, ncsnr: np.ndarray, n_repeats: int, seed: int) -> np.ndarray:
+    """Adds noise of the measured level to a z-scored response (n_voxels,), as much as the mean of n_repeats responses has.
+
+    A z-scored response has variance 1 = signal + noise, and ncsnr² = signal / noise, so the noise of one repeat has variance
+    1 / (1 + ncsnr²).
+    """
+    noise = np.random.default_rng(seed).standard_normal(len(response))
+    return (response + noise / np.sqrt((1 + np.asarray(ncsnr, float) ** 2) * n_repeats)).astype(np.float32)

@@ -1,0 +1,117 @@
+"""The brain map and the panel under it that tells of a clicked voxel or area."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+
+from recon.ui.html.inspector import HINT, roi_panel, voxel_panel
+from recon.ui.html.parts import QUIET, REGRESSOR_NAMES
+from recon.ui.server.studio import Studio
+
+FOLDER = Path(__file__).parents[2] / "assets" / "page" / "brain"
+PLOTLY = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
+SCRIPTS = ("scales", "points", "plot", "slices", "pointer", "controls", "start")
+SHOW = "() => document.querySelector('.inspector').scrollIntoView({block: 'nearest', behavior: 'smooth'})"
+
+
+def page_part(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+@cache
+def server_functions(studio: Studio) -> list:
+    """What the browser asks for: geometry, a surface, a map; each is made once, for however many brain views."""
+
+    @cache
+    def maps() -> dict:
+        from recon.brain.maps import score_maps, weight_map  # imports nilearn, which takes seconds
+        from recon.regressors.weights import weight_magnitude
+
+        bundle = studio.bundle
+        weights = {
+            f"weights_{name}": weight_map(REGRESSOR_NAMES[name], weight_magnitude(regressor))
+            for name, regressor in bundle.regressors["latents"].items()
+        }
+        return score_maps(bundle.scores, studio.subject.ncsnr) | weights
+
+    @cache
+    def geometry() -> dict:
+        from recon.brain.geometry import geometry_payload
+
+        names = {"maps": [(name, shown.label) for name, shown in maps().items()]}
+        return geometry_payload(studio.subject.geometry) | names
+
+    @cache
+    def surface(name: str) -> dict:
+        from recon.brain.geometry import surface_mesh
+
+        return surface_mesh(studio.subject.geometry, name)
+
+    def brain_geometry(_) -> dict:
+        return geometry()
+
+    def brain_surface(name: str) -> dict:
+        return surface(name)
+
+    def brain_map(name: str) -> dict:
+        from recon.brain.maps import map_payload
+
+        return map_payload(maps()[name])
+
+    return [brain_geometry, brain_surface, brain_map]
+
+
+def predicted_tests(studio: Studio, voxel: int) -> np.ndarray | None:
+    """(n_test,) what the response model says of a voxel; None if there is no such voxel."""
+    bundle = studio.bundle
+    if not isinstance(voxel, int) or not 0 <= voxel < len(bundle.response.intercept):
+        return None
+    return bundle.test_coordinates @ bundle.response.up[:, voxel] + bundle.response.intercept[voxel]
+
+
+def inspected(studio: Studio, chosen: dict) -> str:
+    """{"roi": name} or {"voxel": number} -> the panel that tells of it. Raises ValueError if there is no such thing."""
+    if "roi" in chosen:
+        return roi_panel(studio.bundle, chosen["roi"])
+    return voxel_panel(studio.bundle, chosen["voxel"], predicted_tests(studio, chosen["voxel"]))
+
+
+def brain_panel(studio: Studio, first: str = "r2", response: str = "Response to this picture") -> gr.HTML:
+    """Lays out map and inspector -> the map, whose value is a response map as JSON; its click carries voxel or ROI.
+
+    first: the name of what it shows at first; response: what its value is called.
+    """
+
+    def inspect(event: gr.EventData) -> str:
+        try:
+            return inspected(studio, event._data)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    brain = gr.HTML(
+        "",
+        html_template=page_part("brain.html"),
+        js_on_load="\n".join(page_part(f"{name}.js") for name in SCRIPTS),
+        apply_default_css=False,
+        elem_classes="brain-block",
+        plotly=f"gradio_api/file={PLOTLY}",
+        first=first,
+        response=response,
+        server_functions=server_functions(studio),
+    )
+    inspector = gr.HTML(HINT, apply_default_css=False)
+    shown = brain.click(
+        inspect,
+        None,
+        inspector,
+        queue=False,
+        trigger_mode="always_last",
+        **QUIET,
+    )
+    shown.success(js=SHOW)
+    return brain

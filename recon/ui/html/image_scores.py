@@ -1,0 +1,68 @@
+"""Scores of single test pictures on the Explore tab, where the bundle has been evaluated."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from recon.metrics import percentile
+
+FILE = "image_scores.h5"  # STAGE/SOURCE/METRIC (n,) float32, and "images" (n,): of which test pictures
+NAMES = {  # metric -> its name; those of which more is better
+    "pixcorr": "pixel correlation",
+    "ssim": "SSIM",
+    "pixels": "identification by pixels",
+    "clip_demo": "identification by CLIP",
+    "clip": "identification by CLIP ViT-L/14",
+    "alexnet5": "identification by AlexNet(5)",
+    "inception": "identification by Inception",
+}
+SHORT = {"pixcorr": "pixel r", "clip_demo": "by CLIP", "clip": "by CLIP"}  # those that fit under the pictures
+STAGES = {"vdvae": "stage 1", "lcm": "stage 2"}
+
+ImageScores = dict[str, np.ndarray]  # "STAGE/SOURCE/METRIC" -> (n_images,) float32, NaN where not scored
+
+
+def read_image_scores(folder: Path, n_images: int) -> ImageScores:
+    """Those of the two regressors and the metrics in NAMES; nothing if the bundle has not been evaluated."""
+    if not (folder / FILE).exists():
+        return {}
+    scores = {}
+    with h5py.File(folder / FILE, "r") as f:
+        rows = f["images"][:]
+        for key in (f"{s}/{r}/{m}" for s in STAGES for r in ("ridge", "mlp") for m in NAMES):
+            if key in f:
+                scores[key] = np.full(n_images, np.nan, np.float32)
+                scores[key][rows] = f[key][:]
+    return scores
+
+
+def orders(scores: ImageScores) -> dict[str, list[float | None]]:
+    """What pictures can be sorted by, of the MLP: a name and a number a picture, None where there is none."""
+    found = {}
+    for key, values in scores.items():
+        stage, source, metric = key.split("/")
+        if source == "mlp":
+            found[f"{STAGES[stage]}, {NAMES[metric]}"] = [float(v) if np.isfinite(v) else None for v in values]
+    return found
+
+
+def standing(scores: ImageScores, index: int, regressor: str) -> str:
+    """A picture's scores at the default settings and their percentiles among all test pictures, as HTML; may be empty."""
+    parts = []
+    for stage, title in STAGES.items():
+        known = {m: scores[f"{stage}/{regressor}/{m}"] for m in SHORT if f"{stage}/{regressor}/{m}" in scores}
+        known = {m: values for m, values in known.items() if np.isfinite(values[index])}
+        words = (
+            f"{SHORT[m]} <b>{values[index]:.2f}</b>, percentile <b>{percentile(values[index], values):.0f}</b>"
+            for m, values in known.items()
+        )
+        if known:
+            parts.append(f"<span>{title.capitalize()}: {' · '.join(words)}</span>".replace("-", "−"))
+    if not parts:
+        return ""
+    hint = "Scores of this picture with the default settings; percentile: share of the test pictures that score lower"
+    return f'<p class="standing" title="{escape(hint)}">{"".join(parts)}</p>'

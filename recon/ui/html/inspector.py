@@ -1,0 +1,219 @@
+"""What is known of one voxel or one area, as HTML."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon.images import area_average
+from recon.ui.html.parts import THUMBNAIL, data_uri
+
+if TYPE_CHECKING:
+    from recon.bundle.bundle import Bundle
+
+HINT = '<section class="inspector panel empty">Click a voxel, or an area under the map, to see what is known of it.</section>'
+N_LIKED = 5  # pictures shown at either end
+SIGNIFICANT = 0.05  # of the false discovery rate
+WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = (
+    300,
+    190,
+    30,
+    30,
+    8,
+)  # of a chart, its axes' margins and its other margins, in pixels
+
+
+def number(value: float, digits: int = 2, unit: str = "") -> str:
+    """With a minus sign; "–" for NaN."""
+    return f"{value:.{digits}f}{unit}".replace("-", "−") if np.isfinite(value) else "–"
+
+
+def facts(values: dict[str, str]) -> str:
+    """Names and values, as a list of terms; names are HTML."""
+    return (
+        f'<dl class="facts">{"".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in values.items())}</dl>'
+    )
+
+
+def scores_of(bundle: Bundle) -> dict[str, tuple[np.ndarray, int, str]]:
+    """Name -> what (n_voxels,) scores it names, digits, unit."""
+    scores = bundle.scores
+    return {
+        "R²": (100 * scores.r2, 1, " %"),
+        "r": (scores.r, 2, ""),
+        "Noise ceiling": (scores.noise_ceiling, 1, " %"),
+        "R² / ceiling": (scores.r2_over_ceiling, 0, " %"),
+        "ncsnr": (bundle.subject.ncsnr, 2, ""),
+        "q": (scores.q, 3, ""),
+    }
+
+
+# --- charts -----------------------------------------------------------------------------------------------------------
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Three to six round numbers within [low, high]."""
+    rough = (high - low) / 4
+    power = 10 ** np.floor(np.log10(rough))
+    step = min((m * power for m in (1, 2, 5, 10)), key=lambda s: abs(s - rough))
+    return [float(step * k) for k in range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)]
+
+
+def pixels(values: np.ndarray, low: float, high: float, start: float, end: float) -> np.ndarray:
+    """Values from [low, high] to [start, end]."""
+    return start + (np.asarray(values, float) - low) / (high - low) * (end - start)
+
+
+def chart(
+    x: np.ndarray,
+    y: np.ndarray,
+    ranges: tuple[tuple[float, float], tuple[float, float]],
+    names: tuple[str, str],
+    line: str,
+) -> str:
+    """A scatter plot as SVG; x, y (n,); ranges and names of both axes; line: SVG behind the dots."""
+    (x0, x1), (y0, y1) = ranges
+    right, floor = WIDTH - EDGE, HEIGHT - BOTTOM
+    across, up = lambda v: pixels(v, x0, x1, LEFT, right), lambda v: pixels(v, y0, y1, floor, EDGE)
+    grid = "".join(f'<path d="M{LEFT} {up(t):.1f}H{right}"/>' for t in ticks(y0, y1))
+    words = "".join(
+        f'<text x="{LEFT - 5}" y="{up(t) + 4:.1f}" class="end">{number(t, 1 if y1 - y0 < 4 else 0)}</text>'
+        for t in ticks(y0, y1)
+    )
+    words += "".join(f'<text x="{across(t):.1f}" y="{floor + 13}">{number(t, 0)}</text>' for t in ticks(x0, x1))
+    dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2"/>' for a, b in zip(across(x), up(y)))
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(names[1])} against {escape(names[0])}">'
+        f'<g class="grid">{grid}</g>{line}<g class="dots">{dots}</g><g class="ticks">{words}'
+        f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 3}">{escape(names[0])}</text>'
+        f'<text transform="translate(9 {(EDGE + floor) / 2}) rotate(-90)">{escape(names[1])}</text></g></svg>'
+    )
+
+
+def around(values: np.ndarray) -> tuple[float, float]:
+    """A range with all finite values in it, never empty."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    edge = 0.05 * (high - low) or 1.0
+    return low - edge, high + edge
+
+
+def response_chart(measured: np.ndarray, predicted: np.ndarray | None) -> str:
+    """Measured (n_images,) against predicted responses, with the line of equality; or measured ones alone, sorted."""
+    if predicted is None:
+        ranks = np.arange(1, len(measured) + 1)
+        ranges = around(ranks), around(measured)
+        return chart(ranks, np.sort(measured), ranges, ("test pictures, sorted", "measured (z)"), "")
+    both = around(np.concatenate([measured, predicted]))
+    line = f'<path class="equal" d="M{LEFT} {HEIGHT - BOTTOM}L{WIDTH - EDGE} {EDGE}"/>'
+    return chart(predicted, measured, (both, both), ("predicted (z)", "measured (z)"), line)
+
+
+def histogram(values: np.ndarray, name: str) -> str:
+    """Counts of (n,) values in twenty bins, as SVG."""
+    counts, edges = np.histogram(values[np.isfinite(values)], bins=20)
+    floor, top = HEIGHT - BOTTOM, max(counts.max(), 1)
+    x = pixels(edges, edges[0], edges[-1], LEFT, WIDTH - EDGE)
+    heights = counts / top * (floor - EDGE)
+    bars = "".join(
+        f'<rect x="{a:.1f}" y="{floor - h:.1f}" width="{b - a - 1:.1f}" height="{h:.1f}"/>'
+        for a, b, h in zip(x, x[1:], heights)
+    )
+    words = "".join(
+        f'<text x="{pixels(t, edges[0], edges[-1], LEFT, WIDTH - EDGE):.1f}" y="{floor + 13}">{number(t, 0)}</text>'
+        for t in ticks(edges[0], edges[-1])
+    )
+    words += f'<text x="{LEFT - 5}" y="{EDGE + 8}" class="end">{top}</text><text x="{LEFT - 5}" y="{floor}" class="end">0</text>'
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Histogram of {escape(name)}">'
+        f'<g class="bars">{bars}</g><g class="ticks">{words}'
+        f'<text x="{(LEFT + WIDTH - EDGE) / 2}" y="{HEIGHT - 3}">{escape(name)}</text></g></svg>'
+    )
+
+
+# --- panels -----------------------------------------------------------------------------------------------------------
+
+
+def thumbnails(title: str, bundle: Bundle, indices: np.ndarray, measured: np.ndarray) -> str:
+    pictures = area_average(bundle.subject.test.images[np.sort(indices)], THUMBNAIL)
+    place = {index: k for k, index in enumerate(np.sort(indices))}
+    figures = "".join(
+        f'<figure><img src="{data_uri(pictures[place[k]], "webp")}" alt="test picture {k}" title="test picture {k}">'
+        f"<figcaption>{number(measured[k])}</figcaption></figure>"
+        for k in indices
+    )
+    return f'<div class="liked"><h4>{title}</h4><div>{figures}</div></div>'
+
+
+def voxel_panel(bundle: Bundle, voxel: int, predicted: np.ndarray | None = None) -> str:
+    """A voxel's scores, its mean responses to the test pictures, and the pictures it likes best and least.
+
+    predicted (n_images,): an encoding model's responses, in the units of the measured ones. Raises ValueError if there is no
+    such voxel.
+    """
+    n_voxels = bundle.subject.geometry.n_voxels
+    if not isinstance(voxel, int) or not 0 <= voxel < n_voxels:
+        raise ValueError(f"voxel: expected a whole number from 0 to {n_voxels - 1}, got {voxel!r}")
+    measured = np.nanmean(bundle.subject.test.voxels[:, :, voxel], axis=1)
+    order = np.argsort(-measured, kind="stable")
+    values = {name: number(all_[voxel], digits, unit) for name, (all_, digits, unit) in scores_of(bundle).items()}
+    liked = thumbnails("Likes best (z)", bundle, order[:N_LIKED], measured)
+    liked += thumbnails("Likes least (z)", bundle, order[: -N_LIKED - 1 : -1], measured)
+    return panel(
+        f"Voxel {voxel}",
+        whereabouts(bundle, voxel),
+        f'data-voxel="{voxel}"',
+        values,
+        response_chart(measured, predicted) + liked,
+    )
+
+
+def whereabouts(bundle: Bundle, voxel: int) -> str:
+    """Hemisphere and areas of a voxel."""
+    from recon.brain.geometry import HEMISPHERES, hemisphere_of  # imports nilearn, which takes seconds
+
+    geometry = bundle.subject.geometry
+    areas = ", ".join(name for name, mask in geometry.rois.items() if mask[voxel]) or "unlabelled"
+    return f"{HEMISPHERES[hemisphere_of(geometry)[voxel]]} hemisphere · {areas}"
+
+
+def roi_panel(bundle: Bundle, name: str) -> str:
+    """An area's size, the medians of its voxels' scores, how many are significant, and how R² spreads over them.
+
+    Raises ValueError if there is no such area.
+    """
+    from recon.brain.geometry import hemisphere_of
+
+    rois, scores = bundle.subject.geometry.rois, scores_of(bundle)
+    if name not in rois:
+        raise ValueError(f"area: expected one of {', '.join(rois)}, got {name!r}")
+    here = rois[name]
+    n_right = int(hemisphere_of(bundle.subject.geometry)[here].sum())
+    medians = {
+        f"<small>median</small> {key}": number(median(values[here]), digits, unit)
+        for key, (values, digits, unit) in scores.items()
+        if key != "q"
+    }
+    q = scores["q"][0][here]
+    medians[f"q &lt; {SIGNIFICANT}"] = f"{(q < SIGNIFICANT).sum()} of {len(q)}"
+    where = f"{here.sum()} voxels · {here.sum() - n_right} left, {n_right} right"
+    chart_ = histogram(100 * bundle.scores.r2[here], "R² of its voxels (%)")
+    gains = "".join(
+        f'<button type="button" class="set-gain" data-roi="{escape(name)}" data-value="{value}">{text}</button>'
+        for value, text in ((0, "Lesion"), (1, "As measured"), (2, "Double"))
+    )
+    return panel(name, where, f'data-roi="{escape(name)}"', medians, f'{chart_}<p class="gains">{gains}</p>')
+
+
+def median(values: np.ndarray) -> float:
+    """Of the finite ones; NaN if there is none."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else float("nan")
+
+
+def panel(title: str, where: str, data: str, values: dict[str, str], body: str) -> str:
+    return (
+        f'<section class="inspector panel" aria-live="polite" {data}><div class="panel-head"><h3>{escape(title)}</h3>'
+        f"<p>{escape(where)}</p></div>{facts(values)}{body}</section>"
+    )

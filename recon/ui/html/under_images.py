@@ -1,0 +1,91 @@
+"""What stands under the pictures: captions and prompt, how far each stage is, the denoising steps, scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon.images import area_average
+from recon.settings import PROMPTS, Settings
+from recon.ui.html.parts import ABSENT, ORACLE, REGRESSOR_NAMES, data_uri, duration
+
+if TYPE_CHECKING:
+    from recon.reconstruct import Frame
+
+STRIP = 64  # pixels of a small picture
+
+
+@dataclass(frozen=True)
+class Told:
+    """What CLIP's space says of a response."""
+
+    caption: str  # of the training picture nearest to the decoded embedding
+    similarity: float  # its cosine
+    rank: float | None  # of the picture shown, among n, by its likeness to the decoded embedding; None: not known
+    n: int
+
+
+def ranked(told: Told) -> str:
+    """The rank of the picture among all test pictures, as HTML."""
+    if told.rank is None:
+        return ""
+    hint = (
+        "All test pictures sorted by how near CLIP puts them to the embedding decoded from the brain: where the one that "
+        f"was shown stands. 1 is best; chance is {(told.n + 1) / 2:g}."
+    )
+    return f' <span class="rank" title="{hint}">picture ranks <b>{told.rank:g}</b> of {told.n}</span>'
+
+
+def captions(label: dict, told: Told, settings: Settings) -> str:
+    """The true caption, the decoded one and what that is, and the prompt of stage 2."""
+    hint = "Setting, object and light never occur together in training"
+    unseen = f' <span class="badge" title="{hint}">unseen</span>' if label.get("unseen") else ""
+    prompt = f"“{escape(settings.own_prompt)}”" if settings.prompt == "own" else PROMPTS[settings.prompt]
+    if settings.prompt == "oracle":
+        prompt = f"the true captions {ORACLE}"
+    what = (
+        "Caption of the training picture nearest to the CLIP image embedding that "
+        f"{REGRESSOR_NAMES[settings.regressor]} reads from the brain; r: cosine similarity"
+    )
+    similarity = f"(r = {told.similarity:.2f})".replace("-", "−")
+    return (
+        f'<p class="truth"><span class="tag">truth</span>“{escape(label["captions"][0])}”{unseen}</p>'
+        f'<p class="decoded" title="{what}"><span class="tag">decoded</span>“{escape(told.caption)}” '
+        f"<span>{similarity}</span>{ranked(told)}</p>"
+        f'<p class="prompt-used"><span class="tag">prompt</span>{prompt}</p>'
+    )
+
+
+def reduced(picture: np.ndarray) -> np.ndarray:
+    """(S, S, 3) uint8 at STRIP pixels, or as small as it is."""
+    return area_average(picture[None], min(STRIP, len(picture)))[0]
+
+
+def filmstrip(steps: list[Frame], n_steps: int) -> str:
+    """All denoising steps so far, small, in as many places as there will be."""
+    figures = [
+        f'<figure><img src="{data_uri(reduced(f.images["lcm"]), "webp")}" alt="after step {f.step}">'
+        f"<figcaption>{duration(f.seconds)}</figcaption></figure>"
+        for f in steps
+    ]
+    figures += ["<figure><i></i><figcaption>–</figcaption></figure>"] * (n_steps - len(figures))
+    return f'<div class="filmstrip" title="The clean estimate after every denoising step">{"".join(figures)}</div>'
+
+
+def pills(names: list[str], n_done: int) -> str:
+    return "".join(f'<i class="{"on" if k < n_done else ""}">{name}</i>' for k, name in enumerate(names))
+
+
+def progress(layout: Frame | None, frame: Frame | None, resolutions: list[int], n_steps: int, waits: str) -> str:
+    """Both stages: which steps are done, and how long they took; the words `waits` before stage 2 begins."""
+    first = pills([f"{s}×{s}" for s in resolutions], sum(s <= layout.step for s in resolutions) if layout else 0)
+    run = frame.step if frame else 0
+    second = pills([str(k + 1) for k in range(n_steps)], run)
+    took = f"{duration(frame.seconds)}, {run} UNet step{'s' * (run != 1)}" if frame else waits
+    return (
+        f'<div class="progress"><p><span>Stage 1</span>{first}<b>{duration(layout.seconds) if layout else ABSENT}</b></p>'
+        f"<p><span>Stage 2</span>{second}<b>{took}</b></p></div>"
+    )

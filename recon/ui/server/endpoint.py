@@ -1,0 +1,94 @@
+"""What leaves the page: a panel as PNG and JSON, and the endpoint for scripts."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import gradio as gr
+import numpy as np
+
+from recon.settings import LCMSettings, Settings
+from recon.share import png_with_record, record
+from recon.ui.controls import read_settings
+from recon.ui.html.parts import REGRESSOR_NAMES, TITLES
+from recon.ui.server.frames import frames_of
+from recon.ui.server.studio import Studio
+
+if TYPE_CHECKING:
+    from recon.reconstruct import Frame
+    from recon.ui.server.library import Library
+
+Frames = Callable[[int, Settings], Iterator["Frame"]]
+
+
+def so_far(frames: Frames, index: int, settings: Settings) -> Iterator[tuple[Frame, dict, dict[str, float]]]:
+    """Both stages, run or found again: after every frame it, pictures by source, "lcm" that of stage 2, and seconds by stage."""
+    images, seconds = {}, {}
+    for frame in frames(index, settings):
+        if frame.stage == "none":
+            raise ValueError(f"no decoder is there to make an image: {frame.absent['vdvae']}")
+        images, seconds = images | frame.images, seconds | {frame.stage: frame.seconds}
+        yield frame, images, seconds
+
+
+def base64_png(picture: np.ndarray, content: dict) -> str:
+    return base64.b64encode(png_with_record(picture, content)).decode("ascii")
+
+
+def panel_files(studio: Studio, frames: Frames, wish: dict) -> list[dict]:
+    """The panel that a wish shows, as files for the browser to save: name, type, base64."""
+    from recon.compare import labelled_row
+
+    index, settings = wish["index"], read_settings(wish["settings"], wish["reading"])
+    *_, (_, images, seconds) = so_far(frames, index, settings)
+    content = record(studio.manifest, index, settings, seconds)
+    names = TITLES | {"lcm": f"{REGRESSOR_NAMES[settings.regressor]} → VDVAE → LCM"}
+    shown = {"Original": studio.subject.test.images[index]}
+    shown |= {names[source]: images[source] for source in ("ridge", "mlp", "lcm", "ceiling") if source in images}
+    stem = f"{studio.manifest['name']}_picture{index}"
+    files = {
+        f"{stem}.png": ("image/png", png_with_record(labelled_row(shown), content)),
+        f"{stem}.json": ("application/json", json.dumps(content, indent=1, ensure_ascii=False).encode()),
+    }
+    return [{"name": n, "type": t, "data": base64.b64encode(d).decode("ascii")} for n, (t, d) in files.items()]
+
+
+def add_endpoint(library: Library) -> None:
+    """The endpoint `/reconstruct`, inside open gr.Blocks; a client that leaves ends its work at the next step."""
+
+    def reconstruct(
+        index: int,
+        regressor: str = "mlp",
+        steps: int = 4,
+        guidance: float = 1.0,
+        strength: float = 0.8,
+        seed: int = 0,
+        prompt: str = "decoded",
+        own_prompt: str = "",
+        components: int | None = None,
+        repeats: int | None = None,
+        gains: dict | None = None,
+        subject: str | None = None,
+    ) -> Iterator[dict]:
+        """Reconstructs one test picture: `stage`, `step`, `seconds` of the stage, and `png`, base64, after every step of either
+        stage; the last one, finished, also has `record`: all settings, seconds, versions, checksums."""
+        name = subject or library.names[0]
+        if name not in library.names:
+            raise gr.Error(f"subject: expected one of {', '.join(library.names)}, got {name!r}", print_exception=False)
+        studio = library.studio(name)
+        try:
+            lcm = LCMSettings(steps, guidance, strength, seed)
+            settings = Settings(regressor, prompt, own_prompt, lcm, repeats, components, tuple((gains or {}).items()))
+            for frame, images, seconds in so_far(frames_of(studio), index, settings):
+                picture = images.get("lcm", images.get(regressor))
+                step = {"stage": frame.stage, "step": frame.step, "seconds": round(seconds[frame.stage], 3)}
+                yield step | {"png": base64_png(picture, {})}
+        except (IndexError, ValueError) as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        content = record(studio.manifest, index, settings, seconds)
+        yield step | {"png": base64_png(picture, content), "record": content}
+
+    gr.api(reconstruct, api_name="reconstruct", concurrency_id="reconstruct", concurrency_limit=1)

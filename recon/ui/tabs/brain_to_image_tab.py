@@ -1,0 +1,70 @@
+"""The Brain → image tab: areas driven at will, and what the decoder makes of them; nobody saw a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gradio as gr
+
+from recon.responses import optimal_response
+from recon.settings import LCMSettings, Settings
+from recon.ui.decode import (
+    ONE_AT_A_TIME,
+    Decoding,
+    decoded_cards,
+    decoder_controls,
+    in_one_sentence,
+)
+from recon.ui.html.parts import QUIET
+from recon.ui.server.studio import Studio
+
+MAX_LEVEL, PRESET_LEVEL = 4.0, 2.0  # z-scores
+PRESET = f"Sets that area to {PRESET_LEVEL:g}, all others to 0, and decodes."
+LEVEL = "Level of {}, in SD."
+LEAD = (
+    '<p class="lead"><b>No picture was shown.</b> Voxels of the areas below are set to a level (in standard deviations), all '
+    "others to their mean, and that artificial response is decoded: what the decoder takes the area to stand for, after the "
+    "ROI-optimal stimuli of Ozcelik &amp; VanRullen (2023). It shows the decoder’s habits as much as the brain’s.</p>"
+)
+
+
+def brain_to_image_tab(studio: Studio) -> None:
+    """Lays the tab out and wires it, inside an open gr.Tab."""
+    rois = studio.subject.geometry.rois
+    names = list(rois)
+
+    def run(regressor: str, seed: float, *levels: float) -> Iterator[str]:
+        chosen = {name: level for name, level in zip(names, levels) if level}
+        try:
+            settings = Settings(regressor, lcm=LCMSettings(seed=int(seed)))
+            response = optimal_response(rois, chosen, studio.subject.geometry.n_voxels)
+            about = {"levels": chosen, "response": "artificial: no picture was shown"}
+            yield from decoded_cards(studio, response, Decoding(settings, {}, "driven_areas", about))
+        except (ValueError, TypeError) as error:
+            raise in_one_sentence(error) from error
+
+    gr.HTML(LEAD, apply_default_css=False)
+    with gr.Row(elem_classes="tab-controls"):
+        preset = gr.Dropdown(
+            ["none", *names], value="none", label="Drive one area alone", info=PRESET, elem_classes="preset"
+        )
+        regressor, seed = decoder_controls("ridge")
+        start = gr.Button("Decode", variant="primary", elem_classes="start-driven")
+    with gr.Row(elem_classes="levels"):
+        levels = [
+            gr.Slider(
+                -MAX_LEVEL, MAX_LEVEL, 0, step=0.25, label=name, info=LEVEL.format(name), buttons=[], min_width=150
+            )
+            for name in names
+        ]
+    view = gr.HTML("", apply_default_css=False)
+    how = {"fn": run, "inputs": [regressor, seed, *levels], "outputs": view, **ONE_AT_A_TIME}
+    set_levels = preset.input(
+        lambda name: [PRESET_LEVEL if name == other else 0 for other in names],
+        preset,
+        levels,
+        queue=False,
+        **QUIET,
+    )
+    for trigger in (set_levels.then, start.click, *(level.release for level in levels)):
+        trigger(**how)

@@ -1,0 +1,155 @@
+"""The Evaluate tab: how good the reconstructions are, against what."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+
+from recon.bundle.evaluation import Evaluation, load_evaluation
+from recon.bundle.manifest import is_evaluated
+from recon.files import BadFile
+from recon.metrics import METRICS
+from recon.ui.decode import data_link
+from recon.ui.html.charts import bottleneck, distribution
+from recon.ui.html.gallery import gallery_table
+from recon.ui.html.number_format import STAGES
+from recon.ui.html.parts import CURRENT, QUIET
+from recon.ui.html.score_table import order_notes, row_notes, score_table
+from recon.ui.html.tables import computed, side_tables
+from recon.ui.server.studio import Studio
+
+TAKE_PICTURE = f"(_, ...others) => [({CURRENT})(), ...others]"
+HELP = {
+    "metric": "What both charts show.",
+    "stage": "Of the distribution: the layout, or the picture drawn from it.",
+    "picture": "Marked in the distribution; opening this tab takes Explore’s.",
+    "group": "By a fixed rule, told under the pictures, or drawn at random.",
+}
+GROUPS = [("Random", "random"), ("Best", "best"), ("Median", "median"), ("Worst", "worst")]
+LCM = ("steps", "guidance", "strength")  # stage 2's settings among the evaluation's
+HOW_TO_READ = (
+    "A <b>reconstruction</b> is made from test responses that no fit has seen. Stage 1 is the layout, stage 2 the picture "
+    "drawn from it.",
+    "A <b>null</b> shows how far one gets without the right response. A score that does not clearly beat every null says "
+    "little about the brain: stage 2 draws plausible pictures from anything, and skies are above grounds in most photographs.",
+    "A <b>ceiling</b> is what these decoders could draw with perfect regressors. What is missing above it, no better "
+    "regressor can add. Whatever <b>knows the answer</b> was given the true captions: it is no reconstruction.",
+    "<b>Two-way identification</b> is how often a picture is more like its own original than like another test image; "
+    "guessing gives 50 %. It nears 100 % long before pictures look alike.",
+    "An <b>interval</b> says how far a mean would move with other test images of the same kind. It says nothing about other "
+    "people.",
+)
+
+
+def missing(studio: Studio) -> str:
+    """What is shown of a bundle that has not been evaluated."""
+    subject = (
+        "--demo"
+        if studio.manifest["simulated"]
+        else f"--subject {studio.manifest['name'].removeprefix('subj').lstrip('0')}"
+    )
+    return f"This subject has not been evaluated: run <code>python -m precompute evaluate {escape(subject)}</code>."
+
+
+def listed(values: dict) -> str:
+    return ", ".join(f"{escape(str(k)).replace('_', ' ')} {escape(str(v))}" for k, v in values.items() if v is not None)
+
+
+def introduction(evaluation: Evaluation) -> str:
+    """Of whom, on what, how; and how to read it."""
+    unseen = f", {evaluation.n_unseen} of them combinations that training never shows" if evaluation.n_unseen else ""
+    kind = (
+        "a <b>simulated</b> subject, never to be set beside published numbers"
+        if evaluation.simulated
+        else "one subject"
+    )
+    protocol, settings = evaluation.protocol, evaluation.settings
+    others = {k: v for k, v in settings.items() if k not in LCM}
+    return (
+        f'<section class="panel introduction"><p><b>{escape(evaluation.subject)}</b>: {kind}. '
+        f"<b>n = {evaluation.n_images}</b> test images{unseen}. Protocol “{escape(str(protocol['name']))}”: pixels compared at "
+        f"{protocol['pixels']}², networks look at {protocol['networks']}². Stage 2: "
+        f"{listed({k: settings[k] for k in LCM if k in settings})}, seeds {', '.join(map(str, evaluation.seeds))}.</p>"
+        f"<details><summary>How to read this</summary><ul>{''.join(f'<li>{line}</li>' for line in HOW_TO_READ)}</ul>"
+        f'<p class="small">Settings: {listed(others)}. Made with {listed(evaluation.versions)}.</p></details></section>'
+    )
+
+
+def html(words: str = "") -> gr.HTML:
+    return gr.HTML(words, apply_default_css=False)
+
+
+def notice(words: str) -> str:
+    return f'<section class="panel not-evaluated">{words}</section>'
+
+
+@cache
+def evaluation_of(studio: Studio) -> Evaluation:
+    """Read once, when it is first wanted. Raises BadFile."""
+    return load_evaluation(studio.folder)
+
+
+@cache
+def gallery_of(studio: Studio, group: str) -> str:
+    return gallery_table(evaluation_of(studio), group, studio.subject.test.images)
+
+
+def charts(studio: Studio, picture: int | None, metric: str, stage: str) -> tuple[str, str]:
+    """Distribution and bottleneck curve."""
+    return distribution(evaluation_of(studio), stage, metric, picture), bottleneck(evaluation_of(studio), metric)
+
+
+def saves(folder: Path) -> str:
+    """Links that save the evaluation's files, which the page itself carries."""
+    kinds = {
+        "evaluation.csv": ("text/csv", "Table as CSV"),
+        "evaluation.json": ("application/json", "Everything as JSON"),
+    }
+    links = (data_link(name, kind, (folder / name).read_bytes(), text) for name, (kind, text) in kinds.items())
+    return f'<p class="saves">{"".join(links)}</p>'
+
+
+def opened(studio: Studio, picture: int, metric: str | None, stage: str, group: str) -> list:
+    """Values of picture, metric, both charts, gallery, introduction, table and the other tables: all of them when the tab is
+    first opened, so that no metric is chosen; later of those that depend on Explore's picture."""
+    try:
+        evaluation = evaluation_of(studio)
+    except BadFile as error:
+        return [gr.skip()] * 5 + [notice(escape(str(error)))] + [gr.skip()] * 2
+    if metric is not None:
+        return [picture, gr.skip(), charts(studio, picture, metric, stage)[0]] + [gr.skip()] * 5
+    metrics = computed(evaluation)
+    choices = gr.update(choices=[(METRICS[m].title, m) for m in metrics], value=metrics[0])
+    scores = score_table(evaluation) + order_notes(evaluation) + row_notes(evaluation) + saves(studio.folder)
+    drawn = [*charts(studio, picture, metrics[0], stage), gallery_of(studio, group)]
+    return [picture, choices, *drawn, introduction(evaluation), scores, side_tables(evaluation)]
+
+
+def evaluate_tab(studio: Studio, tab: gr.Tab) -> None:
+    """Lays the open `tab` out and wires it; it is filled when it is opened."""
+    if not is_evaluated(studio.manifest):
+        html(notice(missing(studio)))
+        return
+    with gr.Column(elem_classes="evaluate"):
+        about, table = html(), html()
+        with gr.Row(elem_classes="controls evaluate-controls"):
+            metric = gr.Radio([], label="Metric", info=HELP["metric"], elem_classes="metric")
+            stages = [(name, key) for key, name in STAGES.items()]
+            stage = gr.Radio(stages, value="lcm", label="Stage", info=HELP["stage"], elem_classes="stage")
+            picture = gr.Number(0, label="Picture", precision=0, info=HELP["picture"], elem_classes="seed")
+        with gr.Row(elem_classes="charts"):
+            drawn = [html(), html()]
+        with gr.Row(elem_classes="controls evaluate-controls"):
+            group = gr.Radio(GROUPS, value=GROUPS[0][1], label="Gallery", info=HELP["group"], elem_classes="group")
+        gallery, others = html(), html()
+
+    quiet = {"queue": False, **QUIET}
+    choices = [picture, metric, stage]
+    for choice in choices:
+        choice.input(partial(charts, studio), choices, drawn, **quiet)
+    group.input(partial(gallery_of, studio), group, gallery, **quiet)
+    everything = [picture, metric, *drawn, gallery, about, table, others]
+    tab.select(partial(opened, studio), [*choices, group], everything, js=TAKE_PICTURE, **quiet)

@@ -1,0 +1,88 @@
+"""The Image → brain tab: a picture of the visitor's, the response that the encoding model predicts, and that decoded back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+
+from recon.settings import LCMSettings, Settings
+from recon.ui.brain_panel import brain_panel
+from recon.ui.decode import ONE_AT_A_TIME, Decoding, decoded_cards, decoder_controls, in_one_sentence
+from recon.ui.html.parts import CURRENT, QUIET
+from recon.ui.server.studio import STAGE_1_SIZE, Studio
+
+SHOWN_SIZE = 128  # pixels
+LEAD = (
+    '<p class="lead"><b>Predicted, not measured.</b> An encoding model says how this subject’s voxels would answer to your '
+    "picture; the map shows that, and the decoder reads it back. Without noise this is far better than any scan: add noise at the "
+    "measured level to see what a scan of that many repeats would leave.</p>"
+)
+NOTE = "What the encoding model predicts for the picture, in standard deviations; not measured."
+MEASURED = " Over voxels it correlates with the response that was measured by r = {:.2f}."
+REPEATS = {"no noise": 0, "noise of 1 scan": 1, "noise of 3 scans": 3}
+TEST = "Its number; opening this tab takes Explore’s."
+NOISE = "Adds to each voxel the noise that its ncsnr says a scan has."
+
+
+def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
+    """Lays the open `tab` out and wires it."""
+
+    def pixels(picture: str | int | None) -> bytes | np.ndarray:
+        """Of an uploaded file, or of a test picture."""
+        if picture is None:
+            raise ValueError("choose a picture first: drop a PNG, JPEG or WebP file, or take a test picture")
+        if isinstance(picture, str):
+            return Path(picture).read_bytes()
+        studio.subject.test.response(picture)  # is there such a one?
+        return studio.subject.test.images[picture]
+
+    def run(picture: str | int | None, noise: str, regressor: str, seed: float) -> Iterator[tuple]:
+        from recon.brain.maps import map_payload, response_map
+        from recon.responses import predicted_response, with_noise
+        from recon.uploads import prepare_picture
+
+        try:
+            data, settings = pixels(picture), Settings(regressor, lcm=LCMSettings(seed=int(seed)))
+            response = predicted_response(prepare_picture(data, STAGE_1_SIZE)[None], studio.bundle)[0]
+            name, note, about = "Your picture", NOTE, {"picture": "uploaded"}
+            if isinstance(picture, int):
+                r = np.corrcoef(response, studio.subject.test.response(picture))[0, 1]
+                name, note, about = f"Test picture {picture}", NOTE + MEASURED.format(r), {"picture": picture}
+            if n_repeats := REPEATS[noise]:
+                response = with_noise(response, studio.subject.ncsnr, n_repeats, settings.lcm.seed)
+            shown = {name: prepare_picture(data, SHOWN_SIZE)}
+            predicted = replace(response_map(response), label="Predicted response", note=note)
+            about |= {"response": "predicted by the encoding model, not measured", "noise": noise}
+            decoding = Decoding(settings, shown, "image_to_brain", about)
+            for k, html in enumerate(decoded_cards(studio, response, decoding)):
+                yield html, gr.skip() if k else json.dumps(map_payload(predicted))
+        except (IndexError, ValueError, TypeError) as error:
+            raise in_one_sentence(error) from error
+
+    picture, last = gr.State(None), studio.n_pictures - 1
+    gr.HTML(LEAD, apply_default_css=False)
+    with gr.Row(elem_classes="columns"):
+        with gr.Column(scale=19, min_width=340):
+            with gr.Row(elem_classes="tab-controls"):
+                with gr.Column(min_width=200):
+                    upload = gr.File(label="Your picture", file_types=[".png", ".jpg", ".jpeg", ".webp"], height=140)
+                    index = gr.Number(0, label="or a test picture", precision=0, minimum=0, maximum=last, info=TEST)
+                    take = gr.Button("Take the test picture", elem_classes="take-picture")
+                with gr.Column(min_width=200):
+                    noise = gr.Radio(list(REPEATS), value="no noise", label="Noise at the measured level", info=NOISE)
+                    regressor, seed = decoder_controls("mlp")
+            view = gr.HTML("", apply_default_css=False)
+        with gr.Column(scale=10, min_width=340):
+            brain = brain_panel(studio, "response", "Predicted response")
+    how = {"fn": run, "inputs": [picture, noise, regressor, seed], "outputs": [view, brain], **ONE_AT_A_TIME}
+    quiet = {"queue": False, **QUIET}
+    uploaded = upload.upload(lambda path: path, upload, picture, **quiet)
+    taken = gr.on([take.click, index.submit], lambda number: number, index, picture, **quiet)
+    for trigger in (uploaded.then, taken.then, noise.input, regressor.input, seed.submit):
+        trigger(**how)
+    tab.select(None, None, index, js=CURRENT)

@@ -1,0 +1,62 @@
+"""The Your data tab: responses that a visitor brings, decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+
+from recon.settings import LCMSettings, Settings
+from recon.ui.decode import (
+    ONE_AT_A_TIME,
+    Decoding,
+    decoded_cards,
+    decoder_controls,
+    in_one_sentence,
+)
+from recon.ui.server.studio import Studio
+
+SCALE = "z-scored as the regressors were fitted; raw ones are z-scored over the file’s own rows, 10 at least."
+
+
+def own_data_tab(studio: Studio) -> None:
+    """Lays the tab out and wires it, inside an open gr.Tab."""
+    n_voxels = studio.subject.geometry.n_voxels
+
+    def run(path: str | None, scale: str, row: float, regressor: str, seed: float) -> Iterator[str]:
+        from recon.uploads import read_responses, to_scale
+
+        if path is None:
+            raise gr.Error("Choose a file first: .npy, .h5 or .hdf5.", print_exception=False)
+        try:
+            responses = to_scale(read_responses(Path(path), n_voxels), scale)
+            if not 0 <= int(row) < len(responses):
+                raise ValueError(
+                    f"row: expected 0 to {len(responses) - 1}, as the file has {len(responses)}, got {row}"
+                )
+            settings = Settings(regressor, lcm=LCMSettings(seed=int(seed)))
+            about = {"response": "uploaded", "row": int(row), "rows": len(responses), "scale": scale}
+            yield from decoded_cards(studio, responses[int(row)], Decoding(settings, {}, "own_data", about))
+        except (ValueError, TypeError) as error:
+            raise in_one_sentence(error) from error
+
+    gr.HTML(
+        f'<p class="lead">Decode responses of your own, of <b>this subject’s {n_voxels} voxels</b> in its order: a NumPy '
+        f"<code>.npy</code> or an HDF5 file of shape ({n_voxels},) or (n, {n_voxels}), real numbers, at most 64 MB. The file is "
+        "read, never executed, and not kept.</p>",
+        apply_default_css=False,
+    )
+    with gr.Row(elem_classes="tab-controls"):
+        upload = gr.File(label="Responses", file_types=[".npy", ".h5", ".hdf5"], height=140)
+        with gr.Column(min_width=220):
+            scale = gr.Radio(["z-scored", "raw"], value="z-scored", label="Scale of the numbers", info=SCALE)
+            row = gr.Number(0, label="Row", precision=0, minimum=0, info="Which response of the file, from 0.")
+        with gr.Column(min_width=220):
+            regressor, seed = decoder_controls("mlp")
+    start = gr.Button("Decode", variant="primary", elem_classes="start-own")
+    view = gr.HTML("", apply_default_css=False)
+    how = {"fn": run, "inputs": [upload, scale, row, regressor, seed], "outputs": view, **ONE_AT_A_TIME}
+    upload.upload(**how)
+    start.click(**how)
+    row.submit(**how)

@@ -1,0 +1,177 @@
+"""Files that visitors bring, responses and images: none is trusted, all are checked, and refused in one sentence."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import h5py
+import numpy as np
+from PIL import Image, ImageOps
+
+from recon.files import BadFile
+from recon.regressors.standardise import Standardiser
+
+MAX_BYTES, MAX_ROWS = 64_000_000, 1000
+SUFFIXES = (".npy", ".h5", ".hdf5")
+NAMES = ("betas", "voxels")  # of a dataset, where a file holds several
+SCALES = {
+    "z-scored": "already z-scored, as this subject's responses are",
+    "raw": "raw: z-score each voxel over the rows of this file (at least 10)",
+}
+FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_IMAGE_BYTES, MAX_PIXELS = 20 << 20, 40_000_000
+MIN_SIDE = 16  # pixels
+MIN_ROWS = 10  # of raw responses
+
+
+def read_responses(path: Path, n_voxels: int) -> np.ndarray:
+    """A `.npy` or HDF5 file of shape (n_voxels,) or (n, n_voxels) -> (n, n_voxels) float32, finite.
+
+    Nothing in the file is executed, and no link in it followed. Raises BadFile, saying what was expected and what came.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise BadFile(
+            f"expected a file ending in {', '.join(SUFFIXES)}, got {path.name!r}: save your responses as one of these"
+        )
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise BadFile(f"expected at most {MAX_BYTES // 10**6} MB, got {size / 1e6:.0f} MB: send fewer rows")
+    values = _read_npy(path) if path.suffix.lower() == ".npy" else _read_h5(path)
+    return _checked(values, n_voxels)
+
+
+def _checked(values: np.ndarray, n_voxels: int) -> np.ndarray:
+    values = values[None] if values.ndim == 1 else values
+    if not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).sum())
+        raise BadFile(f"expected finite numbers, got NaN or infinity in {bad} places: remove or fill them first")
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise BadFile("expected numbers that fit float32, got larger ones: are these responses?")
+    if values.shape[1] != n_voxels:
+        raise BadFile(
+            f"expected {n_voxels} voxels in a row, as this subject has, got {values.shape[1]}: choose its voxels"
+        )
+    return values
+
+
+def _check_header(shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Before anything is read."""
+    if dtype.kind not in "fiu":
+        raise BadFile(f"expected real numbers, got values of type {dtype}: convert them to float32")
+    if len(shape) not in (1, 2) or 0 in shape:
+        raise BadFile(f"expected an array of shape (n_voxels,) or (n, n_voxels), got {shape}")
+    if len(shape) == 2 and shape[0] > MAX_ROWS:
+        raise BadFile(f"expected at most {MAX_ROWS} rows, got {shape[0]}: send fewer")
+    if int(np.prod(shape, dtype=object)) * dtype.itemsize > MAX_BYTES:
+        raise BadFile(f"expected at most {MAX_BYTES // 10**6} MB, got an array of shape {shape}: send fewer rows")
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        with open(path, "rb") as f:
+            version = np.lib.format.read_magic(f)
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+            shape, _, dtype = read(f)
+        _check_header(shape, dtype)
+        return np.load(path, allow_pickle=False)
+    except BadFile:
+        raise
+    except Exception as error:  # numpy raises many kinds
+        raise BadFile(
+            f"{path.name} is not a whole .npy file of numbers: save it with numpy.save ({type(error).__name__})"
+        ) from None
+
+
+def _read_h5(path: Path) -> np.ndarray:
+    try:
+        with h5py.File(path, "r") as f:
+            return _dataset(f)[()]
+    except BadFile:
+        raise
+    except Exception as error:
+        raise BadFile(f"{path.name} is not a whole HDF5 file: save it again ({type(error).__name__})") from None
+
+
+def _dataset(f: h5py.File) -> h5py.Dataset:
+    """The only dataset at the top, or the one named "betas" or "voxels"; the file's own bytes, neither linked nor computed."""
+    names = [k for k in f if isinstance(f.get(k, getlink=True), h5py.HardLink) and isinstance(f[k], h5py.Dataset)]
+    chosen = names if len(names) == 1 else [k for k in NAMES if k in names][:1]
+    if not chosen:
+        raise BadFile(f"expected one dataset, or one named {' or '.join(NAMES)}, got {len(names)}: name yours so")
+    found = f[chosen[0]]
+    if found.external or found.is_virtual:
+        raise BadFile(f"expected the values in the file itself, but {chosen[0]!r} refers to other files: copy them in")
+    _check_header(found.shape, found.dtype)
+    return found
+
+
+def to_scale(values: np.ndarray, scale: str) -> np.ndarray:
+    """(n, n_voxels) -> z-scores as the regressors were fitted to. `scale`: of SCALES.
+
+    Statistics of raw responses are of the file's own rows: those of the subject's sessions say nothing about another scan.
+    Raises ValueError on an unknown scale, or on fewer than 10 raw rows.
+    """
+    if scale not in SCALES:
+        raise ValueError(f"scale: expected one of {', '.join(SCALES)}, got {scale!r}")
+    if scale == "z-scored":
+        return values
+    if len(values) < MIN_ROWS:
+        raise ValueError(f"raw responses: expected at least {MIN_ROWS} rows to z-score over, got {len(values)}")
+    return Standardiser.fit(values)(values)
+
+
+def prepare_picture(source: bytes | np.ndarray, size: int) -> np.ndarray:
+    """A file's bytes, or pixels (H, W, 3) uint8 -> (size, size, 3) uint8: the central square, area-averaged.
+
+    Alpha is dropped, EXIF orientation applied, of several frames the first is taken; pictures smaller than `size` are
+    enlarged bicubically. Raises ValueError: no PNG, JPEG or WebP, damaged, too large or too small.
+    """
+    image = _from_file(source) if isinstance(source, bytes) else _from_array(source)
+    side = min(image.size)
+    if side < MIN_SIDE:
+        raise ValueError(f"picture: expected at least {MIN_SIDE} pixels a side, got {side}: choose a larger one")
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.crop((left, top, left + side, top + side))
+    how = Image.Resampling.BOX if side >= size else Image.Resampling.BICUBIC
+    return np.asarray(square.resize((size, size), how))
+
+
+def _from_file(content: bytes) -> Image.Image:
+    if len(content) > MAX_IMAGE_BYTES:
+        raise ValueError(
+            f"picture: expected at most {MAX_IMAGE_BYTES >> 20} MB, got {len(content) / 2**20:.0f}: shrink it"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
+            image = Image.open(io.BytesIO(content), formats=FORMATS)  # reads the header alone
+    except (OSError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+        raise ValueError(
+            "picture: expected a PNG, JPEG or WebP file, got another or a damaged one: save it again"
+        ) from error
+    _check_pixels(image.width, image.height)
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"picture: expected 8 bits a colour, got mode {image.mode}: save it again with 8 bits")
+    try:
+        return ImageOps.exif_transpose(image).convert("RGBA").convert("RGB")  # by RGBA: palettes may hold alpha
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ValueError(f"picture: the file is damaged ({error}): save it again") from error
+
+
+def _from_array(pixels: np.ndarray) -> Image.Image:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ValueError(f"picture: expected pixels (height, width, 3) uint8, got {pixels.shape} {pixels.dtype}")
+    _check_pixels(pixels.shape[1], pixels.shape[0])
+    return Image.fromarray(pixels)
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"picture: expected at most {MAX_PIXELS // 10**6} million pixels, got {width} × {height}: shrink it"
+        )

@@ -1,0 +1,165 @@
+"""The shipped demo subject against what the simulator knows, and against the numbers that the README gives."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from scipy.stats import linregress, spearmanr
+from transformers import CLIPVisionModelWithProjection
+
+from precompute.demo.cortex import build_cortex
+from precompute.demo.forward import EARLY, draw_tuning
+from precompute.evaluation.model_card import section, with_section
+from precompute.fitting.clip import image_embeddings
+from precompute.fitting.encoding import noise_ceiling
+from recon.bundle.evaluation import load_evaluation
+from recon.decoders.diffusion import refine
+from recon.images import area_average
+from recon.metrics import pixel_correlation, two_way_identification
+from recon.reconstruct import decoded, prompt_embeddings
+from recon.settings import LCMSettings, Settings
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    return load_evaluation(ROOT / "assets" / "demo")
+
+
+@pytest.fixture(scope="module")
+def truth(demo_bundle):
+    cortex = build_cortex(0)
+    assert (cortex.geometry.vertex == demo_bundle.subject.geometry.vertex).all()
+    tuning = draw_tuning(cortex, 0)
+    return cortex.area, tuning.ncsnr, noise_ceiling(tuning.ncsnr, demo_bundle.subject.test.n_repeats) / 100
+
+
+def test_hardly_a_voxel_beats_its_true_ceiling_by_more_than_sampling_error(demo_bundle, truth):
+    _, _, ceiling = truth
+    n = demo_bundle.scores.n_images
+    # a perfect model's r² over n images is uncertain by about 2 r (1 - r²)/√n (delta method on Fisher's z); three of them
+    error = 3 * 2 * np.sqrt(ceiling) * (1 - ceiling) / np.sqrt(n) + 3 / n
+    assert (demo_bundle.scores.r2 <= ceiling + error).mean() >= 0.99
+
+
+def test_null_voxels_have_no_positive_median_r2(demo_bundle, truth):
+    _, ncsnr, _ = truth
+    assert np.median(demo_bundle.scores.r2[ncsnr == 0]) <= 0
+
+
+def test_r2_ranks_early_voxels_as_the_true_ceiling_does(demo_bundle, truth):
+    area, _, ceiling = truth
+    early = np.isin(area, EARLY)
+    assert spearmanr(demo_bundle.scores.r2[early], ceiling[early])[0] >= 0.8
+
+
+def test_every_area_is_explained_at_least_half(demo_bundle, truth):
+    area, ncsnr, ceiling = truth
+    for name in demo_bundle.subject.geometry.rois:
+        here = (area == name) & (ncsnr > 0)
+        assert demo_bundle.scores.r2[here].sum() >= 0.5 * ceiling[here].sum(), name
+
+
+def test_estimated_ncsnr_is_near_the_true_one(demo_bundle, truth):
+    _, ncsnr, _ = truth
+    assert np.abs(demo_bundle.subject.ncsnr - ncsnr)[ncsnr > 0.2].mean() < 0.05
+    slope = linregress(ncsnr[ncsnr > 0], demo_bundle.subject.ncsnr[ncsnr > 0]).slope
+    assert abs(slope - 1) < 0.05
+
+
+def test_null_voxels_are_not_discovered_more_often_than_the_false_discovery_rate_allows(demo_bundle, truth):
+    _, ncsnr, ceiling = truth
+    found = demo_bundle.scores.q <= 0.05
+    assert found[ncsnr == 0].sum() <= 0.05 * found.sum()
+    assert found[ceiling > 0.2].mean() > 0.9
+    np.testing.assert_allclose(demo_bundle.scores.true_noise_ceiling, 100 * ceiling, atol=0.01)
+
+
+@pytest.fixture(scope="module")
+def layouts(demo_bundle):
+    test = demo_bundle.subject.test
+    truth = area_average(test.images, 64)
+    X = test.averaged()
+
+    def pictures(z):
+        return np.concatenate([demo_bundle.vdvae.decode(z[k : k + 50]) for k in range(0, len(z), 50)])
+
+    return truth, {
+        "ridge": pictures(decoded("latents", X, demo_bundle, "ridge")),
+        "mlp": pictures(decoded("latents", X, demo_bundle, "mlp")),
+        "ceiling": pictures(demo_bundle.own_latents(truth)),
+    }
+
+
+def test_pictures_are_identified_and_the_manifest_says_how_well(layouts, evaluation):
+    truth, pictures = layouts
+    scores = {k: float(two_way_identification(p, truth).mean()) for k, p in pictures.items()}
+    assert scores["ridge"] >= 0.90 and scores["ceiling"] >= 0.99 and scores["mlp"] >= scores["ridge"] - 0.02
+    for name in pictures:
+        found = {metric: evaluation.find("vdvae", name, metric).value for metric in ("pixels", "pixcorr")}
+        assert scores[name] == pytest.approx(found["pixels"], abs=0.002)
+        assert pixel_correlation(pictures[name], truth).mean() == pytest.approx(found["pixcorr"], abs=0.002)
+
+
+def test_shuffled_responses_are_at_chance(layouts, evaluation):
+    truth, pictures = layouts
+    order = np.random.default_rng(0).permutation(len(truth))
+    other = np.empty_like(order)
+    other[order] = np.roll(order, 1)
+    assert abs(two_way_identification(pictures["ridge"][other], truth).mean() - 0.5) <= 0.05
+    for stage in ("vdvae", "lcm"):
+        for metric in ("pixels", "clip_demo"):
+            row = evaluation.find(stage, "shuffled", metric)
+            assert row.low - 0.01 <= row.chance <= row.high + 0.01
+
+
+def test_stage_2_is_identified_better_than_stage_1_by_clip(demo_bundle, layouts):
+    test, n = demo_bundle.subject.test, 60
+    vision = CLIPVisionModelWithProjection.from_pretrained(ROOT / "assets" / "demo" / "vision").float().eval()
+    truth = image_embeddings(vision, test.images[:n])
+    layout = layouts[1]["mlp"][:n]
+    prompts = prompt_embeddings(test.averaged()[:n], demo_bundle, Settings())
+    *_, last = refine(demo_bundle.diffusion, layout, prompts, LCMSettings(), range(n))
+    stage_1, stage_2 = (
+        two_way_identification(image_embeddings(vision, pictures), truth).mean() for pictures in (layout, last.images)
+    )
+    assert stage_2 > stage_1 and stage_2 >= 0.85
+
+
+def test_ceilings_are_above_reconstructions_and_those_above_nulls(evaluation):
+    for stage in ("vdvae", "lcm"):
+        values = {
+            s: evaluation.find(stage, s, "clip_demo").value for s in ("ridge", "mlp", "ceiling", "shuffled", "mean")
+        }
+        assert values["ceiling"] >= values["ridge"] - 0.01
+        assert min(values["ridge"], values["mlp"]) > max(values["shuffled"], values["mean"]) + 0.2
+    for name in ("ridge", "mlp"):
+        stage_1, stage_2 = (evaluation.find(stage, name, "clip_demo").value for stage in ("vdvae", "lcm"))
+        assert stage_2 > stage_1 and stage_2 >= 0.85
+        for attribute, share in evaluation.tables["captions"][name].items():
+            assert share > 2 * evaluation.tables["captions"]["shuffled"][attribute]
+
+
+def test_the_mlp_is_at_least_as_good_as_ridge(evaluation):
+    latent = evaluation.tables["latent_r2"]
+    assert latent["mlp"]["cv"] >= latent["ridge"]["cv"] and latent["mlp"]["test"] >= latent["ridge"]["test"]
+
+
+def test_the_readme_gives_the_evaluation_of_this_bundle(evaluation):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert with_section(text, section(evaluation)) == text
+
+
+def test_held_out_pictures_look_like_themselves_through_the_vdvae(demo_bundle):
+    images = area_average(demo_bundle.subject.test.images[:60], 64)
+    whole = demo_bundle.vdvae.decode(demo_bundle.vdvae.encode(images))
+    error = ((images.astype(float) - whole) ** 2).mean((1, 2, 3))
+    assert (10 * np.log10(255**2 / error)).mean() >= 24
+
+
+def test_weights_stay_small_and_provenance_is_recorded():
+    files = [p for p in (ROOT / "assets").rglob("*") if p.is_file()]
+    assert max(p.stat().st_size for p in files) < 10e6
+    assert sum(p.stat().st_size for p in files if p.suffix == ".safetensors") < 50e6
+    provenance = json.loads((ROOT / "assets" / "demo" / "provenance.json").read_text(encoding="utf-8"))
+    assert {"stages", "settings", "reports"} <= provenance.keys()

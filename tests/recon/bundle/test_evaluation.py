@@ -1,0 +1,129 @@
+"""The evaluation: what it keeps, how sure it is, that nothing leaks; on a tiny bundle of random parts."""
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap
+
+from precompute.evaluation.candidates import Candidates
+from precompute.evaluation.evaluate import Inputs, Options, random_partners, wrong_partners
+from precompute.evaluation.model_card import BEGIN, END, section, with_section
+from precompute.evaluation.summary import evaluate
+from precompute.evaluation.uncertainty import interval, paired_p
+from recon.bundle.bundle import load_bundle
+from recon.bundle.evaluation import load_evaluation
+from recon.bundle.published_results import PUBLISHED, published_beside
+from recon.decoders.diffusion import refine, refine_all
+from recon.files import BadFile
+from recon.settings import LCMSettings
+
+
+def corners(pictures):
+    """Four by four pixels of pictures of any size."""
+    step = pictures.shape[1] // 4
+    return pictures[:, ::step, ::step].reshape(len(pictures), -1).astype(np.float32)
+
+
+@pytest.fixture
+def inputs(tiny_bundle, rng):
+    bundle = load_bundle(tiny_bundle)
+    images = np.asarray(bundle.subject.test.images)
+    return Inputs(
+        bundle=bundle,
+        parts={"all": "1"},
+        images=images,
+        latents=bundle.own_latents(images),
+        embeddings=rng.normal(size=(len(images), 6)).astype(np.float32),
+        training_images=rng.integers(0, 256, (4, 64, 64, 3), np.uint8),
+        training_labels=[{} for _ in range(4)],
+        held_out_r2={"ridge": 0.3, "mlp": 0.4},
+        describe={"clip_demo": corners},
+        not_computed={"swav": "pip install -r requirements-eval.txt"},
+    )
+
+
+SHORT = Options(seeds=2, lcm=LCMSettings(1))
+
+
+def test_rows_hold_every_source_with_its_interval_and_survive_the_disk(inputs, tmp_path):
+    found = evaluate(inputs, tmp_path, SHORT)
+    assert {(r.stage, r.source) for r in found.rows} == {
+        *(("vdvae", s) for s in ("ridge", "mlp", "ceiling", "mean", "shuffled", "other_image")),
+        *(("lcm", s) for s in ("ridge", "mlp", "ceiling", "mean", "empty_prompt", "oracle", "nearest_training")),
+        *(("lcm", s) for s in ("shuffled", "other_image")),
+    }
+    assert all(r.low <= r.value <= r.high and r.n == 5 for r in found.rows)
+    assert {p.components for p in found.bottleneck} == {1, 2, 3}
+    again = load_evaluation(tmp_path)
+    assert again.rows == found.rows and again.retrieval == found.retrieval and again.not_computed == found.not_computed
+    for name, values in found.image_scores.items():
+        np.testing.assert_array_equal(again.image_scores[name], values)
+
+
+def test_a_rerun_computes_only_what_is_missing(inputs, tmp_path, monkeypatch):
+    first = evaluate(inputs, tmp_path, SHORT)
+    calls = []
+    refined = Candidates.refined
+    monkeypatch.setattr(Candidates, "refined", lambda self, *a: calls.append(a[2]) or refined(self, *a))
+    second = evaluate(inputs, tmp_path, SHORT)
+    galleries = 4 * 3
+    assert len(calls) == galleries and second.rows == first.rows
+    calls.clear()
+    evaluate(inputs, tmp_path, Options(seeds=3, lcm=LCMSettings(1)))
+    assert calls.count(2) == 6 and len(calls) == galleries + 6  # the six sources of stage 2, with the new seed alone
+
+
+def test_a_limit_takes_so_many_and_a_bad_one_is_told(inputs, tmp_path):
+    assert evaluate(inputs, tmp_path, Options(limit=3, seeds=1, lcm=LCMSettings(1))).n_images == 3
+    with pytest.raises(BadFile, match="--limit: expected 2 to 5 test images, got 9"):
+        evaluate(inputs, tmp_path, Options(limit=9))
+    with pytest.raises(BadFile, match="protocol brain-diffuser: expected all of 982 test images, got 5 of 5"):
+        evaluate(inputs, tmp_path, Options(protocol="brain-diffuser"))
+
+
+def test_true_captions_change_only_what_knows_the_answer(inputs):
+    test, X = inputs.bundle.subject.test, inputs.bundle.subject.test.averaged()
+    one, other = (
+        Candidates(inputs.bundle, np.arange(5), X, captions, inputs.latents)
+        for captions in ([e["captions"] for e in test.labels], [["something else", "at night"]] * 5)
+    )
+    for source in ("ridge", "mlp", "mean", "none", "oracle"):
+        assert np.array_equal(one.prompts(source), other.prompts(source)) == (source != "oracle"), source
+
+
+def test_a_wrong_partner_is_never_oneself():
+    for partners in (*wrong_partners(7), random_partners(7)):
+        assert (partners != np.arange(7)).all() and len(partners) == 7
+
+
+def test_intervals_are_scipys_percentile_bootstrap(rng):
+    scores = rng.normal(2, 1, 80)
+    expected = bootstrap((scores,), np.mean, method="percentile", n_resamples=4000, random_state=0).confidence_interval
+    np.testing.assert_allclose(interval(scores), expected, atol=0.03)
+
+
+def test_equal_scores_do_not_differ():
+    assert paired_p(np.ones(9), np.ones(9)) == 1 and paired_p(np.arange(30) + 1.0, np.zeros(30)) < 1e-4
+
+
+def test_pictures_without_previews_are_those_of_the_last_step(inputs):
+    bundle = inputs.bundle
+    prompts = np.random.default_rng(0).normal(size=(3, *bundle.diffusion.prompt_shape)).astype(np.float32)
+    *_, last = refine(bundle.diffusion, inputs.images[:3], prompts, LCMSettings(2), [5, 6, 7])
+    got = refine_all(bundle.diffusion, inputs.images[:3], prompts, LCMSettings(2), batch=2, seeds=[5, 6, 7])
+    assert np.abs(got.astype(int) - last.images).max() <= 1
+
+
+def test_published_rows_never_stand_beside_a_simulated_subject(inputs, tmp_path):
+    found = evaluate(inputs, tmp_path, SHORT)
+    assert found.simulated and published_beside(found) == []
+    real = {**vars(found), "simulated": False, "protocol": {"name": "brain-diffuser"}}
+    assert published_beside(type(found)(**real)) == PUBLISHED
+
+
+def test_the_card_gives_every_row_and_stands_between_its_marks(inputs, tmp_path):
+    text = section(evaluate(inputs, tmp_path, SHORT))
+    for words in ("stage 1, ridge", "stage 2, oracle: knows the answer", "*chance*", "n = 5", "simulated"):
+        assert words in text
+    assert with_section(f"a\n{BEGIN}\nold\n{END}\nz", "new") == f"a\n{BEGIN}\nnew\n{END}\nz"
+    with pytest.raises(BadFile, match="once each"):
+        with_section("nothing", "new")

@@ -1,0 +1,46 @@
+"""Inputs are checked and standardised; R² is scikit-learn's."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import r2_score
+
+from recon.regressors.standardise import Rescaler, Standardiser, r2_per_target
+
+
+def test_training_voxels_become_z_scores(rng):
+    X = rng.normal(3, 2, size=(50, 7)).astype(np.float32)
+    X[:, 2] = 4
+    z = Standardiser.fit(X)(X)
+    np.testing.assert_allclose(z.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(np.delete(z, 2, 1).std(0, ddof=1), 1, rtol=1e-5)
+    assert (z[:, 2] == 0).all()
+
+
+def test_wrong_voxel_count_is_told(rng):
+    with pytest.raises(ValueError, match=r"expected voxels of shape \(n, 7\), got \(1, 8\)"):
+        Standardiser.fit(rng.normal(size=(5, 7)))(np.zeros((1, 8)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_infinity_are_told_not_zeroed(rng, bad):
+    x = np.zeros((2, 7))
+    x[1, 3] = bad
+    with pytest.raises(ValueError, match=r"1 of them \(first: voxel 3\)"):
+        Standardiser.fit(rng.normal(size=(5, 7)))(x)
+
+
+def test_r2_is_scikit_learns_and_may_be_negative(rng):
+    truth, guess = rng.normal(size=(9, 4)), rng.normal(size=(9, 4))
+    ours = r2_per_target(truth, guess)
+    np.testing.assert_allclose(ours, r2_score(truth, guess, multioutput="raw_values"))
+    assert ours.min() < 0
+
+
+def test_r2_of_a_constant_target_is_undefined():
+    assert np.isnan(r2_per_target(np.ones((4, 1)), np.ones((4, 1)))).all()
+
+
+def test_rescaling_maps_moments_and_caps_the_gain_of_unknown_latents():
+    rescale = Rescaler.fit(np.array([1.0, 0.0]), np.array([0.5, 1e-9]), np.array([3.0, 2.0]), np.array([1.0, 1.0]))
+    np.testing.assert_allclose(rescale(np.array([[1.5, 0.0]])), [[4.0, 2.0]])
+    assert rescale.gain[1] == Rescaler.MAX_GAIN

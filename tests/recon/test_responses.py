@@ -1,0 +1,55 @@
+"""Areas weakened, strengthened, driven alone."""
+
+import numpy as np
+import pytest
+
+from recon.bundle.bundle import load_bundle
+from recon.reconstruct import reconstruct
+from recon.responses import apply_gains, optimal_response, predicted_response, with_noise
+from recon.settings import Settings
+
+ROIS = {"V1": np.array([1, 1, 0, 0, 0], bool), "V2": np.array([0, 1, 1, 0, 0], bool)}
+
+
+def test_gains_multiply_voxels_of_their_area_and_of_several_areas_by_all(rng):
+    response = rng.normal(size=5).astype(np.float32)
+    got = apply_gains(response, ROIS, (("V1", 0.5), ("V2", 2.0)))
+    np.testing.assert_allclose(got, response * [0.5, 1, 2, 1, 1], rtol=1e-6)
+    assert np.array_equal(apply_gains(response, ROIS, ()), response)
+
+
+def test_an_unknown_area_is_told():
+    with pytest.raises(ValueError, match="ROI: expected one of V1, V2, got 'V9'"):
+        apply_gains(np.zeros(5), ROIS, (("V9", 0),))
+
+
+def test_driven_areas_are_at_their_level_and_all_other_voxels_rest():
+    assert optimal_response(ROIS, {"V1": 2.0, "V2": -0.5}, 5).tolist() == [2, 1.5, -0.5, 0, 0]
+    with pytest.raises(ValueError, match="level of V1: expected a finite number, got nan"):
+        optimal_response(ROIS, {"V1": float("nan")}, 5)
+
+
+def test_noise_has_the_level_that_ncsnr_says(rng):
+    ncsnr = np.repeat([0.5, 2.0], 20_000)
+    noisy = with_noise(np.zeros(40_000), ncsnr, 3, seed=1)
+    for k, value in ((0, 0.5), (1, 2.0)):
+        part = noisy[20_000 * k : 20_000 * (k + 1)]
+        assert part.var() == pytest.approx(1 / (1 + value**2) / 3, rel=0.05)
+
+
+def test_without_a_picture_there_is_no_ceiling(tiny_bundle):
+    bundle = load_bundle(tiny_bundle)
+    frames = reconstruct(bundle.subject.test.response(0), bundle, Settings())
+    assert set().union(*(frame.images for frame in frames)) == {"ridge", "mlp", "lcm"}
+
+
+def test_another_picture_is_predicted_another_response(tiny_bundle):
+    bundle = load_bundle(tiny_bundle)
+    a, b = predicted_response(bundle.subject.test.images[:2], bundle)
+    assert a.shape == (7,) and not np.allclose(a, b)
+
+
+def test_a_response_averages_the_first_repeats_that_there_are(tiny_bundle):
+    test = load_bundle(tiny_bundle).subject.test
+    np.testing.assert_allclose(test.response(1, 2), test.voxels[1, :2].mean(0), rtol=1e-6)
+    np.testing.assert_allclose(test.response(0, 3), test.voxels[0, :2].mean(0), rtol=1e-6)  # it has two
