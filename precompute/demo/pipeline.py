@@ -18,7 +18,7 @@ from precompute.demo.decoders import as_json, check_settings, decoder_stages, re
 from precompute.demo.demo_evaluation import evaluate_demo, render_scenes
 from precompute.demo.recipe import N_LAYERS, Settings
 from precompute.demo.train_clip import train_clip
-from precompute.demo.tune import try_strengths
+from precompute.demo.tune import HeldOut, choose_rescaling, copy_regressors, try_strengths
 from precompute.evaluation.evaluate import Options
 from precompute.evaluation.summary import attach, overview
 from precompute.fitting.encode import encode
@@ -37,7 +37,8 @@ SHEETS = ("contact_sheet.png", "stage2_sheet.jpg")  # the evaluation draws them
 JUDGES = ("vision/config.json", "vision/model.safetensors", "checker.safetensors")  # the app does not need them
 REPORTS = (
     *(f"{name}.training" for name in ("vdvae", "clip", "codec", "unet", "lcm_soft", "lcm_lora", "checker")),
-    *("samples", "strengths", "latents_fit", "prompt_fit", "image_fit", "encode", "response"),
+    *("samples", "fitted/latents_fit", "fitted/prompt_fit", "fitted/image_fit"),
+    *("encode", "response", "rescaling", "strengths"),
 )
 EXTRAS = ("samples.jpg", *JUDGES)  # beside the bundle's files
 
@@ -67,7 +68,26 @@ def _fit(work: Path, s: Settings) -> None:
         "image": {"embedding": slice(0, config["projection_dim"])},
     }
     for (target, columns), rank, training in zip(groups.items(), s.ranks, s.mlps):
-        fit(target, work / "brain" / "train_voxels.npy", work / f"{target}_train.npy", columns, work, rank, training)
+        voxels, targets = work / "brain" / "train_voxels.npy", work / f"{target}_train.npy"
+        fit(target, voxels, targets, columns, work / "fitted", rank, training)
+
+
+def _tune(work: Path, s: Settings, choose: Callable[[HeldOut], dict]) -> None:
+    held_out = HeldOut.open(
+        scenes=work / "scenes",
+        voxels=work / "brain" / "train_voxels.npy",
+        folder=work,
+        clip=work / "clip",
+        n_layers=N_LAYERS,
+        training=s.mlps[0],
+        checker=work / "checker.safetensors",
+    )
+    choose(held_out)
+
+
+def _rescale(work: Path, s: Settings) -> None:
+    copy_regressors(work / "fitted", work)
+    _tune(work, s, lambda held_out: choose_rescaling(held_out, work / "latents_train.npy", work, s.seed))
 
 
 def _response(latents: dict[str, Path], voxels: Path, work: Path) -> None:
@@ -102,14 +122,11 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
         ("checker", ["checker.training.json"], lambda: train_checker(scenes, checker, s.checker_schedule, s.seed)),
         ("samples", ["samples.json"], lambda: assess(work / "diffusion", lora, checker, scenes, work, s.seed)),
         ("targets", ["prompt_train.npy", "captions.h5", "latents_test.npy", "image_test.npy"], lambda: _extract(work)),
-        ("fit", ["image_fit.json"], lambda: _fit(work, s)),
+        ("fit", ["fitted/image_fit.json"], lambda: _fit(work, s)),
         ("encode", ["encode.json"], lambda: encode(small, latents, voxels, subject, work, _true_ncsnr(brain))),
         ("response", ["response.safetensors", "response.json"], lambda: _response(latents, voxels, work)),
-        (
-            "strengths",
-            ["strengths.json"],
-            lambda: try_strengths(scenes, voxels, work, clip, N_LAYERS, s.mlps[0], checker, s.seed),
-        ),
+        ("rescaling", ["rescaling.json"], lambda: _rescale(work, s)),
+        ("strengths", ["strengths.json"], lambda: _tune(work, s, lambda h: try_strengths(h, work, s.seed))),
     ]
 
 
@@ -158,10 +175,10 @@ def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> None:
         "numpy": np.__version__,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
     }
-    reports = {name: load_json(work / f"{name}.json") for name in REPORTS}
+    reports = {Path(name).name: load_json(work / f"{name}.json") for name in REPORTS}
     earlier = load_json(out / "provenance.json") if (out / "provenance.json").exists() else {}
     notes = {"notes": earlier["notes"]} if "notes" in earlier else {}  # by hand: kept
     save_json(out / "provenance.json", provenance | {"reports": reports} | notes)
     content = {"name": "demo", "simulated": True, "n_layers": N_LAYERS, "components": settings.ranks[0]}
-    write_manifest(out, content | {"decoders": "own"})
+    write_manifest(out, content | {"decoders": "own", "rescaling": reports["rescaling"]["chosen"]})
     load_bundle(out).diffusion  # noqa: B018 - opens every part
