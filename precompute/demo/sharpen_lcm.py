@@ -59,7 +59,7 @@ def features(unet: UNet2DConditionModel, x: Tensor, t: Tensor, prompt: Tensor) -
     time = unet.time_embedding(unet.time_proj(t).to(x.dtype))
     h, maps = unet.conv_in(x), []
     for block in unet.down_blocks:
-        h, passed = block(h, time, **({"encoder_hidden_states": prompt} if hasattr(block, "attentions") else {}))
+        h, passed = block(h, time, encoder_hidden_states=prompt)
         maps.append(passed[len(block.resnets) - 1])
     return [*maps, unet.mid_block(h, time, encoder_hidden_states=prompt)]
 

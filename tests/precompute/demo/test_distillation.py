@@ -161,11 +161,7 @@ def test_the_relativistic_loss_is_small_only_if_the_winner_wins():
 def test_features_are_those_of_the_unets_own_forward_pass(folder):
     unet = UNet2DConditionModel.from_pretrained(folder / "unet")
     seen = []
-    parts = [
-        *(block.resnets[-1] for block in unet.down_blocks[:-1]),
-        unet.down_blocks[-1].attentions[-1],
-        unet.mid_block,
-    ]
+    parts = [*(block.attentions[-1] for block in unet.down_blocks), unet.mid_block]
     for part in parts:
         part.register_forward_hook(lambda module, inputs, out: seen.append(out if torch.is_tensor(out) else out[0]))
     x, t, prompt = torch.randn(3, 4, SIDE, SIDE), torch.tensor([19, 259, 799]), torch.randn(3, TOKENS, WIDTH)
