@@ -180,5 +180,6 @@ def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> None:
     notes = {"notes": earlier["notes"]} if "notes" in earlier else {}  # by hand: kept
     save_json(out / "provenance.json", provenance | {"reports": reports} | notes)
     content = {"name": "demo", "simulated": True, "n_layers": N_LAYERS, "components": settings.ranks[0]}
-    write_manifest(out, content | {"decoders": "own", "rescaling": reports["rescaling"]["chosen"]})
+    learned = {"n_corpus": settings.n_corpus, "n_train": settings.n_train, "rescaling": reports["rescaling"]["chosen"]}
+    write_manifest(out, content | {"decoders": "own"} | learned)
     load_bundle(out).diffusion  # noqa: B018 - opens every part
