@@ -23,9 +23,7 @@ class Settings:
     seed: int = 0
     n_train: int = 9000
     n_test: int = 300
-    n_corpus: int = (
-        60_000  # scenes that VDVAE, autoencoder and UNet learn from; the first n_train of them are the subject's
-    )
+    n_corpus: int = 60_000  # what VDVAE, autoencoder and UNet learn from; the first n_train of them are the subject's
     vdvae_schedule: Schedule = Schedule(
         1095, 1e-3, 96, betas=(0.9, 0.9), clip_norm=200.0, skip_norm=400.0, save_every=500
     )
