@@ -5,17 +5,17 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
-import h5py
 import numpy as np
 from PIL import Image, ImageOps
 
 from recon.files import BadFile
+from recon.h5_rows import h5_to_npy
 from recon.regressors.standardise import Standardiser
 
 MAX_BYTES, MAX_ROWS = 64_000_000, 1000
 SUFFIXES = (".npy", ".h5", ".hdf5")
-NAMES = ("betas", "voxels")  # of a dataset, where a file holds several
 SCALES = {
     "z-scored": "already z-scored, as this subject's responses are",
     "raw": "raw: z-score each voxel over the rows of this file (at least 10)",
@@ -39,27 +39,25 @@ def read_responses(path: Path, n_voxels: int) -> np.ndarray:
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise BadFile(f"expected at most {MAX_BYTES // 10**6} MB, got {size / 1e6:.0f} MB: send fewer rows")
-    values = _read_npy(path) if path.suffix.lower() == ".npy" else _read_h5(path)
-    return _checked(values, n_voxels)
+    if path.suffix.lower() == ".npy":
+        with open(path, "rb") as f:
+            return _checked(_read_npy(f, path.name, n_voxels))
+    return _checked(_read_npy(h5_to_npy(path, MAX_BYTES), path.name, n_voxels))
 
 
-def _checked(values: np.ndarray, n_voxels: int) -> np.ndarray:
+def _checked(values: np.ndarray) -> np.ndarray:
     values = values[None] if values.ndim == 1 else values
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
         raise BadFile(f"expected finite numbers, got NaN or infinity in {bad} places: remove or fill them first")
     with np.errstate(over="ignore"):
-        values = values.astype(np.float32)
+        values = values.astype(np.float32, copy=False)
     if not np.isfinite(values).all():
         raise BadFile("expected numbers that fit float32, got larger ones: are these responses?")
-    if values.shape[1] != n_voxels:
-        raise BadFile(
-            f"expected {n_voxels} voxels in a row, as this subject has, got {values.shape[1]}: choose its voxels"
-        )
     return values
 
 
-def _check_header(shape: tuple[int, ...], dtype: np.dtype) -> None:
+def _check_header(shape: tuple[int, ...], dtype: np.dtype, n_voxels: int) -> None:
     """Before anything is read."""
     if dtype.kind not in "fiu":
         raise BadFile(f"expected real numbers, got values of type {dtype}: convert them to float32")
@@ -67,47 +65,27 @@ def _check_header(shape: tuple[int, ...], dtype: np.dtype) -> None:
         raise BadFile(f"expected an array of shape (n_voxels,) or (n, n_voxels), got {shape}")
     if len(shape) == 2 and shape[0] > MAX_ROWS:
         raise BadFile(f"expected at most {MAX_ROWS} rows, got {shape[0]}: send fewer")
-    if int(np.prod(shape, dtype=object)) * dtype.itemsize > MAX_BYTES:
+    if int(np.prod(shape, dtype=object)) * max(dtype.itemsize, 4) > MAX_BYTES:  # as float32 too
         raise BadFile(f"expected at most {MAX_BYTES // 10**6} MB, got an array of shape {shape}: send fewer rows")
+    if shape[-1] != n_voxels:
+        raise BadFile(f"expected {n_voxels} voxels in a row, as this subject has, got {shape[-1]}: choose its voxels")
 
 
-def _read_npy(path: Path) -> np.ndarray:
+def _read_npy(f: BinaryIO, name: str, n_voxels: int) -> np.ndarray:
+    """The array of an open .npy file called `name`, once its header has been checked."""
     try:
-        with open(path, "rb") as f:
-            version = np.lib.format.read_magic(f)
-            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-            shape, _, dtype = read(f)
-        _check_header(shape, dtype)
-        return np.load(path, allow_pickle=False)
+        version = np.lib.format.read_magic(f)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, _, dtype = read(f)
+        _check_header(shape, dtype, n_voxels)
+        f.seek(0)
+        return np.load(f, allow_pickle=False)
     except BadFile:
         raise
     except Exception as error:  # numpy raises many kinds
         raise BadFile(
-            f"{path.name} is not a whole .npy file of numbers: save it with numpy.save ({type(error).__name__})"
+            f"{name} is not a whole .npy file of numbers: save it with numpy.save ({type(error).__name__})"
         ) from None
-
-
-def _read_h5(path: Path) -> np.ndarray:
-    try:
-        with h5py.File(path, "r") as f:
-            return _dataset(f)[()]
-    except BadFile:
-        raise
-    except Exception as error:
-        raise BadFile(f"{path.name} is not a whole HDF5 file: save it again ({type(error).__name__})") from None
-
-
-def _dataset(f: h5py.File) -> h5py.Dataset:
-    """The only dataset at the top, or the one named "betas" or "voxels"; the file's own bytes, neither linked nor computed."""
-    names = [k for k in f if isinstance(f.get(k, getlink=True), h5py.HardLink) and isinstance(f[k], h5py.Dataset)]
-    chosen = names if len(names) == 1 else [k for k in NAMES if k in names][:1]
-    if not chosen:
-        raise BadFile(f"expected one dataset, or one named {' or '.join(NAMES)}, got {len(names)}: name yours so")
-    found = f[chosen[0]]
-    if found.external or found.is_virtual:
-        raise BadFile(f"expected the values in the file itself, but {chosen[0]!r} refers to other files: copy them in")
-    _check_header(found.shape, found.dtype)
-    return found
 
 
 def to_scale(values: np.ndarray, scale: str) -> np.ndarray:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = (  # from the ground up: what stands in one imports only what lies below, or its own folder
     {"files", "device"},
-    {"settings", "images"},
+    {"settings", "images", "h5_rows"},
     {"metrics", "share"},
     {"regressors", "decoders", "brain"},
     {"bundle"},
