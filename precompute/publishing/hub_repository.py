@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
 
+import typer
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from precompute.fetching.download import readable
@@ -53,12 +54,45 @@ def list_files(files: Files) -> str:
     return "\n".join([*lines, f"{readable(sum(sizes.values())):>8}  in all, {len(files)} files"])
 
 
-def make_identical(api: HfApi, repo: str, kind: str, files: Files, message: str) -> str:
-    """One commit after which the repository holds `files` and nothing else. Returns the revision, 40 hexadecimal digits.
+def check_ordinary(root: Path, files: Files) -> None:
+    """Raises BadFile unless each file here lies inside `root` and is reached through no symbolic link below it."""
+    for name, path in files.items():
+        if isinstance(path, bytes):
+            continue
+        if not path.is_relative_to(root) or ".." in path.parts:
+            raise BadFile(f"expected a file inside {root}, got {path}: nothing else is published")
+        below = [path, *path.parents][: len(path.relative_to(root).parts)]
+        if any(part.is_symlink() for part in below) or not path.is_file():
+            raise BadFile(f"{name} is a symbolic link or no file: put a copy in its place, links are not published")
+
+
+def ask_to_delete(api: HfApi, repo: str, kind: str, files: Files, yes: bool) -> list[str]:
+    """Names in the repository that are not among `files`, once somebody has agreed that they go: by `yes`, or when asked.
+
+    Raises BadFile if the answer is no.
+    """
+    stale = sorted(set(api.list_repo_files(repo, repo_type=kind)) - files.keys() - PLATFORM_FILES)
+    if stale and not yes:
+        print("\n".join(f"  deletes  {name}" for name in stale))
+        if not _agreed(f"{repo} has {len(stale)} other files, listed above. Delete them?"):
+            raise BadFile(f"{repo} was left as it is: its {len(stale)} other files would be deleted; agree by --yes")
+    return stale
+
+
+def _agreed(question: str) -> bool:
+    """The answer on the terminal; no where there is none."""
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        return False
+
+
+def make_identical(api: HfApi, repo: str, kind: str, files: Files, stale: list[str]) -> str:
+    """One commit that puts `files` into the repository and deletes `stale`. Returns the revision, 40 hexadecimal digits.
 
     Large files that have arrived before are not sent again, and unchanged ones are left alone.
     """
-    stale = set(api.list_repo_files(repo, repo_type=kind)) - files.keys() - PLATFORM_FILES
     operations = [CommitOperationAdd(name, f if isinstance(f, bytes) else str(f)) for name, f in files.items()]
-    operations += [CommitOperationDelete(name) for name in sorted(stale)]
+    operations += [CommitOperationDelete(name) for name in stale]
+    message = "The page" if kind == "space" else "The bundle"
     return api.create_commit(repo, operations, commit_message=message, repo_type=kind).oid

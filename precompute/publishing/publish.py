@@ -11,6 +11,7 @@ from precompute.terminal import failing_in_one_sentence
 
 app = typer.Typer(no_args_is_help=True, help="Puts the page, or a subject's bundle, on the Hugging Face Hub.")
 Repository = Annotated[str, typer.Option(help="USER/NAME.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Delete the repository's other files without asking.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only list the files and their sizes.")]
 
 
@@ -27,13 +28,14 @@ def space(
     secret: Annotated[
         list[str], typer.Option(help="Environment variable that the Space gets as a secret; may be repeated.")
     ] = [],  # noqa: B006
+    yes: Yes = False,
     dry_run: DryRun = False,
 ):
     """Creates or updates a Space of this page, and waits until it runs."""
     from precompute.publishing.publish_space import Space, publish_space
 
     with failing_in_one_sentence():
-        address = publish_space(Space(repo, bundle, hardware, private, tuple(secret)), dry_run)
+        address = publish_space(Space(repo, bundle, hardware, private, tuple(secret), yes), dry_run)
     if address:
         print(address)
 
@@ -46,6 +48,7 @@ def bundle(
     public: Annotated[
         bool, typer.Option("--public", help="For everybody; simulated subjects are in any case.")
     ] = False,
+    yes: Yes = False,
     dry_run: DryRun = False,
 ):
     """Uploads a subject's bundle, privately unless it is simulated, and prints the reference that opens it."""
@@ -54,6 +57,6 @@ def bundle(
     if (subject is None) == (folder is None):
         raise typer.BadParameter("expected either --subject or --bundle")
     with failing_in_one_sentence():
-        reference = publish_bundle(folder or Path(f"data/bundles/subj{subject:02d}"), repo, public, dry_run)
+        reference = publish_bundle(folder or Path(f"data/bundles/subj{subject:02d}"), repo, public, dry_run, yes)
     if reference:
         print(f"RECON_BUNDLE={reference}")

@@ -6,17 +6,24 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from precompute.publishing.hub_repository import Files, list_files, make_identical, told_in_one_sentence
-from recon.bundle.evaluation import EVALUATION_FILES
+from precompute.publishing.hub_repository import (
+    Files,
+    ask_to_delete,
+    check_ordinary,
+    list_files,
+    make_identical,
+    told_in_one_sentence,
+)
 from recon.bundle.manifest import check_files, read_manifest
 from recon.files import BadFile
 
 
 def bundle_files(folder: Path, manifest: dict) -> Files:
-    """What a page reads of a bundle, by name. Raises BadFile if a file is missing or damaged."""
+    """What a page reads of a bundle, by name. Raises BadFile if a file is missing, damaged or a link to another."""
+    files = {name: folder / name for name in ("manifest.json", *manifest["files"])}
     check_files(folder, manifest)
-    names = ("manifest.json", *manifest["files"], *(name for name in EVALUATION_FILES if (folder / name).exists()))
-    return {name: folder / name for name in names}
+    check_ordinary(folder, files)
+    return files
 
 
 def model_card(manifest: dict) -> str:
@@ -45,10 +52,11 @@ repository has to stay private.
 """
 
 
-def publish_bundle(folder: Path, repo: str, public: bool, dry_run: bool) -> str | None:
+def publish_bundle(folder: Path, repo: str, public: bool, dry_run: bool, yes: bool = False) -> str | None:
     """Uploads a bundle to a model repository. Returns `hub:USER/NAME@REVISION`, or None after a dry run.
 
-    Raises BadFile: a bad bundle, a real subject that would be public, or a failure of the Hub.
+    yes: other files in the repository are deleted without a question.
+    Raises BadFile: a bad bundle, a real subject that would be public, a no to that question, or a failure of the Hub.
     """
     manifest = read_manifest(folder)
     if public and not manifest["simulated"]:
@@ -62,5 +70,6 @@ def publish_bundle(folder: Path, repo: str, public: bool, dry_run: bool) -> str 
         api.create_repo(repo, private=private, exist_ok=True)
         if private and not api.model_info(repo).private:
             raise BadFile(f"{repo} is public and {manifest['name']} a real subject: make it private, or name another")
-        revision = make_identical(api, repo, "model", files, f"Bundle of {manifest['name']}")
+        stale = ask_to_delete(api, repo, "model", files, yes)
+        revision = make_identical(api, repo, "model", files, stale)
     return f"hub:{repo}@{revision}"

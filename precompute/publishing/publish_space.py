@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,21 @@ from pathlib import Path
 from huggingface_hub import HfApi, RepoCard, hf_hub_download
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from precompute.publishing.hub_repository import Files, list_files, make_identical, told_in_one_sentence
+from precompute.publishing.hub_repository import (
+    Files,
+    ask_to_delete,
+    check_ordinary,
+    list_files,
+    make_identical,
+    told_in_one_sentence,
+)
 from precompute.publishing.publish_bundle import bundle_files
 from recon.bundle.hub import REFERENCE
 from recon.bundle.manifest import read_manifest
 from recon.decoders.published_models import MODELS, ROOT, locate, lock_file, locked
 from recon.files import BadFile
 
-CODE = ("app.py", "requirements.txt", "LICENSE", "recon/**/*.py")
+CODE = ("app.py", "README.md", "requirements.txt", "LICENSE", "recon/**/*.py")
 PAGE = tuple(f"assets/page/**/*.{kind}" for kind in ("html", "js", "css", "svg"))
 DECODERS = ("diffusion", "lcm_lora", "preview")  # published ones that the page reads from the Hub
 BUILDING = ("BUILDING", "RUNNING_BUILDING", "APP_STARTING", "RUNNING_APP_STARTING")
@@ -26,13 +34,17 @@ PATIENCE = 1800  # seconds; installing torch alone takes minutes
 
 @dataclass(frozen=True)
 class Space:
-    """What is wanted. `bundle` is a folder, or `hub:USER/NAME@REVISION`; `secrets` names environment variables."""
+    """What is wanted. `bundle` is a folder, or `hub:USER/NAME@REVISION`; `secrets` names environment variables.
+
+    yes: other files in the Space are deleted without a question.
+    """
 
     repo: str
     bundle: str
     hardware: str | None = None
     private: bool = False
     secrets: tuple[str, ...] = ()
+    yes: bool = False
 
 
 def space_card(text: str, published: bool) -> str:
@@ -59,13 +71,26 @@ def read_any_manifest(bundle: str) -> tuple[Path, dict]:
     return Path(bundle), read_manifest(Path(bundle))
 
 
+def source_files(root: Path) -> Files:
+    """The page's own source, of what git tracks: notes and keys that lie beside it stay here. Raises BadFile without git."""
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise BadFile(
+            f"expected {root} to be a git checkout, of which tracked files are published: clone it"
+        ) from error
+    tracked = set(listed.split("\0"))
+    wanted = {p.relative_to(root).as_posix(): p for pattern in (*CODE, *PAGE) for p in root.glob(pattern)}
+    files = {name: path for name, path in wanted.items() if name in tracked}
+    check_ordinary(root, files)
+    return files
+
+
 def space_files(bundle: str, root: Path = ROOT) -> tuple[Files, dict[str, str]]:
     """Exactly what the Space needs, and its variables. Raises BadFile: a bad bundle, or decoders that were not fetched."""
     folder, manifest = read_any_manifest(bundle)
     published = manifest["decoders"] == "published"
-    files: Files = {
-        str(p.relative_to(root)): p for pattern in (*CODE, *PAGE) for p in root.glob(pattern) if p.is_file()
-    }
+    files = source_files(root)
     files["README.md"] = space_card((root / "README.md").read_text(encoding="utf-8"), published).encode()
     place = bundle if REFERENCE.fullmatch(bundle) else "assets/bundle"
     if place != bundle:
@@ -79,8 +104,8 @@ def space_files(bundle: str, root: Path = ROOT) -> tuple[Files, dict[str, str]]:
 def publish_space(space: Space, dry_run: bool, poll: float = 5) -> str | None:
     """Creates or updates the Space and waits until it runs. Returns its address, or None after a dry run.
 
-    Raises BadFile: a real subject on a public page, a secret that is not set here, a failure of the Hub, or a failed
-    build, whose log is printed.
+    Raises BadFile: a real subject on a public page, a secret that is not set here, a no to deleting files, a failure of the
+    Hub, or a failed build, whose log is printed.
     """
     with told_in_one_sentence(space.repo):
         files, variables = space_files(space.bundle)
@@ -98,11 +123,12 @@ def publish_space(space: Space, dry_run: bool, poll: float = 5) -> str | None:
     with told_in_one_sentence(space.repo):
         api = HfApi()
         create(api, space)
+        stale = ask_to_delete(api, space.repo, "space", files, space.yes)
         for name, value in variables.items():
             api.add_space_variable(space.repo, name, value)
         for name in space.secrets:
             api.add_space_secret(space.repo, name, os.environ[name])
-        revision = make_identical(api, space.repo, "space", files, "The page")
+        revision = make_identical(api, space.repo, "space", files, stale)
         if space.hardware:
             api.request_space_hardware(space.repo, space.hardware)
         wait_until_it_runs(api, space.repo, revision, poll)

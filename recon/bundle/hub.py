@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from recon.bundle.manifest import read_manifest
+from recon.bundle.manifest import KNOWN, read_manifest
 from recon.files import BadFile
 
 REFERENCE = re.compile(r"hub:([\w.-]+/[\w.-]+)@([0-9a-f]{40})")
@@ -14,8 +14,8 @@ REFERENCE = re.compile(r"hub:([\w.-]+/[\w.-]+)@([0-9a-f]{40})")
 def locate_bundle(name: str) -> Path:
     """The folder of a bundle: `name` itself, or where `hub:USER/NAME@REVISION` lies in the Hugging Face cache.
 
-    Downloads what is missing there, and asks no network if nothing is. Raises BadFile: a reference without a whole
-    revision (branches move), or a failed download.
+    Downloads what is missing there of a bundle's files, and no others, and asks no network if nothing is. Raises BadFile: a
+    reference without a whole revision (branches move), or a failed download.
     """
     if not name.startswith("hub:"):
         return Path(name)
@@ -44,7 +44,7 @@ def _download(repo: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repo, revision=revision))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(KNOWN)))
     except Exception as error:  # the Hub's client raises those of several libraries, which have no common type
         reason = str(error).strip().split("\n")[0]
         raise BadFile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from recon.bundle.evaluation import EVALUATION_FILES
@@ -32,6 +33,10 @@ FILES = (
 )
 OWN_DECODERS = ("vdvae.safetensors", "lcm_lora.safetensors", *(f"diffusion/{name}" for name in PIPELINE))
 DECODERS = {"own": OWN_DECODERS, "published": ()}  # what the manifest may name -> the files that come with it
+KNOWN = ("manifest.json", *FILES, *OWN_DECODERS, *EVALUATION_FILES)  # no bundle holds another file
+FIELDS = {"name": str, "simulated": bool, "n_layers": int, "components": int, "decoders": str, "files": dict}
+AGAIN = "fetch or make the bundle again"
+NAME = re.compile(r"[\w][\w .()+-]{0,63}")  # of a subject: it stands in links, in file names and on the page
 
 
 def write_manifest(folder: Path, content: dict) -> None:
@@ -57,16 +62,15 @@ def is_evaluated(manifest: dict) -> bool:
 
 
 def _listed(manifest: dict) -> tuple[str, ...]:
-    """Files that the manifest has to list."""
-    decoders = DECODERS.get(manifest["decoders"], ("unknown decoders",))
-    return (*FILES, *decoders, *(EVALUATION_FILES if is_evaluated(manifest) else ()))
+    """Files that the manifest has to list, and no others."""
+    return (*FILES, *DECODERS[manifest["decoders"]], *(EVALUATION_FILES if is_evaluated(manifest) else ()))
 
 
-def check_files(folder: Path, manifest: dict) -> None:
-    """Raises BadFile if a file is missing, truncated, or not the one that the manifest lists."""
-    for name in _listed(manifest):
+def check_files(folder: Path, manifest: dict, names: tuple[str, ...] = ()) -> None:
+    """Raises BadFile if a file is missing, truncated, or not the one that the manifest lists; of all files, or of `names`."""
+    for name in names or _listed(manifest):
         expected, path = manifest["files"][name], folder / name
-        if not path.exists():
+        if not path.is_file():
             raise BadFile(f"bundle {folder} lacks {name}: restore it or make it with `python -m precompute demo`")
         if path.stat().st_size != expected["bytes"]:
             raise BadFile(
@@ -87,16 +91,40 @@ def read_manifest(folder: Path) -> dict:
         raise BadFile(
             f"no bundle at {folder}: make one with `python -m precompute demo`, or name another folder"
         ) from None
-    except ValueError as error:
-        raise BadFile(
-            f"{folder / 'manifest.json'} is not valid JSON ({error}): fetch or make the bundle again"
-        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadFile(f"{folder / 'manifest.json'} is not valid JSON ({error}): {AGAIN}") from error
+    if not isinstance(manifest, dict):
+        raise BadFile(f"{folder / 'manifest.json'}: expected a JSON object, got {type(manifest).__name__}: {AGAIN}")
     found = manifest.get("format"), manifest.get("version")
     if found != (FORMAT, VERSION):
         raise BadFile(
             f"bundle {folder}: expected format {FORMAT!r} version {VERSION}, got {found[0]!r} version {found[1]}"
         )
-    missing = {"name", "simulated", "n_layers", "components", "decoders", "files"} - manifest.keys()
-    if missing or set(_listed(manifest)) - manifest["files"].keys():
-        raise BadFile(f"bundle {folder}: the manifest is incomplete: fetch or make the bundle again")
+    _check_fields(folder, manifest)
     return manifest
+
+
+def _check_fields(folder: Path, manifest: dict) -> None:
+    """Whether each field is of its type, and exactly the files of a bundle are listed, each with a size and a digest."""
+    missing = FIELDS.keys() - manifest.keys()
+    if missing:
+        raise BadFile(f"bundle {folder}: the manifest is incomplete, it lacks {min(missing)}: {AGAIN}")
+    for name, kind in FIELDS.items():
+        if type(manifest[name]) is not kind:
+            raise BadFile(f"bundle {folder}: expected {name} to be of type {kind.__name__}: {AGAIN}")
+    if not NAME.fullmatch(manifest["name"]):
+        raise BadFile(f"bundle {folder}: expected a name of letters, digits, spaces and .()+-_, 64 at most: rename it")
+    if manifest["decoders"] not in DECODERS:
+        raise BadFile(f"bundle {folder}: expected decoders to be one of {', '.join(DECODERS)}: {AGAIN}")
+    if missing := set(_listed(manifest)) - manifest["files"].keys():
+        raise BadFile(f"bundle {folder}: the manifest is incomplete, it does not list {min(missing)}: {AGAIN}")
+    if unknown := manifest["files"].keys() - set(_listed(manifest)):
+        raise BadFile(f"bundle {folder}: the manifest lists {min(unknown)!r}, which is no file of a bundle: {AGAIN}")
+    for name, entry in manifest["files"].items():
+        digest = entry.get("sha256") if isinstance(entry, dict) else None
+        if (
+            not isinstance(digest, str)
+            or not re.fullmatch("[0-9a-f]{64}", digest)
+            or type(entry.get("bytes")) is not int
+        ):
+            raise BadFile(f"bundle {folder}: expected size and SHA-256 of {name} in the manifest: {AGAIN}")

@@ -4,11 +4,14 @@ import errno
 import json
 import os
 import re
+import shutil
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
 import huggingface_hub
 import pytest
+import typer
 from conftest import write_tiny_bundle
 from hub_stand_in import TOKEN, Hub
 from huggingface_hub import RepoCard
@@ -20,7 +23,7 @@ from recon.bundle.bundle import load_bundle
 from recon.bundle.hub import locate_bundle
 from recon.bundle.manifest import write_manifest
 from recon.decoders.published_models import MODELS
-from recon.files import BadFile, load_json
+from recon.files import BadFile, file_digest, load_json, save_json
 
 ROOT = Path(__file__).parents[3]
 
@@ -114,10 +117,121 @@ def test_an_update_removes_what_is_gone_and_sends_no_large_file_twice(hub, tiny)
     publish(tiny)
     hub.store("spaces/me/page", hub.repositories["spaces/me/page"] | {"old.py": b"", ".gitattributes": b""})
     hub.asked.clear()
-    publish(tiny)
+    publish(tiny, yes=True)
     assert "old.py" not in hub.repositories["spaces/me/page"]
     assert ".gitattributes" in hub.repositories["spaces/me/page"]
     assert not [path for method, path in hub.asked if method == "PUT"]
+
+
+def listed_in_manifest(folder: Path, name: str) -> None:
+    """Makes the manifest name one more file, with its true size and digest where there is one."""
+    content, path = load_json(folder / "manifest.json"), folder / name
+    entry = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+    save_json(folder / "manifest.json", content | {"files": content["files"] | {name: entry}})
+
+
+@pytest.mark.parametrize("name", ["ABSOLUTE", "../secret", "diffusion/../../secret", "secret", "README.md", ".env"])
+def test_no_file_but_those_of_a_bundle_is_published_whatever_its_manifest_names(hub, tiny, tmp_path, name):
+    folder = tmp_path / "from elsewhere"
+    shutil.copytree(tiny, folder)
+    name = str(tmp_path / "secret") if name == "ABSOLUTE" else name
+    for path in (tmp_path / "secret", folder / name):
+        path.write_text("hf_do_not_tell")
+    listed_in_manifest(folder, name)
+    for send in (lambda: publish(folder), lambda: publish_bundle(folder, "me/bundle", public=True, dry_run=False)):
+        with pytest.raises(BadFile, match="the manifest lists .*, which is no file of a bundle"):
+            send()
+    assert not hub.asked
+
+
+def link_a_file(folder: Path) -> None:
+    (folder / "captions.h5").rename(folder.parent / "captions.h5")
+    (folder / "captions.h5").symlink_to(folder.parent / "captions.h5")
+
+
+def link_a_folder(folder: Path) -> None:
+    (folder / "diffusion").rename(folder.parent / "diffusion")
+    (folder / "diffusion").symlink_to(folder.parent / "diffusion")
+
+
+def link_the_manifest(folder: Path) -> None:
+    (folder / "manifest.json").rename(folder.parent / "manifest.json")
+    (folder / "manifest.json").symlink_to(folder.parent / "manifest.json")
+
+
+@pytest.mark.parametrize("link", [link_a_file, link_a_folder, link_the_manifest], ids=lambda f: f.__name__)
+def test_symbolic_links_in_a_bundle_are_not_published(hub, tiny, tmp_path, link):
+    folder = tmp_path / "from elsewhere"
+    shutil.copytree(tiny, folder)
+    link(folder)
+    with pytest.raises(BadFile, match="is a symbolic link or no file: put a copy in its place"):
+        publish_bundle(folder, "me/bundle", public=True, dry_run=False)
+    assert not hub.asked
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A small git checkout with a page's source."""
+    root = tmp_path / "checkout"
+    (root / "recon").mkdir(parents=True)
+    (root / "recon" / "a.py").write_text("x = 1")
+    shutil.copy(ROOT / "README.md", root)
+    for command in (["init", "-q"], ["add", "."]):
+        subprocess.run(["git", *command], cwd=root, check=True)
+    return root
+
+
+def test_only_tracked_source_files_are_published(tiny, checkout):
+    (checkout / "recon" / "my_keys.py").write_text("TOKEN = 'hf_do_not_tell'")
+    (checkout / "app.py").write_text("not added")
+    files, _ = space_files(str(tiny), checkout)
+    assert {name for name in files if not name.startswith("assets/bundle/")} == {"recon/a.py", "README.md"}
+
+
+def test_a_tracked_source_file_that_is_a_link_is_not_published(tiny, checkout, tmp_path):
+    (tmp_path / "secret").write_text("hf_do_not_tell")
+    (checkout / "recon" / "a.py").unlink()
+    (checkout / "recon" / "a.py").symlink_to(tmp_path / "secret")
+    with pytest.raises(BadFile, match="recon/a.py is a symbolic link"):
+        space_files(str(tiny), checkout)
+
+
+def test_source_that_git_does_not_know_is_not_published(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(BadFile, match="expected .* to be a git checkout"):
+        space_files(str(tiny), tmp_path)
+
+
+@pytest.mark.parametrize("answer", [False, None])
+def test_files_of_a_repository_that_is_there_are_not_deleted_without_a_yes(hub, tiny, capsys, monkeypatch, answer):
+    def confirm(_):
+        if answer is None:
+            raise typer.Abort  # nobody is there to answer
+        return answer
+
+    monkeypatch.setattr(typer, "confirm", confirm)
+    hub.create("spaces/me/page", private=False)
+    hub.store("spaces/me/page", {"thesis.tex": b"years of work"})
+    with pytest.raises(BadFile, match="me/page was left as it is: its 1 other files would be deleted; agree by --yes"):
+        publish(tiny, secrets=("HF_TOKEN",))
+    assert hub.repositories["spaces/me/page"] == {"thesis.tex": b"years of work"} and not hub.settings["secrets"]
+    assert "thesis.tex" in capsys.readouterr().out
+    hub.create("models/me/bundle", private=False)
+    hub.store("models/me/bundle", {"weights.bin": b"more work"})
+    with pytest.raises(BadFile, match="me/bundle was left as it is"):
+        publish_bundle(tiny, "me/bundle", public=True, dry_run=False)
+    assert hub.repositories["models/me/bundle"] == {"weights.bin": b"more work"}
+    monkeypatch.setattr(typer, "confirm", lambda _: True)
+    publish(tiny)
+    assert "thesis.tex" not in hub.repositories["spaces/me/page"]
+
+
+def test_of_a_bundle_on_the_hub_only_known_names_are_downloaded(hub, tiny):
+    publish_bundle(tiny, "me/bundle", public=True, dry_run=False)
+    files = hub.repositories["models/me/bundle"] | {"pipeline.py": b"import os", "diffusion/evil.py": b"import os"}
+    folder = locate_bundle(f"hub:me/bundle@{hub.store('models/me/bundle', files)}")
+    here = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert here == {"manifest.json", *load_json(tiny / "manifest.json")["files"]}
 
 
 def test_a_dry_run_lists_and_asks_the_hub_nothing(hub, tiny, capsys):
