@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 
 import h5py
 import numpy as np
@@ -29,6 +30,18 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def parsing(path: Path) -> Iterator[None]:
+    """Whatever a parser raises about a file's content becomes a BadFile: libraries raise many kinds for damaged ones."""
+    try:
+        yield
+    except BadFile:
+        raise
+    except Exception as error:
+        reason = shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")
+        raise BadFile(f"{path} is damaged or incomplete ({reason}): fetch or make it again") from error
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from recon.files import BadFile, open_h5, whole_file
+from recon.files import open_h5, parsing, whole_file
 
 VERSION = 2
 
@@ -49,10 +49,7 @@ def save_scores(path: Path, scores: VoxelScores) -> None:
 
 def load_scores(path: Path) -> VoxelScores:
     """Raises BadFile if the file is missing, damaged or of another kind."""
-    with open_h5(path, "recon-voxel-scores", VERSION) as f:
-        try:
-            values = {name: f[name][:] for name in SAVED}
-            truth = f["true_noise_ceiling"][:] if "true_noise_ceiling" in f else None
-        except (KeyError, OSError) as error:
-            raise BadFile(f"{path} is incomplete or damaged ({error}): make it again") from error
+    with parsing(path), open_h5(path, "recon-voxel-scores", VERSION) as f:
+        values = {name: f[name][:] for name in SAVED}
+        truth = f["true_noise_ceiling"][:] if "true_noise_ceiling" in f else None
         return VoxelScores(**values, n_images=int(f.attrs["n_images"]), true_noise_ceiling=truth)

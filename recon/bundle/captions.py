@@ -66,9 +66,11 @@ class CaptionIndex:
                 captions = json.loads(f["captions"][()].tobytes())
                 embeddings = f["embeddings"][()].astype(np.float32)
                 test = f["test_embeddings"][()].astype(np.float32) if "test_embeddings" in f else None
+                if not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
+                    raise ValueError("captions are not a list of strings")
         except BadFile:
             raise
-        except (OSError, KeyError, ValueError) as error:
+        except Exception as error:  # h5py and json raise many kinds for damaged files
             raise BadFile(f"{path} is not a readable caption index (missing or damaged?): {error}") from error
         if len(captions) != len(embeddings):
             raise BadFile(f"{path}: {len(captions)} captions, but {len(embeddings)} embeddings")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import h5py
@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from recon.files import BadFile, load_json, open_h5, save_json, whole_file
+from recon.metrics import METRICS
 
 VERSION = 1
 EVALUATION_FILES = ("evaluation.json", "evaluation.csv", "image_scores.h5", "gallery.h5")
@@ -144,6 +145,7 @@ class Evaluation:
         raise KeyError(f"no row {stage}, {source}, {metric}")
 
 
+KNOWN = {"stage": STAGES, "metric": tuple(METRICS), "regressor": ("ridge", "mlp"), "direction": ("higher", "lower")}
 OUTSIDE_JSON = ("images", "image_scores", "galleries")
 
 
@@ -203,10 +205,12 @@ def load_evaluation(folder: Path) -> Evaluation:
         content |= {name: [_checked(kind, row) for row in content[name]] for name, kind in LISTS.items()}
         images, scores = _load_scores(folder / "image_scores.h5")
         galleries = _load_galleries(folder / "gallery.h5")
-        return Evaluation(**content, images=images, image_scores=scores, galleries=galleries)
+        evaluation = Evaluation(**content, images=images, image_scores=scores, galleries=galleries)
+        _check_types(evaluation)
+        return evaluation
     except BadFile:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # json, h5py and Pillow raise many kinds for damaged files
         raise BadFile(
             f"{path} is missing, damaged or incomplete ({error}): run `python -m precompute evaluate`"
         ) from error
@@ -217,9 +221,50 @@ def _checked(kind, row: dict):
     made = kind(**row)
     for f in fields(kind):
         value = getattr(made, f.name)
-        if f.default is MISSING and f.type in ("float", "int") and not isinstance(value, (int, float)):
+        if f.type in ("float", "int") and not _is_number(value):
             raise ValueError(f"{kind.__name__}.{f.name}: expected a number, got {value!r}")
+        if f.type == "float | None" and not (value is None or _is_number(value)):
+            raise ValueError(f"{kind.__name__}.{f.name}: expected a number or null, got {value!r}")
+        if f.type == "str" and not isinstance(value, str):
+            raise ValueError(f"{kind.__name__}.{f.name}: expected a string, got {value!r}")
+        if f.name in KNOWN and value not in KNOWN[f.name]:
+            raise ValueError(f"{kind.__name__}.{f.name}: expected one of {', '.join(KNOWN[f.name])}, got {value!r}")
     return made
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_table(name: str, table: dict) -> bool:
+    """Whether it has the same numbers in every row; of regressors and known columns, where the page names them."""
+    rows = list(table.values())
+    columns = {"latent_r2": ("cv", "test"), "unseen": METRICS, "without_rescaling": METRICS}.get(name)
+    named = columns is None or (table.keys() <= {"ridge", "mlp"} and rows[0].keys() <= set(columns))
+    return named and all(row.keys() == rows[0].keys() and all(map(_is_number, row.values())) for row in rows)
+
+
+def _check_types(evaluation: Evaluation) -> None:
+    """Whether what stands beside the rows is of its type. Raises ValueError."""
+    e = evaluation
+    fit = {
+        "subject": isinstance(e.subject, str),
+        "simulated": isinstance(e.simulated, bool),
+        "n_images": type(e.n_images) is int,
+        "n_unseen": type(e.n_unseen) is int,
+        "protocol": isinstance(e.protocol.get("name"), str)
+        and all(_is_number(e.protocol.get(name)) for name in ("pixels", "networks")),
+        "settings": all(v is None or isinstance(v, (str, int, float)) for v in e.settings.values()),
+        "seeds": isinstance(e.seeds, list) and all(type(seed) is int for seed in e.seeds),
+        "versions": all(isinstance(v, str) for v in e.versions.values()),
+        "not_computed": e.not_computed.keys() <= METRICS.keys()
+        and all(isinstance(v, str) for v in e.not_computed.values()),
+        "notes": isinstance(e.notes, list) and all(isinstance(note, str) for note in e.notes),
+        "tables": all(_is_table(name, table) for name, table in e.tables.items()),
+    }
+    wrong = [name for name, is_right in fit.items() if not is_right]
+    if wrong:
+        raise ValueError(f"{wrong[0]}: not of the type that an evaluation has")
 
 
 def _load_scores(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:

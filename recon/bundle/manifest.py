@@ -35,6 +35,7 @@ OWN_DECODERS = ("vdvae.safetensors", "lcm_lora.safetensors", *(f"diffusion/{name
 DECODERS = {"own": OWN_DECODERS, "published": ()}  # what the manifest may name -> the files that come with it
 KNOWN = ("manifest.json", *FILES, *OWN_DECODERS, *EVALUATION_FILES)  # no bundle holds another file
 FIELDS = {"name": str, "simulated": bool, "n_layers": int, "components": int, "decoders": str, "files": dict}
+OPTIONAL = {"n_corpus": int, "n_train": int, "rescaling": dict}  # how the demo's was made
 AGAIN = "fetch or make the bundle again"
 NAME = re.compile(r"[\w][\w .()+-]{0,63}")  # of a subject: it stands in links, in file names and on the page
 
@@ -109,8 +110,8 @@ def _check_fields(folder: Path, manifest: dict) -> None:
     missing = FIELDS.keys() - manifest.keys()
     if missing:
         raise BadFile(f"bundle {folder}: the manifest is incomplete, it lacks {min(missing)}: {AGAIN}")
-    for name, kind in FIELDS.items():
-        if type(manifest[name]) is not kind:
+    for name, kind in (FIELDS | OPTIONAL).items():
+        if name in manifest and type(manifest[name]) is not kind:
             raise BadFile(f"bundle {folder}: expected {name} to be of type {kind.__name__}: {AGAIN}")
     if not NAME.fullmatch(manifest["name"]):
         raise BadFile(f"bundle {folder}: expected a name of letters, digits, spaces and .()+-_, 64 at most: rename it")

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from recon.brain.space import Geometry, Volume
-from recon.files import BadFile, open_h5, whole_file
+from recon.files import BadFile, open_h5, parsing, whole_file
 
 BETA_SCALE = 300.0
 VERSION = 1
@@ -117,15 +117,24 @@ def _read_trials(group: h5py.Group) -> Trials:
 
 def load_subject(path: Path) -> Subject:
     """Reads and checks a subject. Raises BadFile when the file is not whole or does not fit together."""
-    with open_h5(path, "recon-subject", VERSION) as f:
-        try:
-            geometry = _read_geometry(f["geometry"])
-            test = _read_trials(f["test"])
-            subject = Subject(str(f.attrs["name"]), bool(f.attrs["simulated"]), geometry, f["ncsnr"][:], test)
-        except (KeyError, OSError) as error:
-            raise BadFile(f"{path} is incomplete or damaged ({error}): fetch or make it again") from error
-    counts = {"geometry": geometry.n_voxels, "ncsnr": len(subject.ncsnr), "betas": test.voxels.shape[2]}
-    counts |= {f"ROI {name}": len(mask) for name, mask in geometry.rois.items()}
-    if len(set(counts.values())) != 1:
-        raise BadFile(f"{path}: voxel counts disagree: {counts}")
+    with parsing(path), open_h5(path, "recon-subject", VERSION) as f:
+        geometry = _read_geometry(f["geometry"])
+        test = _read_trials(f["test"])
+        subject = Subject(str(f.attrs["name"]), bool(f.attrs["simulated"]), geometry, f["ncsnr"][:], test)
+        counts = {"geometry": geometry.n_voxels, "ncsnr": len(subject.ncsnr), "betas": test.voxels.shape[2]}
+        counts |= {f"ROI {name}": len(mask) for name, mask in geometry.rois.items()}
+        if len(set(counts.values())) != 1:
+            raise BadFile(f"{path}: voxel counts disagree: {counts}")
+        _check_trials(path, test)
     return subject
+
+
+def _check_trials(path: Path, test: Trials) -> None:
+    """Whether labels and images are of the kinds that the page shows, one of each for every image."""
+    n = len(test.voxels)
+    if not (len(test.labels) == len(test.images) == n and test.images.dtype == np.uint8 and test.images.ndim == 4):
+        raise BadFile(f"{path}: expected {n} labels and images (height, width, 3) uint8: fetch or make it again")
+    for label in test.labels:
+        captions = label.get("captions") if isinstance(label, dict) else None
+        if not isinstance(captions, list) or not captions or not all(isinstance(c, str) for c in captions):
+            raise BadFile(f"{path}: expected captions, a list of strings, with every image: fetch or make it again")

@@ -15,16 +15,28 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, StableDiffusionImg2ImgPipeline
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    DDPMScheduler,
+    LCMScheduler,
+    PNDMScheduler,
+    StableDiffusionImg2ImgPipeline,
+    UNet2DConditionModel,
+)
 from diffusers.utils.torch_utils import randn_tensor
 from peft.tuners.tuners_utils import BaseTunerLayer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from recon.device import choose_device, choose_side
-from recon.files import BadFile
+from recon.files import BadFile, load_json
 from recon.images import to_images, to_pixels
 from recon.settings import MAX_PROMPT, LCMSettings
 
 PREVIEW = 192  # pixels
+VAES = (AutoencoderKL, AutoencoderTiny)
+SCHEDULERS = (DDIMScheduler, DDPMScheduler, LCMScheduler, PNDMScheduler)
 
 
 @dataclass(frozen=True)
@@ -60,16 +72,37 @@ class Diffusion:
 def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> StableDiffusionImg2ImgPipeline:
     """A pipeline in diffusers' layout, from disk alone, on the GPU if there is one.
 
-    Raises BadFile if a part is missing or damaged.
+    Its parts are of fixed classes: what the folder's files name, code of its own included, is not looked for. Raises BadFile if a
+    part is missing, damaged or of another class.
     """
+    folder, disk = Path(folder), {"local_files_only": True}
+    weights = disk | {"dtype": dtype, "use_safetensors": True}
     try:
-        pipe = StableDiffusionImg2ImgPipeline.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, use_safetensors=True, safety_checker=None
+        pipe = StableDiffusionImg2ImgPipeline(
+            vae=_class_of(folder / "vae" / "config.json", VAES).from_pretrained(folder / "vae", **weights),
+            text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", **weights),
+            tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", **disk),
+            unet=UNet2DConditionModel.from_pretrained(folder / "unet", **weights),
+            scheduler=_class_of(folder / "scheduler" / "scheduler_config.json", SCHEDULERS).from_pretrained(
+                folder / "scheduler", **disk
+            ),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
         )
     except Exception as error:  # diffusers, transformers and safetensors each raise their own
         raise BadFile(f"{folder} is not a complete diffusion pipeline (a file missing or damaged?): {error}") from error
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(choose_device())
+
+
+def _class_of(config: Path, classes: tuple[type, ...]) -> type:
+    """The one of `classes` that a part's configuration names. Raises ValueError for another."""
+    name = load_json(config)["_class_name"]
+    for kind in classes:
+        if kind.__name__ == name:
+            return kind
+    raise ValueError(f"{config}: expected one of {', '.join(k.__name__ for k in classes)}, got {name!r}")
 
 
 def load_diffusion(

@@ -24,7 +24,7 @@ from torch import nn
 from recon.decoders.dmol import dmol_mean
 from recon.decoders.vdvae_layers import Decoder, Encoder, Layer, VDVAEConfig, gaussian_kl
 from recon.device import choose_device
-from recon.files import BadFile, read_tensors, whole_file
+from recon.files import BadFile, parsing, read_tensors, whole_file
 
 FORMAT = "recon-vdvae-1"
 LARGE = 16 << 20  # bytes; blocks of twice that the C library asks of the system anew each time, page by page
@@ -178,9 +178,10 @@ class VDVAE(nn.Module):
     def load(cls, path: Path) -> VDVAE:
         """Reads what `save` wrote; float32, evaluation mode. Raises BadFile if it is not such a file, whole."""
         tensors, metadata = read_tensors(path, FORMAT)
-        raw = json.loads(metadata["config"])
-        raw["custom_widths"] = {int(k): v for k, v in raw["custom_widths"].items()}
-        model = cls(VDVAEConfig(**raw))
+        with parsing(path):
+            raw = json.loads(metadata["config"])
+            raw["custom_widths"] = {int(k): v for k, v in raw["custom_widths"].items()}
+            model = cls(VDVAEConfig(**raw))
         try:
             model.load_state_dict({k: torch.from_numpy(v).float() for k, v in tensors.items()})
         except RuntimeError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from recon.files import read_tensors, whole_file
+from recon.files import parsing, read_tensors, whole_file
 from recon.regressors.standardise import (
     Rescaler,
     Standardiser,
@@ -63,5 +63,6 @@ class LowRank:
     def load(cls, path: Path) -> LowRank:
         """Raises BadFile if the file is missing, truncated or holds something else."""
         t, _ = read_tensors(path, FORMAT)
-        standardise, rescale = statistics_from_tensors(t)
-        return cls(standardise, t["down"].astype(np.float32), t["up"].astype(np.float32), t["intercept"], rescale)
+        with parsing(path):
+            standardise, rescale = statistics_from_tensors(t)
+            return cls(standardise, t["down"].astype(np.float32), t["up"].astype(np.float32), t["intercept"], rescale)

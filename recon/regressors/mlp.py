@@ -14,7 +14,7 @@ import torch
 from safetensors.numpy import save_file
 from torch import nn
 
-from recon.files import read_tensors, whole_file
+from recon.files import parsing, read_tensors, whole_file
 from recon.regressors.standardise import (
     Rescaler,
     Standardiser,
@@ -106,9 +106,12 @@ class MLP:
     def load(cls, path: Path) -> MLP:
         """Raises BadFile if the file is missing, truncated or holds something else."""
         t, _ = read_tensors(path, FORMAT)
-        state = {k.removeprefix("network."): torch.tensor(v).float() for k, v in t.items() if k.startswith("network.")}
-        hidden, n_voxels = state["inward.weight"].shape
-        network = Network(n_voxels, len(state["outward.weight"]), hidden, plain="linear.weight" not in state)
-        network.load_state_dict(state)
-        standardise, rescale = statistics_from_tensors(t)
-        return cls(standardise, network, t["basis"].astype(np.float32), t["intercept"], rescale)
+        with parsing(path):
+            state = {
+                k.removeprefix("network."): torch.tensor(v).float() for k, v in t.items() if k.startswith("network.")
+            }
+            hidden, n_voxels = state["inward.weight"].shape
+            network = Network(n_voxels, len(state["outward.weight"]), hidden, plain="linear.weight" not in state)
+            network.load_state_dict(state)
+            standardise, rescale = statistics_from_tensors(t)
+            return cls(standardise, network, t["basis"].astype(np.float32), t["intercept"], rescale)

@@ -91,7 +91,7 @@ def distribution(evaluation: Evaluation, stage: str, metric: str, picture: int |
     for source, values in curves.items():
         known = (values[k] for k in place if np.isfinite(values[k]))
         body += "".join(mark(source, float(pixels(v, low, high, LEFT, RIGHT))) for v in known)
-    shuffles = evaluation.settings.get("shuffles", 1)
+    shuffles = escape(str(evaluation.settings.get("shuffles", 1)))
     names = {NULL: f"Shuffled responses (null, mean of {shuffles} permutations)"} | REGRESSOR_NAMES
     legend = "".join(key(s, f"{names[s]}: mean {score(metric, np.nanmean(v))}, n = {len(v)}") for s, v in found.items())
     legend += key("at", f"picture {picture}") if len(place) else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from recon.files import parsing
 from recon.metrics import percentile
 
 FILE = "image_scores.h5"  # STAGE/SOURCE/METRIC (n,) float32, and "images" (n,): of which test pictures
@@ -31,7 +32,7 @@ def read_image_scores(folder: Path, n_images: int) -> ImageScores:
     if not (folder / FILE).exists():
         return {}
     scores = {}
-    with h5py.File(folder / FILE, "r") as f:
+    with parsing(folder / FILE), h5py.File(folder / FILE, "r") as f:
         rows = f["images"][:]
         for key in (f"{s}/{r}/{m}" for s in STAGES for r in ("ridge", "mlp") for m in NAMES):
             if key in f:

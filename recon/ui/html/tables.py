@@ -132,10 +132,10 @@ def roi_table(evaluation: Evaluation) -> str:
 
 def attribute_table(title: str, shares: dict[str, dict[str, float]], n: int, about: str) -> str:
     """One row a source, one column an attribute."""
-    names = {s: escape(SOURCES[s]) + " <small>chance</small>" * (s == "shuffled") for s in shares}
+    names = {s: escape(SOURCES.get(s, s)) + " <small>chance</small>" * (s == "shuffled") for s in shares}
     rows = [[names[s], *map(percent, values.values())] for s, values in shares.items()]
-    attributes = next(iter(shares.values()))
-    return table(title, f"{about} n = {n} test images.", ["Right about", *map(str.capitalize, attributes)], lines(rows))
+    attributes = (escape(name.capitalize()) for name in next(iter(shares.values())))
+    return table(title, f"{about} n = {n} test images.", ["Right about", *attributes], lines(rows))
 
 
 def means_table(title: str, evaluation: Evaluation, stage: str, means: dict[str, dict[str, float]], about: str) -> str:

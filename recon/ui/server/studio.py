@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.bundle.manifest import read_manifest
+from recon.bundle.evaluation import EVALUATION_FILES
+from recon.bundle.manifest import check_files, is_evaluated, read_manifest
 from recon.bundle.subject import Subject, load_subject
 from recon.images import area_average
 from recon.ui.html.image_scores import ImageScores, read_image_scores
@@ -64,7 +65,9 @@ def open_studio(folder: Path, like: Studio | None = None) -> tuple[Studio, Calla
 
     Raises BadFile for a bad manifest or subject.
     """
-    manifest, subject = read_manifest(folder), load_subject(folder / "subject.h5")
+    manifest = read_manifest(folder)
+    check_files(folder, manifest, ("subject.h5", *(EVALUATION_FILES if is_evaluated(manifest) else ())))
+    subject = load_subject(folder / "subject.h5")
     opening, stage_2 = Future(), Future()
 
     def open_all() -> None:
