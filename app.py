@@ -31,6 +31,7 @@ from recon.ui.html.parts import QUIET
 from recon.ui.server.endpoint import add_endpoint
 from recon.ui.server.library import Library, find_bundles
 from recon.ui.server.log import never_fail_by_logging
+from recon.ui.server.received import claim_folder
 from recon.ui.server.serve import describe_device, serve
 from recon.ui.server.studio import Studio
 from recon.ui.tabs.about_tab import about_tab
@@ -114,6 +115,7 @@ def choose_subject(library: Library, demo: gr.Blocks) -> None:
 
 def main() -> None:
     never_fail_by_logging()
+    claim_folder()
     try:
         library = Library(find_bundles(os.environ.get("RECON_BUNDLE") or str(HERE / "assets" / "demo")))
         demo = build(library)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from textwrap import shorten
 
 REGRESSORS = ("ridge", "mlp")
 MAX_STEPS, MAX_GUIDANCE, MAX_PROMPT = 8, 2.0, 300  # denoising steps, guidance scale, characters
 MAX_GAIN = 2.0  # of an ROI
+MAX_GAINS, MAX_NAME = 64, 64  # ROIs with a gain, characters of a name
 MIN_STRENGTH = 0.2  # 10 of the 50 timesteps an LCM is distilled on: eight steps need at least eight
 PROMPTS = {
     "decoded": "the prompt embedding decoded from the brain",
@@ -32,13 +34,20 @@ class LCMSettings:
         _in_range("guidance", self.guidance, 1, MAX_GUIDANCE)
         _in_range("strength", self.strength, MIN_STRENGTH, 1)
         _in_range("seed", self.seed, 0, 2**32 - 1, whole=True)
+        for name in ("steps", "seed"):  # 4.0 is 4
+            object.__setattr__(self, name, int(getattr(self, name)))
+
+
+def shown(value: object) -> str:
+    """A value that somebody sent, as a message quotes it: no longer than a line."""
+    return shorten(repr(value) if len(str(value)) < 1000 else f"{str(value)[:60]!r}", 80, placeholder=" …")
 
 
 def _in_range(name: str, value, low, high, whole: bool = False) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not number or (whole and value != int(value)) or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
-        raise ValueError(f"{name}: expected {kind} from {low} to {high}, got {value!r}")
+        raise ValueError(f"{name}: expected {kind} from {low} to {high}, got {shown(value)}")
 
 
 @dataclass(frozen=True)
@@ -63,15 +72,26 @@ class Settings:
 
     def __post_init__(self):
         if self.regressor not in REGRESSORS:
-            raise ValueError(f"regressor: expected one of {', '.join(REGRESSORS)}, got {self.regressor!r}")
-        if self.prompt not in PROMPTS:
-            raise ValueError(f"prompt source: expected one of {', '.join(PROMPTS)}, got {self.prompt!r}")
+            raise ValueError(f"regressor: expected one of {', '.join(REGRESSORS)}, got {shown(self.regressor)}")
+        if self.prompt not in tuple(PROMPTS):
+            raise ValueError(f"prompt source: expected one of {', '.join(PROMPTS)}, got {shown(self.prompt)}")
+        if not isinstance(self.own_prompt, str):
+            raise ValueError(f"own prompt: expected words, got {shown(self.own_prompt)}")
+        if len(self.own_prompt) > MAX_PROMPT:
+            raise ValueError(
+                f"own prompt: expected at most {MAX_PROMPT} characters, got {len(self.own_prompt)}: shorten it"
+            )
         if self.prompt == "own" and not self.own_prompt.strip():
             raise ValueError("own prompt: expected some words, got none: type a prompt or choose another prompt source")
         for name in ("repeats", "components"):
             if getattr(self, name) is not None:
                 _in_range(name, getattr(self, name), 1, 2**31, whole=True)
+                object.__setattr__(self, name, int(getattr(self, name)))
+        if len(self.gains) > MAX_GAINS:
+            raise ValueError(f"gains: expected at most {MAX_GAINS} areas, got {len(self.gains)}")
         for roi, gain in self.gains:
+            if not isinstance(roi, str) or len(roi) > MAX_NAME:
+                raise ValueError(f"gains: expected names of areas, got {shown(roi)}")
             _in_range(f"gain of {roi}", gain, 0, MAX_GAIN)
 
 

@@ -1,17 +1,17 @@
-"""Files that visitors bring, responses and images: none is trusted, all are checked, and refused in one sentence."""
+"""Responses that visitors bring: none is trusted, all are checked, and refused in one sentence."""
 
 from __future__ import annotations
 
 import io
-import warnings
+import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
 
+from recon import h5_rows
 from recon.files import BadFile
-from recon.h5_rows import h5_to_npy
+from recon.limited import run_limited
 from recon.regressors.standardise import Standardiser
 
 MAX_BYTES, MAX_ROWS = 64_000_000, 1000
@@ -20,16 +20,14 @@ SCALES = {
     "z-scored": "already z-scored, as this subject's responses are",
     "raw": "raw: z-score each voxel over the rows of this file (at least 10)",
 }
-FORMATS = ("PNG", "JPEG", "WEBP")
-MAX_IMAGE_BYTES, MAX_PIXELS = 20 << 20, 40_000_000
-MIN_SIDE = 16  # pixels
 MIN_ROWS = 10  # of raw responses
 
 
 def read_responses(path: Path, n_voxels: int) -> np.ndarray:
     """A `.npy` or HDF5 file of shape (n_voxels,) or (n, n_voxels) -> (n, n_voxels) float32, finite.
 
-    Nothing in the file is executed, and no link in it followed. Raises BadFile, saying what was expected and what came.
+    Nothing in the file is executed, and no link in it followed; it is left where it is. Raises BadFile, saying what was expected
+    and what came.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
@@ -42,7 +40,15 @@ def read_responses(path: Path, n_voxels: int) -> np.ndarray:
     if path.suffix.lower() == ".npy":
         with open(path, "rb") as f:
             return _checked(_read_npy(f, path.name, n_voxels))
-    return _checked(_read_npy(h5_to_npy(path, MAX_BYTES), path.name, n_voxels))
+    return _checked(_read_npy(io.BytesIO(run_limited(h5_rows.__name__, path, MAX_BYTES)), path.name, n_voxels))
+
+
+def keep_nameless(values: np.ndarray) -> np.memmap:
+    """A read-only copy on disk, in a file without a name: it is gone when nothing refers to it, however the process ends."""
+    with tempfile.TemporaryFile() as f:
+        f.write(memoryview(np.ascontiguousarray(values)).cast("B"))
+        f.flush()
+        return np.memmap(f, values.dtype, "r", shape=values.shape)
 
 
 def _checked(values: np.ndarray) -> np.ndarray:
@@ -101,55 +107,3 @@ def to_scale(values: np.ndarray, scale: str) -> np.ndarray:
     if len(values) < MIN_ROWS:
         raise ValueError(f"raw responses: expected at least {MIN_ROWS} rows to z-score over, got {len(values)}")
     return Standardiser.fit(values)(values)
-
-
-def prepare_picture(source: bytes | np.ndarray, size: int) -> np.ndarray:
-    """A file's bytes, or pixels (H, W, 3) uint8 -> (size, size, 3) uint8: the central square, area-averaged.
-
-    Alpha is dropped, EXIF orientation applied, of several frames the first is taken; pictures smaller than `size` are
-    enlarged bicubically. Raises ValueError: no PNG, JPEG or WebP, damaged, too large or too small.
-    """
-    image = _from_file(source) if isinstance(source, bytes) else _from_array(source)
-    side = min(image.size)
-    if side < MIN_SIDE:
-        raise ValueError(f"picture: expected at least {MIN_SIDE} pixels a side, got {side}: choose a larger one")
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side))
-    how = Image.Resampling.BOX if side >= size else Image.Resampling.BICUBIC
-    return np.asarray(square.resize((size, size), how))
-
-
-def _from_file(content: bytes) -> Image.Image:
-    if len(content) > MAX_IMAGE_BYTES:
-        raise ValueError(
-            f"picture: expected at most {MAX_IMAGE_BYTES >> 20} MB, got {len(content) / 2**20:.0f}: shrink it"
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
-            image = Image.open(io.BytesIO(content), formats=FORMATS)  # reads the header alone
-    except (OSError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-        raise ValueError(
-            "picture: expected a PNG, JPEG or WebP file, got another or a damaged one: save it again"
-        ) from error
-    _check_pixels(image.width, image.height)
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"picture: expected 8 bits a colour, got mode {image.mode}: save it again with 8 bits")
-    try:
-        return ImageOps.exif_transpose(image).convert("RGBA").convert("RGB")  # by RGBA: palettes may hold alpha
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"picture: the file is damaged ({error}): save it again") from error
-
-
-def _from_array(pixels: np.ndarray) -> Image.Image:
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise ValueError(f"picture: expected pixels (height, width, 3) uint8, got {pixels.shape} {pixels.dtype}")
-    _check_pixels(pixels.shape[1], pixels.shape[0])
-    return Image.fromarray(pixels)
-
-
-def _check_pixels(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ValueError(
-            f"picture: expected at most {MAX_PIXELS // 10**6} million pixels, got {width} × {height}: shrink it"
-        )

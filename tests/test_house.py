@@ -14,11 +14,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = (  # from the ground up: what stands in one imports only what lies below, or its own folder
     {"files", "device"},
-    {"settings", "images", "h5_rows"},
+    {"settings", "images", "limited"},
     {"metrics", "share"},
     {"regressors", "decoders", "brain"},
     {"bundle"},
-    {"responses", "uploads"},
+    {"responses", "uploads", "uploaded_images", "h5_rows"},
     {"reconstruct"},
     {"compare"},
     {"ui"},

@@ -12,6 +12,7 @@ import numpy as np
 from recon.ui.html.inspector import HINT, roi_panel, voxel_panel
 from recon.ui.html.parts import QUIET, REGRESSOR_NAMES
 from recon.ui.server.studio import Studio
+from recon.ui.told import in_one_sentence
 
 FOLDER = Path(__file__).parents[2] / "assets" / "page" / "brain"
 PLOTLY = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
@@ -91,7 +92,7 @@ def brain_panel(studio: Studio, first: str = "r2", response: str = "Response to 
         try:
             return inspected(studio, event._data)
         except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise in_one_sentence(error) from error
 
     brain = gr.HTML(
         "",

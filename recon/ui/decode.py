@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from html import escape
 
 import gradio as gr
 import numpy as np
@@ -32,7 +33,8 @@ def decoder_controls(regressor: str) -> tuple[gr.Radio, gr.Number]:
 
 def data_link(name: str, kind: str, data: bytes, text: str) -> str:
     """A link that saves a file which the page itself carries."""
-    return f'<a class="save" download="{name}" href="data:{kind};base64,{base64.b64encode(data).decode("ascii")}">{text}</a>'
+    content = base64.b64encode(data).decode("ascii")
+    return f'<a class="save" download="{escape(name)}" href="data:{kind};base64,{content}">{text}</a>'
 
 
 def downloads(studio: Studio, stem: str, shown: dict[str, np.ndarray], settings: Settings, about: dict) -> str:
@@ -98,7 +100,3 @@ def decoded_cards(studio: Studio, response: np.ndarray, decoding: Decoding) -> I
     if images:
         after += downloads(studio, decoding.stem, shown, decoding.settings, decoding.about)
     yield section(cards, True, after)
-
-
-def in_one_sentence(error: Exception) -> gr.Error:
-    return gr.Error(str(error), print_exception=False)

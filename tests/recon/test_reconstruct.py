@@ -210,7 +210,6 @@ def test_unusable_settings_are_told_in_one_sentence(bundle):
         Settings(prompt="guess")
     with pytest.raises(ValueError, match="own prompt: expected some words, got none"):
         Settings(prompt="own", own_prompt="  ")
-    long = Settings(prompt="own", own_prompt="x" * 10_000)
-    voxels = bundle.subject.test.response(1)
-    with pytest.raises(ValueError, match="at most 300 characters, got 10000"):
-        list(reconstruct(voxels, bundle, long))
+    for prompt in ("own", "decoded"):
+        with pytest.raises(ValueError, match="at most 300 characters, got 10000"):
+            Settings(prompt=prompt, own_prompt="x" * 10_000)

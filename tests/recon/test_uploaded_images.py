@@ -2,14 +2,21 @@
 
 import io
 import struct
+import subprocess
+import sys
+import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from recon.files import BadFile
 from recon.images import area_average
-from recon.uploads import prepare_picture
+from recon.uploaded_images import prepare_picture, read_image
+
+ROOT = Path(__file__).parents[2]
 
 
 def file_of(pixels, kind="PNG", **options) -> bytes:
@@ -69,7 +76,7 @@ def test_what_is_no_picture_is_refused(pixels):
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "expected a PNG, JPEG or WebP"),
         (whole[: len(whole) // 2], "damaged"),
         (huge_png(20_000), "PNG, JPEG or WebP|million pixels"),
-        (huge_png(7_000), "at most 40 million pixels, got 7000 × 7000"),
+        (huge_png(7_000), "at most 24 million pixels, got 7000 × 7000"),
         (sixteen, "expected 8 bits a colour"),
         (pixels[:8], "at least 16 pixels a side, got 8"),
         (pixels.astype(float), "uint8, got"),
@@ -79,3 +86,79 @@ def test_what_is_no_picture_is_refused(pixels):
         with pytest.raises(ValueError, match=problem) as refused:
             prepare_picture(source, 64)
         assert "\n" not in str(refused.value)
+
+
+def progressive(side: int, scans: int) -> bytes:
+    """A JPEG whose last scan comes again and again, as many times as wanted."""
+    whole = file_of(np.zeros((side, side, 3), np.uint8), "JPEG", progressive=True)
+    start, end = whole.rfind(b"\xff\xda"), whole.rfind(b"\xff\xd9")
+    return whole[:end] + whole[start:end] * scans + whole[end:]
+
+
+@pytest.mark.parametrize("side, scans", [(64, 91), (1024, 12_000), (1024, 500), (4800, 8)])
+def test_a_jpeg_of_more_scans_than_any_camera_makes_is_refused_undecoded(side, scans):
+    content = progressive(side, scans)
+    start = time.process_time()
+    with pytest.raises(ValueError, match=r"expected a JPEG of about 10 scans, got \d+: save it again, not progressive"):
+        prepare_picture(content, 64)
+    assert time.process_time() - start < 0.5
+
+
+def test_an_ordinary_progressive_jpeg_is_read(pixels):
+    expected = prepare_picture(file_of(pixels, "JPEG", quality=95), 64)
+    np.testing.assert_array_equal(prepare_picture(file_of(pixels, "JPEG", quality=95, progressive=True), 64), expected)
+
+
+def chunks_without_end() -> bytes:
+    """A PNG of millions of empty chunks, each of which is read and checked."""
+    whole, empty = file_of(np.zeros((64, 64, 3), np.uint8)), struct.pack(">I", 0) + b"teSt"
+    empty += struct.pack(">I", zlib.crc32(b"teSt"))
+    at = whole.index(b"IDAT") - 4
+    return whole[:at] + empty * 1_700_000 + whole[at:]
+
+
+def largest(kind: str, **options) -> bytes:
+    side = 3100 if kind == "WEBP" else 4896
+    return file_of(np.zeros((side, side, 3), np.uint8), kind, **options)
+
+
+LARGEST = {
+    "PNG": lambda: largest("PNG"),
+    "PNG with a palette": lambda: file_of(np.zeros((4896, 4896), np.uint8)),
+    "JPEG": lambda: largest("JPEG"),
+    "progressive JPEG": lambda: largest("JPEG", progressive=True, subsampling=0),
+    "WebP": lambda: largest("WEBP", lossless=True, method=0),
+}
+
+
+@pytest.mark.parametrize("kind", LARGEST)
+def test_the_largest_images_are_read_once_within_300_mb(tmp_path, kind):
+    (tmp_path / "large").write_bytes(LARGEST[kind]())
+    code = (
+        "import resource, sys; from pathlib import Path; from recon.uploaded_images import read_image\n"
+        "assert [len(s) for s in read_image(Path(sys.argv[1]), (64, 192))] == [64, 192]\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "large")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout) < 300
+
+
+@pytest.mark.slow
+def test_an_image_that_takes_long_ends_its_own_process_and_is_refused(tmp_path):
+    (tmp_path / "slow.png").write_bytes(chunks_without_end())
+    start = time.monotonic()
+    with pytest.raises(BadFile, match="slow.png is damaged, or needs more than|slow.png takes more than"):
+        read_image(tmp_path / "slow.png", (64,))
+    assert time.monotonic() - start < 40
+
+
+def test_what_is_refused_in_a_process_of_its_own_is_told_in_its_words(tmp_path, pixels):
+    (tmp_path / "small.png").write_bytes(file_of(pixels[:8]))
+    with pytest.raises(BadFile, match="^picture: expected at least 16 pixels a side, got 8: choose a larger one$"):
+        read_image(tmp_path / "small.png", (64,))
+    (tmp_path / "whole.png").write_bytes(file_of(pixels))
+    for size, image in zip((64, 192), read_image(tmp_path / "whole.png", (64, 192))):
+        np.testing.assert_array_equal(image, prepare_picture(pixels, size))

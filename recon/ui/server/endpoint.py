@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import gradio as gr
 import numpy as np
 
-from recon.settings import LCMSettings, Settings
+from recon.settings import LCMSettings, Settings, shown
 from recon.share import png_with_record, record
 from recon.ui.controls import read_settings
 from recon.ui.html.parts import REGRESSOR_NAMES, TITLES
 from recon.ui.server.frames import frames_of
 from recon.ui.server.studio import Studio
+from recon.ui.told import in_one_sentence
 
 if TYPE_CHECKING:
     from recon.reconstruct import Frame
@@ -75,19 +76,23 @@ def add_endpoint(library: Library) -> None:
     ) -> Iterator[dict]:
         """Reconstructs one test picture: `stage`, `step`, `seconds` of the stage, and `png`, base64, after every step of either
         stage; the last one, finished, also has `record`: all settings, seconds, versions, checksums."""
-        name = subject or library.names[0]
-        if name not in library.names:
-            raise gr.Error(f"subject: expected one of {', '.join(library.names)}, got {name!r}", print_exception=False)
-        studio = library.studio(name)
         try:
+            name = subject or library.names[0]
+            if name not in library.names:
+                raise ValueError(f"subject: expected one of {', '.join(library.names)}, got {shown(name)}")
+            if type(index) is not int:
+                raise ValueError(f"index: expected a whole number, got {shown(index)}")
+            if not isinstance(gains or {}, dict):
+                raise ValueError(f"gains: expected areas and numbers, {{name: gain}}, got {shown(gains)}")
+            studio = library.studio(name)
             lcm = LCMSettings(steps, guidance, strength, seed)
             settings = Settings(regressor, prompt, own_prompt, lcm, repeats, components, tuple((gains or {}).items()))
             for frame, images, seconds in so_far(frames_of(studio), index, settings):
                 picture = images.get("lcm", images.get(regressor))
                 step = {"stage": frame.stage, "step": frame.step, "seconds": round(seconds[frame.stage], 3)}
                 yield step | {"png": base64_png(picture, {})}
-        except (IndexError, ValueError) as error:
-            raise gr.Error(str(error), print_exception=False) from error
+        except (IndexError, ValueError, TypeError) as error:
+            raise in_one_sentence(error) from error
         content = record(studio.manifest, index, settings, seconds)
         yield step | {"png": base64_png(picture, content), "record": content}
 

@@ -13,8 +13,10 @@ import numpy as np
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from recon.ui.server.gate import Gate
 from recon.ui.server.headers import SecurityHeaders
 from recon.ui.server.health import health
+from recon.ui.server.received import release_folder
 
 if TYPE_CHECKING:
     from recon.bundle.bundle import Bundle
@@ -58,19 +60,25 @@ def describe_device(bundle: Bundle) -> str:
     return f"{name}, {dtype}"
 
 
-def end_on_sigterm() -> None:
-    """SIGTERM ends the process at once, as the first process of a container too, which by default ignores it.
+def end_on_signals() -> None:
+    """SIGTERM and Ctrl-C end the process at once, as the first process of a container too, which by default ignores them.
 
-    Nothing can be left half written, since a reconstruction writes no file. Python's own way out would wait for readers,
-    or pull the interpreter from under a thread that is inside torch, which aborts.
+    Nothing can be left half written, since a reconstruction writes no file; what visitors sent is deleted. Python's own way out
+    would wait for readers, or pull the interpreter from under a thread that is inside torch, which aborts.
     """
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+    def end(*_) -> None:
+        release_folder()
+        os._exit(0)
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, end)
 
 
 def serve(demo: gr.Blocks, library: Library, **options) -> None:
     """Launches the page and opens the first subject's models behind its first paint, on ZeroGPU before it, since there they
     must be placed by the thread that launches; returns when the server ends."""
-    end_on_sigterm()
+    end_on_signals()
     if ZERO_GPU:
         library.open_first()
     demo.launch(
@@ -78,7 +86,7 @@ def serve(demo: gr.Blocks, library: Library, **options) -> None:
         enable_monitoring=False,
         app_kwargs={
             "routes": [Route("/healthz", health(library.first, describe_device))],
-            "middleware": [Middleware(SecurityHeaders)],
+            "middleware": [Middleware(SecurityHeaders), Middleware(Gate)],
         },
         prevent_thread_lock=True,
         **options,

@@ -13,10 +13,10 @@ from recon.ui.decode import (
     Decoding,
     decoded_cards,
     decoder_controls,
-    in_one_sentence,
 )
 from recon.ui.html.parts import QUIET
 from recon.ui.server.studio import Studio
+from recon.ui.told import in_one_sentence
 
 MAX_LEVEL, PRESET_LEVEL = 4.0, 2.0  # z-scores
 PRESET = f"Sets that area to {PRESET_LEVEL:g}, all others to 0, and decodes."

@@ -13,11 +13,12 @@ import gradio as gr
 from recon.responses import response_to
 from recon.settings import AXES
 from recon.ui.controls import read_settings
-from recon.ui.decode import ONE_AT_A_TIME, data_link, in_one_sentence
+from recon.ui.decode import ONE_AT_A_TIME, data_link
 from recon.ui.html.panel import absent_banner
 from recon.ui.html.parts import CURRENT, QUIET, data_uri, duration
 from recon.ui.server.frames import live, shown_image
 from recon.ui.server.studio import Studio
+from recon.ui.told import in_one_sentence
 
 if TYPE_CHECKING:
     from recon.compare import Cell

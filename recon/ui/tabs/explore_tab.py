@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from recon.ui.html.under_images import Told
 from recon.ui.server.endpoint import Frames, panel_files
 from recon.ui.server.frames import frames_of
 from recon.ui.server.studio import Studio
+from recon.ui.told import in_one_sentence
 
 if TYPE_CHECKING:
     from recon.reconstruct import Frame, Reading
@@ -177,14 +179,14 @@ def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
             for html, response in explored(studio, frames, wish, visit):
                 yield {view: html, brain: response}
         except (IndexError, ValueError) as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise in_one_sentence(error) from error
 
     def begin(query: str, wish: dict, visit: Visit) -> Iterator[dict]:
         linked = None
         try:
             linked = linked_wish(studio, query)
         except ValueError as error:
-            gr.Warning(str(error))
+            gr.Warning(escape(str(error), quote=False))
         if linked and not visit.newest:  # else the visitor did not wait for the link
             told = {controls[name]: value for name, value in linked["settings"].items()}
             yield told | {picker: linked, reading: linked["reading"]}

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import gradio as gr
 import numpy as np
 
 from recon.settings import LCMSettings, Settings
 from recon.ui.brain_panel import brain_panel
-from recon.ui.decode import ONE_AT_A_TIME, Decoding, decoded_cards, decoder_controls, in_one_sentence
+from recon.ui.decode import ONE_AT_A_TIME, Decoding, decoded_cards, decoder_controls
 from recon.ui.html.parts import CURRENT, QUIET
+from recon.ui.server.received import UPLOADING, received
 from recon.ui.server.studio import STAGE_1_SIZE, Studio
+from recon.ui.told import in_one_sentence
 
 SHOWN_SIZE = 192  # pixels
 LEAD = (
@@ -32,30 +33,38 @@ NOISE = "Adds to each voxel the noise that its ncsnr says a scan has."
 def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
     """Lays the open `tab` out and wires it."""
 
-    def pixels(picture: str | int | None) -> bytes | np.ndarray:
-        """Of an uploaded file, or of a test picture."""
+    def read(upload: str | None) -> list[np.ndarray]:
+        """What a visitor sent, at both sizes; the file is deleted."""
+        from recon.uploaded_images import read_image
+
+        with received(upload) as path:
+            return read_image(path, (STAGE_1_SIZE, SHOWN_SIZE))
+
+    def squares(picture: list[np.ndarray] | int | None) -> list[np.ndarray]:
+        """Of a visitor's image, or of a test picture, at both sizes."""
+        from recon.uploaded_images import prepare_picture
+
         if picture is None:
             raise ValueError("choose a picture first: drop a PNG, JPEG or WebP file, or take a test picture")
-        if isinstance(picture, str):
-            return Path(picture).read_bytes()
+        if isinstance(picture, list):
+            return picture
         studio.subject.test.response(picture)  # is there such a one?
-        return studio.subject.test.images[picture]
+        return [prepare_picture(studio.subject.test.images[picture], size) for size in (STAGE_1_SIZE, SHOWN_SIZE)]
 
-    def run(picture: str | int | None, noise: str, regressor: str, seed: float) -> Iterator[tuple]:
+    def run(picture: list[np.ndarray] | int | None, noise: str, regressor: str, seed: float) -> Iterator[tuple]:
         from recon.brain.maps import map_payload, response_map
         from recon.responses import predicted_response, with_noise
-        from recon.uploads import prepare_picture
 
         try:
-            data, settings = pixels(picture), Settings(regressor, lcm=LCMSettings(seed=int(seed)))
-            response = predicted_response(prepare_picture(data, STAGE_1_SIZE)[None], studio.bundle)[0]
+            (small, large), settings = squares(picture), Settings(regressor, lcm=LCMSettings(seed=int(seed)))
+            response = predicted_response(small[None], studio.bundle)[0]
             name, note, about = "Your picture", NOTE, {"picture": "uploaded"}
             if isinstance(picture, int):
                 r = np.corrcoef(response, studio.subject.test.response(picture))[0, 1]
                 name, note, about = f"Test picture {picture}", NOTE + MEASURED.format(r), {"picture": picture}
             if n_repeats := REPEATS[noise]:
                 response = with_noise(response, studio.subject.ncsnr, n_repeats, settings.lcm.seed)
-            shown = {name: prepare_picture(data, SHOWN_SIZE)}
+            shown = {name: large}
             predicted = replace(response_map(response), label="Predicted response", note=note)
             about |= {"response": "predicted by the encoding model, not measured", "noise": noise}
             decoding = Decoding(settings, shown, "image_to_brain", about)
@@ -81,8 +90,8 @@ def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
             brain = brain_panel(studio, "response", "Predicted response")
     how = {"fn": run, "inputs": [picture, noise, regressor, seed], "outputs": [view, brain], **ONE_AT_A_TIME}
     quiet = {"queue": False, **QUIET}
-    uploaded = upload.upload(lambda path: path, upload, picture, **quiet)
+    uploaded = upload.upload(read, upload, picture, **UPLOADING)
     taken = gr.on([take.click, index.submit], lambda number: number, index, picture, **quiet)
-    for trigger in (uploaded.then, taken.then, noise.input, regressor.input, seed.submit):
+    for trigger in (uploaded.success, taken.then, noise.input, regressor.input, seed.submit):
         trigger(**how)
     tab.select(None, None, index, js=CURRENT)

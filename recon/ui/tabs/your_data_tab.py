@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import gradio as gr
+import numpy as np
 
 from recon.settings import LCMSettings, Settings
 from recon.ui.decode import (
@@ -13,9 +13,10 @@ from recon.ui.decode import (
     Decoding,
     decoded_cards,
     decoder_controls,
-    in_one_sentence,
 )
+from recon.ui.server.received import UPLOADING, received
 from recon.ui.server.studio import Studio
+from recon.ui.told import in_one_sentence
 
 SCALE = "z-scored as the regressors were fitted; raw ones are z-scored over the file’s own rows, 10 at least."
 
@@ -24,13 +25,20 @@ def own_data_tab(studio: Studio) -> None:
     """Lays the tab out and wires it, inside an open gr.Tab."""
     n_voxels = studio.subject.geometry.n_voxels
 
-    def run(path: str | None, scale: str, row: float, regressor: str, seed: float) -> Iterator[str]:
-        from recon.uploads import read_responses, to_scale
+    def read(upload: str | None) -> np.ndarray:
+        """(n, n_voxels) that a visitor sent; the file is deleted."""
+        from recon.uploads import keep_nameless, read_responses
 
-        if path is None:
-            raise gr.Error("Choose a file first: .npy, .h5 or .hdf5.", print_exception=False)
+        with received(upload) as path:
+            return keep_nameless(read_responses(path, n_voxels))
+
+    def run(rows: np.ndarray | None, scale: str, row: float, regressor: str, seed: float) -> Iterator[str]:
+        from recon.uploads import to_scale
+
+        if rows is None:
+            raise in_one_sentence("Choose a file first: .npy, .h5 or .hdf5.")
         try:
-            responses = to_scale(read_responses(Path(path), n_voxels), scale)
+            responses = to_scale(rows, scale)
             if not 0 <= int(row) < len(responses):
                 raise ValueError(
                     f"row: expected 0 to {len(responses) - 1}, as the file has {len(responses)}, got {row}"
@@ -44,7 +52,7 @@ def own_data_tab(studio: Studio) -> None:
     gr.HTML(
         f'<p class="lead">Decode responses of your own, of <b>this subject’s {n_voxels} voxels</b> in its order: a NumPy '
         f"<code>.npy</code> or an HDF5 file of shape ({n_voxels},) or (n, {n_voxels}), real numbers, at most 64 MB. The file is "
-        "read, never executed, and not kept.</p>",
+        "read, never executed, and deleted; its numbers are kept for an hour at most, or until you send others.</p>",
         apply_default_css=False,
     )
     with gr.Row(elem_classes="tab-controls"):
@@ -55,8 +63,8 @@ def own_data_tab(studio: Studio) -> None:
         with gr.Column(min_width=220):
             regressor, seed = decoder_controls("mlp")
     start = gr.Button("Decode", variant="primary", elem_classes="start-own")
-    view = gr.HTML("", apply_default_css=False)
-    how = {"fn": run, "inputs": [upload, scale, row, regressor, seed], "outputs": view, **ONE_AT_A_TIME}
-    upload.upload(**how)
+    view, rows = gr.HTML("", apply_default_css=False), gr.State(None, time_to_live=3600)
+    how = {"fn": run, "inputs": [rows, scale, row, regressor, seed], "outputs": view, **ONE_AT_A_TIME}
+    upload.upload(read, upload, rows, **UPLOADING).success(**how)
     start.click(**how)
     row.submit(**how)

@@ -12,9 +12,12 @@ import urllib.request
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
+import requests
 from conftest import write_tiny_bundle
 from gradio_client import Client
+from PIL import Image
 from served import free_port, wait_for
 
 from recon.files import file_digest
@@ -116,6 +119,32 @@ def test_traffic_is_not_shown_to_visitors_and_uploads_are_bounded(server):
     assert status == 403
     _, _, content = ask(server[0] + "config")
     assert json.loads(content)["max_file_size"] == 64 * 1024**2
+
+
+def send(url: str, path: Path) -> None:
+    """Uploads a file and tells the tab that takes such files, as the page does."""
+    (there,) = requests.post(url + "gradio_api/upload", files={"files": path.open("rb")}, timeout=20).json()
+    events = requests.get(url + "config", timeout=20).json()["dependencies"]
+    reads = [e["id"] for e in events if any(target[1] == "upload" for target in e["targets"])]
+    chosen = reads[path.suffix == ".npy"]  # Image → brain comes before Your data
+    content = {"path": there, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
+    wish = {"data": [content], "fn_index": chosen, "session_hash": path.name}
+    assert requests.post(url + "gradio_api/queue/join", json=wish, timeout=20).ok
+
+
+@pytest.mark.parametrize("name", ["mine.npy", "wrong.npy", "mine.png", "damaged.png"])
+def test_what_a_visitor_sends_lies_in_a_private_folder_and_is_deleted_once_read(server, folder, name):
+    (own,) = (folder / "cache").glob("recon-uploads-*")
+    assert own.stat().st_mode & 0o777 == 0o700
+    np.save(folder / "mine.npy", np.zeros((3, 7), np.float32))
+    np.save(folder / "wrong.npy", np.zeros((3, 8), np.float32))
+    Image.new("RGB", (64, 64)).save(folder / "mine.png")
+    (folder / "damaged.png").write_bytes((folder / "mine.png").read_bytes()[:60])
+    send(server[0], folder / name)
+    deadline = time.time() + 20
+    while [p for p in own.rglob("*") if p.is_file() and p.stat().st_size]:
+        assert time.time() < deadline
+        time.sleep(0.1)
 
 
 def test_reconstructions_go_on_when_the_cache_folder_cannot_be_written(server, folder):

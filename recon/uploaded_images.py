@@ -1,0 +1,110 @@
+"""Images that visitors bring: none is trusted, all are checked, decoded within limits, and refused in one sentence."""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from recon.files import BadFile
+from recon.limited import answer_limited, run_limited
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_IMAGE_BYTES, MAX_PIXELS = 20 << 20, 24_000_000
+MAX_PIXELS_OF = {"WEBP": 10_000_000}  # its decoder holds each pixel four times
+MAX_SCANS, MAX_SCANNED = 100, 400_000_000  # of a JPEG; scans × pixels: two seconds of work
+DRAFT = 1024  # pixels a side at least, to which the JPEG decoder itself may average: with less memory
+MIN_SIDE = 16  # pixels
+
+
+def read_image(path: Path, sizes: tuple[int, ...]) -> list[np.ndarray]:
+    """A visitor's file -> the central square at each of the sizes, (size, size, 3) uint8, decoded once, within limits.
+
+    Raises BadFile: no PNG, JPEG or WebP, damaged, too large or too small, or more memory or time needed than an image may take.
+    """
+    stream = io.BytesIO(run_limited("recon.uploaded_images", path, *sizes))
+    return [np.load(stream, allow_pickle=False) for _ in sizes]
+
+
+def write_squares(path: Path, *sizes: str) -> None:
+    """What `read_image` reads, to stdout."""
+    try:
+        image = _from_file(path.read_bytes())
+        for size in sizes:
+            np.save(sys.stdout.buffer, _central_square(image, int(size)), allow_pickle=False)
+    except ValueError as error:
+        raise BadFile(str(error)) from error
+
+
+def prepare_picture(source: bytes | np.ndarray, size: int) -> np.ndarray:
+    """A file's bytes, or pixels (H, W, 3) uint8 -> (size, size, 3) uint8: the central square, area-averaged.
+
+    Alpha is dropped, EXIF orientation applied, of several frames the first is taken; pictures smaller than `size` are
+    enlarged bicubically. Raises ValueError: no PNG, JPEG or WebP, damaged, too large or too small.
+    """
+    return _central_square(_from_file(source) if isinstance(source, bytes) else _from_array(source), size)
+
+
+def _central_square(image: Image.Image, size: int) -> np.ndarray:
+    side = min(image.size)
+    if side < MIN_SIDE:
+        raise ValueError(f"picture: expected at least {MIN_SIDE} pixels a side, got {side}: choose a larger one")
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    how = Image.Resampling.BOX if side >= size else Image.Resampling.BICUBIC
+    return np.asarray(image.resize((size, size), how, (left, top, left + side, top + side)))
+
+
+def _from_file(content: bytes) -> Image.Image:
+    if len(content) > MAX_IMAGE_BYTES:
+        raise ValueError(
+            f"picture: expected at most {MAX_IMAGE_BYTES >> 20} MB, got {len(content) / 2**20:.0f}: shrink it"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
+            image = Image.open(io.BytesIO(content), formats=FORMATS)  # reads the header alone
+    except (OSError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+        raise ValueError(
+            "picture: expected a PNG, JPEG or WebP file, got another or a damaged one: save it again"
+        ) from error
+    _check_pixels(image.width, image.height, MAX_PIXELS_OF.get(image.format, MAX_PIXELS))
+    _check_scans(content, image)
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"picture: expected 8 bits a colour, got mode {image.mode}: save it again with 8 bits")
+    try:
+        image.draft(None, (DRAFT, DRAFT))
+        if image.mode != "RGB":
+            exif = image.getexif()
+            image = image.convert("RGBA")  # palettes may hold alpha
+            image = image.convert("RGB")
+            image.info["exif"] = exif.tobytes()
+        return ImageOps.exif_transpose(image)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ValueError(f"picture: the file is damaged ({error}): save it again") from error
+
+
+def _from_array(pixels: np.ndarray) -> Image.Image:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ValueError(f"picture: expected pixels (height, width, 3) uint8, got {pixels.shape} {pixels.dtype}")
+    _check_pixels(pixels.shape[1], pixels.shape[0])
+    return Image.fromarray(pixels)
+
+
+def _check_pixels(width: int, height: int, most: int = MAX_PIXELS) -> None:
+    if width * height > most:
+        raise ValueError(f"picture: expected at most {most // 10**6} million pixels, got {width} × {height}: shrink it")
+
+
+def _check_scans(content: bytes, image: Image.Image) -> None:
+    """A progressive JPEG of kilobytes may have thousands of scans, each of which is work on all pixels."""
+    scans = content.count(b"\xff\xda")
+    if image.format == "JPEG" and (scans > MAX_SCANS or scans * image.width * image.height > MAX_SCANNED):
+        raise ValueError(f"picture: expected a JPEG of about 10 scans, got {scans}: save it again, not progressive")
+
+
+if __name__ == "__main__":
+    answer_limited(write_squares)
