@@ -178,8 +178,8 @@ def run(
 
     def one(subject: int) -> list[dict]:
         folder, out = prepared(subject), Path(f"data/bundles/subj{subject:02d}")
-        stages = plan.subject_stages(subject, folder, out)
-        return plan.show(folder, stages) if dry_run else plan.run(folder, stages)
+        steps = plan.subject_steps(folder, out)
+        return plan.show(steps) if dry_run else plan.run(steps)
 
     _run(lambda: {f"subj{subject:02d}": one(subject) for subject in subjects}, shared=True)
 
