@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from precompute.fitting.alphas import Grid
 from precompute.fitting.curves import draw_alphas
 from precompute.fitting.fit_mlp import Linear, MLPReport, fit_mlp, validation_r2
 from precompute.fitting.fit_ridge import RidgeReport, fit_ridge
@@ -89,7 +90,7 @@ def fit_to_files(job: Fit, voxels: Path, targets: Path, out: Path, work: Path) -
     )
     # the MLP's split: both are scored on the same images
     held, _ = split_rows(len(X), job.training.validation_share, job.training.seed)
-    ridge, ridge_report = fit_ridge(X, Y, job.groups, job.alphas, job.rank, held, per_target=job.per_target)
+    ridge, ridge_report = fit_ridge(X, Y, Grid(np.array(job.alphas), job.groups), job.rank, held, job.per_target)
     ridge.save(ridge_file)
     save_array(out / f"{job.target}_ridge_cv_r2.npy", ridge_report.r2)
     save_array(out / f"{job.target}_alphas.npy", ridge_report.chosen)
