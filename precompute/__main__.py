@@ -32,7 +32,8 @@ def demo(
     ] = False,
 ):
     """Simulated subject: draws scenes, simulates a cortex, trains the decoders, fits, scores, writes the bundle."""
-    from precompute.demo.pipeline import SMOKE, Settings, run_demo
+    from precompute.demo.pipeline import run_demo
+    from precompute.demo.recipe import SMOKE, Settings
     from precompute.evaluation.evaluate import Options
 
     work = work or Path("data/demo-smoke" if smoke else "data/demo")

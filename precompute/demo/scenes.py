@@ -15,7 +15,7 @@ from precompute.demo.brush import LIGHTS, Brush, lit
 from precompute.demo.objects import COLOURS, OBJECTS
 from precompute.demo.places import SETTINGS, Stage, sky
 
-SIZE = 128  # pixels
+SIZE = 192  # pixels
 SUPERSAMPLE = 2
 
 
@@ -105,7 +105,7 @@ def _place(b: Brush, stage: Stage, thing: str, colour: str, x: float, size: floa
 
 
 def render(scene: Scene) -> np.ndarray:
-    """Paints a scene: (128, 128, 3) uint8 RGB."""
+    """Paints a scene: (SIZE, SIZE, 3) uint8 RGB."""
     side = SIZE * SUPERSAMPLE
     surface = skia.Surface(side, side)
     canvas = surface.getCanvas()

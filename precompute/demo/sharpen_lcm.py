@@ -15,12 +15,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from precompute.demo.train_lcm import Student, Walked, huber, save_lora
+from precompute.demo.train_unet import on_this_hardware
 from precompute.demo.training import Schedule, step_rng, train
+from recon.device import choose_device
 
 ADVERSARIAL, OWN = (
     0.1,
@@ -58,7 +59,7 @@ def features(unet: UNet2DConditionModel, x: Tensor, t: Tensor, prompt: Tensor) -
     time = unet.time_embedding(unet.time_proj(t).to(x.dtype))
     h, maps = unet.conv_in(x), []
     for block in unet.down_blocks:
-        h, passed = block(h, time, **({"encoder_hidden_states": prompt} if hasattr(block, "attentions") else {}))
+        h, passed = block(h, time, encoder_hidden_states=prompt)
         maps.append(passed[len(block.resnets) - 1])
     return [*maps, unet.mid_block(h, time, encoder_hidden_states=prompt)]
 
@@ -76,9 +77,7 @@ def sharpen_lcm(walks: Path, own_walks: Path, unet: Path, lora: Path, out: Path,
     teacher, own = Walked.load(walks), Walked.load(own_walks)
     torch.manual_seed(seed)
     student, noise_schedule = Student.load(unet, lora, 0), DDPMScheduler.from_pretrained(unet)
-    judge = UNet2DConditionModel.from_pretrained(unet).to(memory_format=torch.channels_last)
-    judge.set_attn_processor(AttnProcessor())
-    discriminator = Discriminator(judge)
+    discriminator = Discriminator(on_this_hardware(UNet2DConditionModel.from_pretrained(unet))).to(choose_device())
     half = schedule.batch // 2
 
     def loss(step: int) -> dict[str, Tensor]:
@@ -88,7 +87,8 @@ def sharpen_lcm(walks: Path, own_walks: Path, unet: Path, lora: Path, out: Path,
         clean = student.clean(x.contiguous(memory_format=torch.channels_last), t, prompt)
         regression = huber(clean[:half] - real) + OWN * huber(clean[half:] - ends[half:])
 
-        again, noise = torch.as_tensor(rng.integers(*NOISED, half)).repeat(2), torch.randn_like(real).repeat(2, 1, 1, 1)
+        again = torch.as_tensor(rng.integers(*NOISED, half), device=real.device).repeat(2)
+        noise = torch.randn_like(real).repeat(2, 1, 1, 1)
         fake = noise_schedule.add_noise(clean, noise, again)
         true = discriminator(noise_schedule.add_noise(real, noise[:half], again[:half]), again[:half], prompt[:half])
         found = discriminator(fake.detach(), again, prompt)

@@ -1,4 +1,4 @@
-"""Trains the demo's small autoencoder, 128×128 pixels to 16×16 latents and back.
+"""Trains the demo's small autoencoder, 192×192 pixels to 24×24 latents and back.
 
 Two cores cannot learn one from nothing in an hour, so it starts from a linear codec: the encoder's convolutions are set so that the
 latents are exactly the principal components of 8×8×3 patches. Training then lets encoder and decoder improve together,
@@ -16,19 +16,21 @@ from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
 from precompute.demo.psnr import psnr
-from precompute.demo.training import Schedule, draw_rows, save_report, step_rng, train
+from precompute.demo.training import Schedule, draw_rows, pixels_of, resident, rows_of, save_report, step_rng, train
+from recon.device import choose_device
 from recon.files import open_array
 from recon.images import to_images, to_pixels
 
 PATCH, CROP = 8, 64  # pixels: a latent's side, a training crop's side
 SQUARED, ANCHOR = 4.0, 0.05  # weights beside the absolute error: squared error, distance to the principal components
 NOISE = 0.05  # on the latents that the decoder learns from
+SAMPLE = 1800  # pictures that statistics are taken of
 COMPRESSION = 2.0  # of the principal components: asinh(COMPRESSION · x)
 
 
 @dataclass(frozen=True)
 class CodecSize:
-    """Channels everywhere, and residual blocks at 16², 32², 64² and 128² of the decoder."""
+    """Channels everywhere, and residual blocks at 24², 48², 96² and 192² of the decoder."""
 
     channels: int = 48
     latents: int = 16
@@ -49,7 +51,8 @@ class PatchComponents:
         mean = rows.mean(0)
         values, vectors = torch.linalg.eigh(torch.cov((rows - mean).T))
         whiten = (vectors[:, -k:] / values[-k:].sqrt()).flip(1)
-        return cls(mean, whiten, torch.asinh(COMPRESSION * ((rows - mean) @ whiten)).std(0))
+        spread = torch.asinh(COMPRESSION * ((rows - mean) @ whiten)).std(0)
+        return cls(*(x.to(choose_device()) for x in (mean, whiten, spread)))
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """(n, 3, S, S) in [-1, 1] -> (n, K, S/8, S/8), compressed, unit variance."""
@@ -122,42 +125,43 @@ def reconstruct(model: AutoencoderTiny, images: np.ndarray, chunk: int = 50) -> 
     """There and back again: (n, S, S, 3) uint8."""
     parts = []
     for k in range(0, len(images), chunk):
-        parts.append(to_images(model.decoder(model.encoder(to_pixels(images[k : k + chunk])))))
+        parts.append(to_images(model.decoder(model.encoder(to_pixels(images[k : k + chunk]).to(model.device)))))
     return np.concatenate(parts)
 
 
 @torch.no_grad()
 def latent_spread(model: AutoencoderTiny, images: np.ndarray) -> Tensor:
     """Standard deviation of each latent channel over `images`, (K,)."""
-    z = torch.cat([model.encoder(to_pixels(images[k : k + 50])) for k in range(0, len(images), 50)])
+    z = torch.cat([model.encoder(to_pixels(images[k : k + 50]).to(model.device)) for k in range(0, len(images), 50)])
     return z.std((0, 2, 3))
 
 
 def train_codec(scenes: Path, held_out: Path, out: Path, schedule: Schedule, size: CodecSize, seed: int) -> dict:
-    """Trains on `scenes` (n, 128, 128, 3 uint8); saves the model to the folder `out` and a report beside it."""
-    images = open_array(scenes)
-    components = PatchComponents.fit(np.asarray(images[::5]), size.latents)
+    """Trains on `scenes` (n, 192, 192, 3 uint8); saves the model to the folder `out` and a report beside it."""
+    images = resident(scenes)
+    sample = np.asarray(open_array(scenes)[:: -(-len(images) // SAMPLE)])
+    components = PatchComponents.fit(sample, size.latents)
     torch.manual_seed(seed)
     model = make_autoencoder(size)
     start_encoder(model, components)
-    model = model.to(memory_format=torch.channels_last)
+    model = model.to(choose_device(), memory_format=torch.channels_last)
     places = (images.shape[1] - CROP) // PATCH + 1
 
     def loss(step: int) -> dict[str, Tensor]:
         rng = step_rng(seed, step)
         y, x = PATCH * rng.integers(0, places, 2)
         rows = draw_rows(len(images), schedule.batch, rng)
-        pixels = to_pixels(images[rows, y : y + CROP, x : x + CROP])
+        pixels = pixels_of(rows_of(images[:, y : y + CROP, x : x + CROP], rows))
         if rng.random() < 0.5:
             pixels = pixels.flip(3).contiguous(memory_format=torch.channels_last)
-        latents = model.encoder(pixels)
+        latents = model.encoder(pixels).float()
         error = model.decoder(latents + NOISE * torch.randn_like(latents)) - pixels
         anchor = (latents - components(pixels)).square().mean()
         return {"loss": error.abs().mean() + SQUARED * error.square().mean() + ANCHOR * anchor, "anchor": anchor}
 
     checkpoint = out.with_suffix(".checkpoint.pt")
     best, report = train(model, loss, checkpoint, schedule, seed)
-    spread = latent_spread(best, np.asarray(images[::20]))
+    spread = latent_spread(best, sample)
     best.register_to_config(scaling_factor=1 / float(spread.square().mean().sqrt()))
     best.save_pretrained(out)
     test = np.asarray(open_array(held_out))

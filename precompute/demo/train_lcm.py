@@ -17,20 +17,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, LCMScheduler, StableDiffusionImg2ImgPipeline, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import trange
 
-from precompute.demo.train_unet import Examples
-from precompute.demo.training import Schedule, save_report, step_rng, train
+from precompute.demo.train_unet import Examples, on_this_hardware
+from precompute.demo.training import Schedule, rows_of, save_report, step_rng, train
+from recon.device import autocast, choose_device
 from recon.files import whole_file
 
 GRID = torch.arange(1, 51) * 20 - 1  # the timesteps an LCM is sampled on: 19, 39 … 999
 STRIDE = 3  # of them to one DDIM step of the teacher
-WALK_BATCH = 100
+WALK_BATCH = 600
 SAMPLED = (2, 4, 8)  # denoising steps of the sampling that the student's own walks begin in
 HUBER = 0.03
 MODULES = [
@@ -43,10 +43,10 @@ MODULES = [
 class Distillation:
     """The teacher's walks, those from where the student samples, their guidance, and the LoRA's rank."""
 
-    walks: int = 3000
-    own_walks: int = 2000
+    walks: int = 24_000
+    own_walks: int = 12_000
     guidance: float = 3.0
-    rank: int = 32
+    rank: int = 48
 
 
 def _column(values: Tensor) -> Tensor:
@@ -54,7 +54,8 @@ def _column(values: Tensor) -> Tensor:
 
 
 def _clean_and_noise(v: Tensor, x: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-    """A v-prediction at noisy latents x with cumulative signal variance alpha (B,) -> clean latents and noise."""
+    """A v-prediction at noisy latents x with cumulative signal variance alpha (B,) -> clean latents and noise, float32."""
+    v = v.float()
     signal, noise = _column(alpha.sqrt()), _column((1 - alpha).sqrt())
     return signal * x - noise * v, signal * v + noise * x
 
@@ -69,15 +70,16 @@ class Student:
     @classmethod
     def load(cls, unet: Path, lora: Path | None, rank: int) -> Student:
         """The UNet in the folder `unet` with the LoRA weights of the file `lora`, or new ones; only they need a gradient."""
-        model = UNet2DConditionModel.from_pretrained(unet).requires_grad_(False).to(memory_format=torch.channels_last)
-        model.set_attn_processor(AttnProcessor())
+        model = on_this_hardware(UNet2DConditionModel.from_pretrained(unet).requires_grad_(False))
         if lora is None:
             model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=MODULES), adapter_name="lcm")
         else:
             model.load_lora_adapter(load_file(lora), prefix="unet", adapter_name="lcm")
         for name, weight in model.named_parameters():
             weight.requires_grad_("lora_" in name)
-        return cls(model, LCMScheduler.from_config(DDPMScheduler.from_pretrained(unet).config))
+        schedule = LCMScheduler.from_config(DDPMScheduler.from_pretrained(unet).config)
+        schedule.alphas_cumprod = schedule.alphas_cumprod.to(model.device)
+        return cls(model.to(choose_device()), schedule)
 
     def clean(self, x: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
         """Noisy latents (B, K, S, S) at times (B,) -> clean ones."""
@@ -87,8 +89,8 @@ class Student:
 
     def sample(self, prompt: Tensor, shape: Sequence[int], steps: int, until: Tensor) -> Tensor:
         """Clean estimates (B, *shape) of those of `steps` denoising steps from noise that lie above the times `until` (B,)."""
-        clean = torch.zeros(len(prompt), *shape)
-        self.schedule.set_timesteps(steps)
+        clean = torch.zeros(len(prompt), *shape, device=prompt.device)
+        self.schedule.set_timesteps(steps, prompt.device)
         for t in self.schedule.timesteps:
             on = (t > until).nonzero()[:, 0]
             if len(on):
@@ -104,7 +106,7 @@ def _noised(clean: Tensor, alpha: Tensor) -> Tensor:
 
 @torch.no_grad()
 def extract_walks(
-    scenes: Path,
+    ids: Path,
     codes: Path,
     clip: Path,
     unet: Path,
@@ -120,36 +122,40 @@ def extract_walks(
     Arrays of `out` (.npz), for W walks and P places on them: `ends` (W, K, S, S) and `prompts` (W, tokens, width), float16;
     `places` (P, K, S, S) float16, `times` (P,) int16 and `walks` (P,) int32, the row of `ends` that each place leads to.
     """
-    examples = Examples.load(scenes, codes, clip)
-    alphas = DDPMScheduler.from_pretrained(unet).alphas_cumprod
-    teacher = UNet2DConditionModel.from_pretrained(unet).to(memory_format=torch.channels_last)
+    examples = Examples.load(ids, codes, clip)
+    alphas = DDPMScheduler.from_pretrained(unet).alphas_cumprod.to(choose_device())
+    teacher = UNet2DConditionModel.from_pretrained(unet).to(choose_device(), memory_format=torch.channels_last)
     student = Student.load(unet, lora, 0) if lora else None
     ends, prompts, places, times, walks = [], [], [], [], []
-    for number in trange(math.ceil(n_walks / WALK_BATCH), desc="walks", mininterval=10):
+    batch = min(n_walks, WALK_BATCH)
+    for number in trange(math.ceil(n_walks / batch), desc="walks", mininterval=10):
         rng = step_rng(seed, number)
         torch.manual_seed(seed * 1_000_003 + number)
-        clean, prompt = examples.draw(WALK_BATCH, rng)
+        clean, prompt = examples.draw(batch, rng)
         prompt = torch.where(examples.forgotten(len(clean), rng), examples.empty, prompt)
-        down = GRID[number % STRIDE :: STRIDE].flip(0)
-        first = torch.as_tensor(rng.permutation(len(clean)) * len(down) // len(clean))  # where on `down` a row starts
+        down = GRID[number % STRIDE :: STRIDE].flip(0).to(clean.device)
+        first = rng.permutation(len(clean)) * len(down) // len(clean)  # where on `down` a row starts
+        first = torch.as_tensor(first, device=clean.device)
         if student:
-            clean = student.sample(prompt, clean.shape[1:], SAMPLED[rng.integers(len(SAMPLED))], down[first])
+            with autocast():
+                clean = student.sample(prompt, clean.shape[1:], SAMPLED[rng.integers(len(SAMPLED))], down[first])
         x = _noised(clean, _column(alphas[down[first]]))
         for level, t in enumerate(down):
             on = (first <= level).nonzero()[:, 0]
-            places.append(x[on].half().numpy())
+            places.append(x[on].half().cpu().numpy())
             times.append(np.full(len(on), int(t), np.int16))
-            walks.append((number * len(clean) + on).numpy().astype(np.int32))
+            walks.append((number * len(clean) + on).cpu().numpy().astype(np.int32))
             both = torch.cat([x[on], x[on]]).contiguous(memory_format=torch.channels_last)
             condition = torch.cat([examples.empty.expand_as(prompt[on]), prompt[on]])
-            without, given = teacher(both, t, condition).sample.chunk(2)
+            with autocast():
+                without, given = teacher(both, t, condition).sample.float().chunk(2)
             v = without + guidance * (given - without)
             clean[on], noise = _clean_and_noise(v, x[on], alphas[t].expand(len(on)))
             if level + 1 < len(down):
                 after = alphas[down[level + 1]]
                 x[on] = after.sqrt() * clean[on] + (1 - after).sqrt() * noise
-        ends.append(clean.half().numpy())
-        prompts.append(prompt.half().numpy())
+        ends.append(clean.half().cpu().numpy())
+        prompts.append(prompt.half().cpu().numpy())
     arrays = {"ends": ends, "prompts": prompts, "places": places, "times": times, "walks": walks}
     with whole_file(out) as part, part.open("wb") as file:
         np.savez(file, **{name: np.concatenate(parts) for name, parts in arrays.items()})
@@ -157,25 +163,21 @@ def extract_walks(
 
 @dataclass(frozen=True)
 class Walked:
-    """What `extract_walks` wrote."""
+    """What `extract_walks` wrote, in the memory of the device that trains."""
 
-    arrays: dict[str, np.ndarray]
+    arrays: dict[str, Tensor]
 
     @classmethod
     def load(cls, path: Path) -> Walked:
         with np.load(path, allow_pickle=False) as file:
-            return cls({name: file[name] for name in file.files})
+            return cls({name: torch.from_numpy(file[name]).to(choose_device()) for name in file.files})
 
     def draw(self, batch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Places (B, K, S, S), their times (B,), where their walks end (B, K, S, S), prompt embeddings (B, tokens, width)."""
         rows = rng.integers(0, len(self.arrays["times"]), batch)
-        walk = self.arrays["walks"][rows]
-        x, end, prompt = (
-            torch.from_numpy(a.astype(np.float32))
-            for a in (self.arrays["places"][rows], self.arrays["ends"][walk], self.arrays["prompts"][walk])
-        )
-        times = torch.from_numpy(self.arrays["times"][rows].astype(np.int64))
-        return x.contiguous(memory_format=torch.channels_last), times, end, prompt
+        x, times, walk = (rows_of(self.arrays[name], rows) for name in ("places", "times", "walks"))
+        end, prompt = (self.arrays[name][walk.long()].float() for name in ("ends", "prompts"))
+        return x.float().contiguous(memory_format=torch.channels_last), times.long(), end, prompt
 
 
 def huber(error: Tensor) -> Tensor:
@@ -185,7 +187,7 @@ def huber(error: Tensor) -> Tensor:
 
 def save_lora(unet: UNet2DConditionModel, out: Path, report: dict, checkpoint: Path) -> None:
     """Raises RuntimeError if a module of the LoRA is still zero."""
-    weights = {k: v.half() for k, v in get_peft_model_state_dict(unet, adapter_name="lcm").items()}
+    weights = {k: v.half().cpu().contiguous() for k, v in get_peft_model_state_dict(unet, adapter_name="lcm").items()}
     if idle := [k for k, v in weights.items() if not v.any()]:
         raise RuntimeError(f"modules of the LoRA that learned nothing: {', '.join(idle)}")
     with whole_file(out) as part:

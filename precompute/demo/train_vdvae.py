@@ -1,11 +1,13 @@
-"""Trains the demo's small VDVAE on the training scenes at 64×64.
+"""Trains the demo's small VDVAE on the corpus of scenes at 64×64.
 
 Loss: the negative evidence lower bound, nats per colour value (Child 2021): discretised mixture of logistics plus the
-KL of every layer, KL weight warmed up, gradients clipped and skipped when they explode, weights averaged (EMA).
+KL of every layer, KL weight warmed up, gradients clipped and skipped when they explode, weights averaged (EMA). The KL weighs
+half (beta-VAE: Higgins et al. 2017), and the squared error of the mixture's expectation, which is what is shown, is added.
 
-One addition: *depth dropout*. For a part of each batch the posterior is the prior below a random resolution, which is
-still a valid lower bound (the KL of those layers is zero). It makes coarse layers carry layout and colour by
-themselves, as a decoder that gets only the regressed layers needs.
+One addition: *depth dropout*. For a part of each batch the layers finer than a random resolution take their prior's mean,
+which is what `VDVAE.decode` gives them when only coarser ones are known. So coarse layers carry layout, edges and colour by
+themselves, as a decoder of regressed layers needs. The rest of the batch uses every layer, so that fine detail is left to fine
+layers. For the first part the loss is no bound on the evidence, since the noise of the finer layers is left out.
 """
 
 from __future__ import annotations
@@ -14,61 +16,71 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from precompute.demo.psnr import psnr
-from precompute.demo.training import Schedule, draw_rows, save_report, step_rng, train
-from recon.decoders.dmol import dmol_log_likelihood
+from precompute.demo.training import Schedule, draw_rows, pixels_of, resident, rows_of, save_report, step_rng, train
+from recon.decoders.dmol import dmol_expectation, dmol_log_likelihood
 from recon.decoders.vdvae import VDVAE
 from recon.decoders.vdvae_layers import VDVAEConfig, gaussian_kl
+from recon.device import choose_device
 from recon.files import open_array
 
-KL_START, KL_WARMUP = 0.02, 0.5  # initial weight; share of the steps until it is 1
-DEPTH_SHARES = {4: 0.08, 8: 0.12, 16: 0.35, 64: 0.45}  # how often the posterior reaches down to which resolution
+KL_START, KL_WARMUP = 0.02, 0.5  # initial share of the KL's weight; share of the steps until it is whole
+KL_WEIGHT, SQUARED = 0.5, 60.0  # weights of the KL, and of the squared error of what `VDVAE.decode` would show
+DEPTH_SHARES = {4: 0.05, 8: 0.12, 16: 0.38, 64: 0.45}  # how often the posterior reaches down to which resolution
 
 DEMO_CONFIG = VDVAEConfig(
-    enc_blocks="64d2,32x1,32d2,16x3,16d2,8x3,8d2,4x2,4d4,1x2",
-    dec_blocks="1x1,4m1,4x1,8m4,8x2,16m8,16x4,32m16,32x2,64m32",
-    width=144,
-    custom_widths={64: 16, 32: 40, 16: 80},
+    enc_blocks="64x1,64d2,32x2,32d2,16x3,16d2,8x3,8d2,4x2,4d4,1x2",
+    dec_blocks="1x1,4m1,4x2,8m4,8x3,16m8,16x4,32m16,32x3,64m32,64x2",
+    width=160,
+    custom_widths={64: 48, 32: 96, 16: 144},
     zdim=8,
     bottleneck=0.5,
     n_mixtures=3,
     mean=120.0,
     std=66.0,
+    upsampling="bilinear",
 )
 
 
-def negative_elbo(model: VDVAE, images: np.ndarray, deepest: torch.Tensor):
-    """Distortion and rate per picture (B,), nats per colour value; `deepest` (B,) is where the posterior ends."""
-    x = model.scale_pixels(images)
-    features = model.encoder(x)
-    state = model.decoder.start(len(images))
+def negative_elbo(model: VDVAE, pixels: Tensor, deepest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distortion and rate per image (B,), nats per colour value, and the squared error (B,) of the expectation, pixels in [-1, 1].
+
+    `pixels` (B, 3, S, S) in [-1, 1]; `deepest` (B,): the finest resolution whose layers come from the posterior. The layers of
+    finer ones are the prior's means.
+    """
+    features = model.encoder(((pixels + 1) * 127.5 - model.cfg.mean) / model.cfg.std)
+    state = model.decoder.start(len(pixels))
     rate = 0.0
     for block in model.decoder.dec_blocks:
         inside = (deepest >= block.resolution).float()[:, None, None, None]
         h = block.enter(state)
-        mean_q, logsd_q = block.posterior_of(h, features[block.resolution])
+        mean_q, logsd_q = (x.float() for x in block.posterior_of(h, features[block.resolution]))
         mean_p, logsd_p, h = block.prior_of(h)
+        mean_p, logsd_p = mean_p.float(), logsd_p.float()
         rate = rate + (inside * gaussian_kl(mean_q, logsd_q, mean_p, logsd_p)).sum((1, 2, 3))
-        mean, logsd = (inside * q + (1 - inside) * p for q, p in ((mean_q, mean_p), (logsd_q, logsd_p)))
-        state = block.leave(h, mean + logsd.exp() * torch.randn_like(mean), state)
-    target = torch.as_tensor(images).float() / 127.5 - 1
-    params = model.decoder.finish(state).permute(0, 2, 3, 1)
+        sampled = mean_q + logsd_q.exp() * torch.randn_like(mean_q)
+        state = block.leave(h, torch.lerp(mean_p, sampled, inside), state)
+    params = model.decoder.finish(state).permute(0, 2, 3, 1).float()
+    target = pixels.permute(0, 2, 3, 1)
     n_values = target[0].numel()
-    return -dmol_log_likelihood(target, params, model.cfg.n_mixtures) / n_values, rate / n_values
+    squared = (dmol_expectation(params, model.cfg.n_mixtures) - target).square().mean((1, 2, 3))
+    return -dmol_log_likelihood(target, params, model.cfg.n_mixtures) / n_values, rate / n_values, squared
 
 
 def _kl_weight(step: int, n_steps: int) -> float:
+    """Share of the KL's weight."""
     return min(1.0, KL_START + (1 - KL_START) * step / (KL_WARMUP * n_steps))
 
 
-def _batch(images: np.ndarray, batch: int, rng: np.random.Generator):
-    """Pictures (half of them mirrored) and depths of one step."""
-    chosen = images[draw_rows(len(images), batch, rng)]
-    mirror = rng.random(len(chosen)) < 0.5
-    chosen = np.where(mirror[:, None, None, None], chosen[:, :, ::-1], chosen)
-    depth = rng.choice(list(DEPTH_SHARES), len(chosen), p=list(DEPTH_SHARES.values()))
-    return chosen, torch.as_tensor(depth)
+def _batch(images: Tensor, batch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Pixels (half of the pictures mirrored) and depths of one step, on the device."""
+    pixels = pixels_of(rows_of(images, draw_rows(len(images), batch, rng)))
+    mirror = torch.as_tensor(rng.random(len(pixels)) < 0.5, device=pixels.device)
+    pixels = torch.where(mirror[:, None, None, None], pixels.flip(3), pixels)
+    depth = rng.choice(list(DEPTH_SHARES), len(pixels), p=list(DEPTH_SHARES.values()))
+    return pixels, torch.as_tensor(depth, device=pixels.device)
 
 
 def held_out_psnr(model: VDVAE, images: np.ndarray, n_layers: int) -> dict[str, float]:
@@ -88,14 +100,19 @@ def train_vdvae(
 
     `held_out` pictures are only reconstructed at the end, for the report.
     """
-    images = open_array(scenes)
+    images = resident(scenes)
     torch.manual_seed(seed)
-    model = VDVAE(cfg).to(memory_format=torch.channels_last)
+    model = VDVAE(cfg).to(choose_device(), memory_format=torch.channels_last)
 
-    def loss(step: int) -> dict[str, torch.Tensor]:
-        distortion, rate = negative_elbo(model, *_batch(images, schedule.batch, step_rng(seed, step)))
-        total = (distortion + _kl_weight(step, schedule.steps) * rate).mean()
-        return {"loss": total, "distortion (nats per value)": distortion.mean(), "rate (nats per value)": rate.mean()}
+    def loss(step: int) -> dict[str, Tensor]:
+        distortion, rate, squared = negative_elbo(model, *_batch(images, schedule.batch, step_rng(seed, step)))
+        weight = KL_WEIGHT * _kl_weight(step, schedule.steps)
+        return {
+            "loss": (distortion + weight * rate + SQUARED * squared).mean(),
+            "distortion (nats per value)": distortion.mean(),
+            "rate (nats per value)": rate.mean(),
+            "squared error": squared.mean(),
+        }
 
     checkpoint = out.with_suffix(".checkpoint.pt")
     best, report = train(model, loss, checkpoint, schedule, seed)

@@ -1,6 +1,7 @@
 """One training loop for every demo network: AdamW, warm-up and cosine, clipping, averaged weights, checkpoints.
 
-Every step is a function of its number and the seed, so that a run that was stopped and resumed agrees with one that was not.
+Every step is a function of its number and the seed, so that a run that was stopped and resumed agrees with one that was not. It
+runs on a GPU if there is one, in bfloat16 where the hardware has it. Weights stay float32.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from recon.files import save_json, whole_file
+from recon.device import autocast, choose_device
+from recon.files import open_array, save_json, whole_file
 
 WARMUP, EVERY = 100, 50  # steps of warm-up; steps averaged into one point of the curve
 
@@ -47,6 +50,23 @@ def step_rng(seed: int, step: int) -> np.random.Generator:
     return np.random.default_rng((seed, step))
 
 
+def resident(path: Path) -> Tensor:
+    """A `.npy` file as a tensor: in the memory of the GPU if there is one, else a memory map, which is not to be written to."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that the map is read-only
+        return torch.from_numpy(open_array(path)).to(choose_device())
+
+
+def rows_of(stored: Tensor, rows: np.ndarray) -> Tensor:
+    """Some rows of what `resident` opened, on the device that trains."""
+    return stored[torch.as_tensor(rows, device=stored.device)]
+
+
+def pixels_of(images: Tensor) -> Tensor:
+    """(n, S, S, 3) uint8 -> (n, 3, S, S) float32 in [-1, 1], channels last in memory."""
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 def draw_rows(n: int, batch: int, rng: np.random.Generator) -> np.ndarray:
     """Up to `batch` of n rows, each once, sorted: memory-mapped arrays are read in order."""
     return np.sort(rng.choice(n, min(batch, n), replace=False))
@@ -66,76 +86,106 @@ def save_report(out: Path, report: dict, *checkpoints: Path) -> None:
         checkpoint.unlink(missing_ok=True)
 
 
+class Run:
+    """A training in progress: its optimiser, averaged weights and curve; saved to a checkpoint and resumed from it.
+
+    Only parameters that need a gradient are trained, averaged and kept.
+    """
+
+    def __init__(self, model: nn.Module, checkpoint: Path, schedule: Schedule):
+        self.model, self.checkpoint, self.schedule = model, checkpoint, schedule
+        self.trained = {k: p for k, p in model.named_parameters() if p.requires_grad}
+        self.average = {k: p.detach().clone() for k, p in self.trained.items()}
+        self.optimiser = torch.optim.AdamW(
+            self.trained.values(),
+            schedule.learning_rate,
+            betas=schedule.betas,
+            weight_decay=schedule.weight_decay,
+            fused=True,
+        )
+        self.step, self.curve, self.before, self.skipped, self.names = 0, [], 0.0, 0, []
+        if checkpoint.exists():
+            saved = torch.load(checkpoint, weights_only=True, map_location=choose_device())
+            model.load_state_dict(saved["model"], strict=False)
+            self.optimiser.load_state_dict(saved["optimiser"])
+            self.average, self.step, self.curve = saved["average"], saved["step"], saved["curve"]
+            self.before, self.skipped, self.names = saved["seconds"], saved["skipped"], saved["names"]
+        self.since = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.perf_counter() - self.since
+
+    def descend(self, total: Tensor) -> None:
+        """One step of the optimiser, left out if the gradient explodes, and one of the averaged weights."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.schedule.rate(self.step)
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), self.schedule.clip_norm)
+        if total.isfinite() and norm < self.schedule.skip_norm:
+            self.optimiser.step()
+        else:
+            self.skipped += 1
+        decay = min(self.schedule.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.values()), list(self.trained.values()), 1 - decay)
+        self.step += 1
+
+    def save(self) -> None:
+        content = {
+            "model": {k: p.detach() for k, p in self.trained.items()},
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average,
+            "step": self.step,
+            "curve": self.curve,
+            "seconds": self.seconds,
+            "skipped": self.skipped,
+            "names": self.names,
+        }
+        with whole_file(self.checkpoint) as part:
+            torch.save(content, part)
+
+    def averaged(self) -> nn.Module:
+        """A copy of the model with the averaged weights, for evaluation."""
+        result = copy.deepcopy(self.model)
+        result.load_state_dict(self.average, strict=False)
+        return result.eval()
+
+
 def train(
     model: nn.Module, loss: Callable[[int], dict[str, Tensor]], checkpoint: Path, schedule: Schedule, seed: int
 ) -> tuple[nn.Module, dict]:
     """Minimises the first entry of `loss(step)`; the others are only reported.
 
-    Returns the averaged model and a report (steps, seconds, parameters, skipped steps, curve). Only parameters that need
-    a gradient are trained, averaged and kept in `checkpoint`, which is removed by the caller once its output is saved.
+    Returns the averaged model and a report (steps, seconds, parameters, skipped steps, curve). `checkpoint` is removed by the
+    caller once its output is saved.
     """
-    trained = {k: p for k, p in model.named_parameters() if p.requires_grad}
-    average = {k: p.detach().clone() for k, p in trained.items()}
-    optimiser = torch.optim.AdamW(
-        trained.values(), schedule.learning_rate, betas=schedule.betas, weight_decay=schedule.weight_decay
-    )
-    first, curve, before, skipped, names = 0, [], 0.0, 0, []
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(saved["model"], strict=False)
-        average = saved["average"]
-        optimiser.load_state_dict(saved["optimiser"])
-        first, curve, before, skipped = saved["step"], saved["curve"], saved["seconds"], saved["skipped"]
-        names = saved["names"]
-
-    since, recent = time.perf_counter(), []
-    bar = tqdm(range(first, schedule.steps), initial=first, total=schedule.steps, desc=checkpoint.stem, mininterval=10)
-    for step in bar:
-        torch.manual_seed(seed * 1_000_003 + step)
-        parts = loss(step)
-        total, names = next(iter(parts.values())), list(parts)
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.rate(step)
-        optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(trained.values(), schedule.clip_norm)
-        if total.isfinite() and norm < schedule.skip_norm:
-            optimiser.step()
-        else:
-            skipped += 1
-        decay = min(schedule.average, (1 + step) / (10 + step))
-        for name, p in trained.items():
-            average[name].lerp_(p.detach(), 1 - decay)
-        recent.append([float(v.detach()) for v in parts.values()])
-        if (step + 1) % EVERY == 0 or step + 1 == schedule.steps:
-            means = dict(zip(parts, np.mean(recent, 0)))
-            curve.append([step + 1, *(round(float(v), 4) for v in means.values())])
-            bar.set_postfix({k: f"{v:.3f}" for k, v in means.items()}, skipped=skipped)
-            recent = []
-        if (step + 1) % schedule.save_every == 0 or step + 1 == schedule.steps:
-            with whole_file(checkpoint) as part:
-                torch.save(
-                    {
-                        "model": {k: p.detach() for k, p in trained.items()},
-                        "average": average,
-                        "optimiser": optimiser.state_dict(),
-                        "step": step + 1,
-                        "curve": curve,
-                        "seconds": before + time.perf_counter() - since,
-                        "skipped": skipped,
-                        "names": names,
-                    },
-                    part,
-                )
-    result = copy.deepcopy(model)
-    result.load_state_dict(average, strict=False)
-    return result.eval(), {
+    run, recent = Run(model, checkpoint, schedule), []
+    steps = tqdm(range(run.step, schedule.steps), desc=checkpoint.stem, mininterval=10)
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        for step in steps:
+            torch.manual_seed(seed * 1_000_003 + step)
+            with autocast():
+                parts = loss(step)
+            run.names = list(parts)
+            run.descend(next(iter(parts.values())))
+            recent.append(torch.stack([v.detach().float() for v in parts.values()]))
+            last = run.step == schedule.steps
+            if run.step % EVERY == 0 or last:
+                means = torch.stack(recent).mean(0).tolist()
+                run.curve.append([run.step, *(round(v, 4) for v in means)])
+                recent = []
+                steps.set_postfix(dict(zip(run.names, means)), skipped=run.skipped)
+            if run.step % schedule.save_every == 0 or last:
+                run.save()
+    return run.averaged(), {
         "steps": schedule.steps,
         "seed": seed,
         "batch": schedule.batch,
-        "seconds": round(before + time.perf_counter() - since),
-        "parameters": sum(p.numel() for p in trained.values()),
-        "skipped_steps": skipped,
-        "curve_columns": ["step", *names],
-        "curve": curve,
+        "seconds": round(run.seconds),
+        "parameters": sum(p.numel() for p in run.trained.values()),
+        "skipped_steps": run.skipped,
+        "curve_columns": ["step", *run.names],
+        "curve": run.curve,
     }

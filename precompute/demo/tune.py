@@ -1,10 +1,12 @@
-"""How strong should stage 2 be? Tried on training pictures that the MLP was not fitted to; the test set takes no part.
+"""What is chosen by looking at results: how far predicted latents are rescaled, and how strong stage 2 is.
 
-`recon.decoders.diffusion.LCMSettings.strength` is the one that CLIP identifies best in the table that this writes.
+Both are tried on training images that the MLP was not fitted to. The test set takes no part.
 """
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,39 +15,99 @@ from precompute.demo.checker import Checker
 from precompute.demo.demo_evaluation import own_clip
 from precompute.evaluation.judge import Judge
 from precompute.fitting.train_network import Training
-from recon.bundle.bundle import open_parts
+from recon.bundle.bundle import Bundle, open_parts
+from recon.bundle.manifest import TARGETS
 from recon.decoders.diffusion import refine_all
 from recon.files import load_json, open_array, save_json
 from recon.reconstruct import decode_layouts, decoded
-from recon.regressors.standardise import split_rows
-from recon.settings import LCMSettings
+from recon.regressors.standardise import Rescaler, split_rows
+from recon.settings import REGRESSORS, LCMSettings
 
 STRENGTHS, N = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 200
+COARSE, FINE = (0.0, 0.5, 1.0), (0.0, 0.25, 0.5, 1.0)  # exponents tried for layers up to 8 × 8, and for finer ones
+BORDER = 8  # side of the finest layers that count as coarse
 
 
-def try_strengths(
-    scenes: Path, voxels: Path, folder: Path, clip: Path, n_layers: int, training: Training, checker: Path, seed: int
-) -> dict:
-    """Writes `strengths.json` to `folder`: scores of the MLP's stage 2 at each strength, with stage 1 beside them.
+@dataclass(frozen=True)
+class HeldOut:
+    """Training images that the MLP was not fitted to, and what judges pictures of them."""
 
-    `voxels` (n, n_voxels): responses to the training pictures; `training`: the MLP's, which says what was held out.
+    bundle: Bundle
+    X: np.ndarray  # (n, n_voxels)
+    judge: Judge
+
+    @classmethod
+    def open(
+        cls, scenes: Path, voxels: Path, folder: Path, clip: Path, n_layers: int, training: Training, checker: Path
+    ) -> HeldOut:
+        """`voxels` (n, n_voxels): responses to the training images; `training`: the MLP's, which says what was held out."""
+        bundle = open_parts(folder, {"n_layers": n_layers, "decoders": "own"})
+        rows = split_rows(len(open_array(voxels)), training.validation_share, training.seed)[0][:N]
+        X, images = open_array(voxels)[rows], open_array(scenes / "train.npy")[rows]
+        everything = load_json(scenes / "train.json")
+        labels = [everything[k] for k in rows]
+        find = Checker.load(checker).right
+        judge = Judge(images, bundle.vdvae.cfg.image_size, {"clip_demo": own_clip(clip)}, find, labels)
+        return cls(bundle, X, judge)
+
+    def scores(self, images: np.ndarray) -> dict[str, float]:
+        """Means of what the judge says of (n, S, S, 3) images."""
+        return {name: float(values.mean()) for name, values in self.judge.score(images).items()}
+
+    def stage_2(self, layouts: np.ndarray, settings: LCMSettings) -> dict[str, float]:
+        """Scores of stage 2 from layouts (n, S, S, 3) and the MLP's prompts."""
+        prompts = decoded("prompt", self.X, self.bundle, "mlp").reshape(-1, *self.bundle.diffusion.prompt_shape)
+        return self.scores(refine_all(self.bundle.diffusion, layouts, prompts, settings))
+
+
+def exponents_of(shapes: list[tuple[int, int, int]], coarse: float, fine: float) -> np.ndarray:
+    """(n_latents,) exponents for layers of shapes (zdim, side, side)."""
+    return np.concatenate([np.full(np.prod(s), coarse if s[1] <= BORDER else fine, np.float32) for s in shapes])
+
+
+def copy_regressors(fitted: Path, out: Path) -> None:
+    """As they were fitted: gains whole."""
+    for target in TARGETS:
+        for name in REGRESSORS:
+            shutil.copyfile(fitted / f"{target}_{name}.safetensors", out / f"{target}_{name}.safetensors")
+
+
+def choose_rescaling(held_out: HeldOut, latents: Path, out: Path, seed: int) -> dict:
+    """Tries exponents of the latents' gains; writes the latents' regressors with the best to `out`, and `rescaling.json` last.
+
+    Best is what CLIP identifies best after stage 2, of equals (to a thousandth) what correlates best with the pixels. Chosen
+    by the MLP's images, used for ridge too. `latents` (n, n_latents): of the training images.
     """
-    bundle = open_parts(folder, {"n_layers": n_layers, "decoders": "own"})
-    rows = split_rows(len(open_array(voxels)), training.validation_share, training.seed)[0][:N]
-    X, images = open_array(voxels)[rows], open_array(scenes / "train.npy")[rows]
-    everything = load_json(scenes / "train.json")
-    labels = [everything[k] for k in rows]
-    find = Checker.load(checker).right
-    judge = Judge(images, bundle.vdvae.cfg.image_size, {"clip_demo": own_clip(clip)}, find, labels)
+    bundle, models = held_out.bundle, held_out.bundle.regressors["latents"]
+    shapes = bundle.vdvae.layer_shapes()[: bundle.n_layers]
+    mean_to = np.asarray(open_array(latents)).mean(0, dtype=np.float64)
+    predicted, tried = models["mlp"].predict(held_out.X), []
 
-    def means(pictures: np.ndarray) -> dict[str, float]:
-        return {name: float(values.mean()) for name, values in judge.score(pictures).items()}
+    def softened(rescale: Rescaler, coarse: float, fine: float) -> Rescaler:
+        return rescale.softened(exponents_of(shapes, coarse, fine), mean_to)
 
-    layouts = decode_layouts(decoded("latents", X, bundle, "mlp"), bundle)
-    prompts = decoded("prompt", X, bundle, "mlp").reshape(-1, *bundle.diffusion.prompt_shape)
-    report = {"n": len(rows), "stage 1": means(layouts)}
+    for coarse in COARSE:
+        for fine in FINE:
+            layouts = decode_layouts(softened(models["mlp"].rescale, coarse, fine)(predicted), bundle)
+            scores = {"stage 1": held_out.scores(layouts), "stage 2": held_out.stage_2(layouts, LCMSettings(seed=seed))}
+            tried.append({"coarse": coarse, "fine": fine} | scores)
+    best = max(tried, key=lambda t: (round(t["stage 2"]["clip_demo"], 3), t["stage 2"]["pixcorr"]))
+    for name, model in models.items():
+        rescale = softened(model.rescale, best["coarse"], best["fine"])
+        replace(model, rescale=rescale).save(out / f"latents_{name}.safetensors")
+    report = {"n": len(held_out.X), "chosen": {k: best[k] for k in ("coarse", "fine")}, "tried": tried}
+    save_json(out / "rescaling.json", report)
+    return report
+
+
+def try_strengths(held_out: HeldOut, out: Path, seed: int) -> dict:
+    """Writes `strengths.json` to `out`: scores of the MLP's stage 2 at each strength, with stage 1 beside them.
+
+    The default of `recon.settings.LCMSettings.strength` is the one that CLIP identifies best there.
+    """
+    layouts = decode_layouts(decoded("latents", held_out.X, held_out.bundle, "mlp"), held_out.bundle)
+    report = {"n": len(held_out.X), "stage 1": held_out.scores(layouts)}
     for strength in STRENGTHS:
-        pictures = refine_all(bundle.diffusion, layouts, prompts, LCMSettings(strength=strength, seed=seed))
-        report[str(strength)] = means(pictures)
-    save_json(folder / "strengths.json", report)
+        report[str(strength)] = held_out.stage_2(layouts, LCMSettings(strength=strength, seed=seed))
+    save_json(out / "strengths.json", report)
     return report

@@ -54,8 +54,13 @@ def dmol_sample(params, n_mixtures: int, u_mixture, u_logistic) -> np.ndarray:
     return to_images(x.movedim(-1, 1))
 
 
-def dmol_mean(params, n_mixtures: int) -> np.ndarray:
-    """The mixture's expectation, the least-squares picture: no per-pixel noise, no seed."""
+def dmol_expectation(params, n_mixtures: int) -> torch.Tensor:
+    """The mixture's expectation (n, S, S, 3) in [-1, 1], the least-squares image."""
     logits, means, _, c = _split_params(params, n_mixtures)
     each = _chain_channels(means.movedim(-1, -2), c.movedim(-1, -2))  # (n, S, S, m, 3)
-    return to_images((each * logits.softmax(-1)[..., None]).sum(-2).movedim(-1, 1))
+    return (each * logits.softmax(-1)[..., None]).sum(-2)
+
+
+def dmol_mean(params, n_mixtures: int) -> np.ndarray:
+    """The expectation as images (n, S, S, 3) uint8: no per-pixel noise, no seed."""
+    return to_images(dmol_expectation(params, n_mixtures).movedim(-1, 1))

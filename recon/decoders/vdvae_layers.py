@@ -18,7 +18,8 @@ from torch import Tensor, nn
 class VDVAEConfig:
     """Architecture and input scaling. `custom_widths` maps a resolution to its channels where it is not `width`.
 
-    `mean` and `std` scale uint8 pixels on the way in: (pixel - mean) / std. The defaults are ImageNet-64's.
+    `mean` and `std` scale uint8 pixels on the way in: (pixel - mean) / std. `upsampling` says how coarse features are enlarged
+    before they are mixed into finer ones: "nearest" or "bilinear". The defaults are ImageNet-64's.
     """
 
     enc_blocks: str = "64x11,64d2,32x20,32d2,16x9,16d2,8x8,8d2,4x7,4d4,1x5"
@@ -32,6 +33,7 @@ class VDVAEConfig:
     no_bias_above: int = 64
     mean: float = 115.92961967
     std: float = 69.37404
+    upsampling: str = "nearest"
 
     def width_at(self, resolution: int) -> int:
         return self.custom_widths.get(resolution, self.width)
@@ -122,7 +124,7 @@ class Layer:
 class DecBlock(nn.Module):
     def __init__(self, cfg: VDVAEConfig, resolution: int, mixin: int | None, n_blocks: int):
         super().__init__()
-        self.resolution, self.mixin, self.zdim = resolution, mixin, cfg.zdim
+        self.resolution, self.mixin, self.zdim, self.upsampling = resolution, mixin, cfg.zdim, cfg.upsampling
         self.width = cfg.width_at(resolution)
         middle = int(self.width * cfg.bottleneck)
         self.enc = Block(2 * self.width, middle, 2 * cfg.zdim, resolution)
@@ -139,7 +141,7 @@ class DecBlock(nn.Module):
         if self.mixin is None:
             return 0
         coarse = _fit_channels(state[self.mixin], self.width)
-        return F.interpolate(coarse, scale_factor=self.resolution // self.mixin)
+        return F.interpolate(coarse, scale_factor=self.resolution // self.mixin, mode=self.upsampling)
 
     def enter(self, state):
         """The features this block starts from."""

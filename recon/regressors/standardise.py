@@ -80,6 +80,15 @@ class Rescaler:
         gain = np.minimum(sd_to / np.maximum(sd_from, 1e-12), cls.MAX_GAIN)
         return cls(gain.astype(np.float32), (mean_to - gain * mean_from).astype(np.float32))
 
+    def softened(self, exponent: np.ndarray, mean_to: np.ndarray) -> Rescaler:
+        """The same with the gains to the power of `exponent`, (n_targets,): 1 keeps them, 0 leaves least-squares predictions.
+
+        mean_to (n_targets,): the means of the training latents, which the means of predictions go on being moved to.
+        """
+        mean_from = (mean_to - self.offset) / self.gain
+        gain = self.gain**exponent
+        return Rescaler(gain.astype(np.float32), (mean_to - gain * mean_from).astype(np.float32))
+
     def __call__(self, Y: np.ndarray) -> np.ndarray:
         return Y * self.gain + self.offset
 

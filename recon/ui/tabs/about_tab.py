@@ -18,10 +18,24 @@ def data_words(manifest: dict) -> str:
             "This page shows a <b>simulated subject</b>: its pictures, its visual cortex and its small decoders were made by this "
             "project’s own scripts, because the Natural Scenes Dataset may not be passed on. A simulated brain is kinder than a "
             "real one: its numbers show that the pipeline works, not how well it would do on a person."
+            + learned_words(manifest)
         )
     return (
         "This page shows a subject of the Natural Scenes Dataset, whose terms allow research use and forbid passing on any of it. "
         "Keep this page private to those who have access to the data."
+    )
+
+
+def learned_words(manifest: dict) -> str:
+    """How much the decoders have seen, and how far latents are rescaled; nothing of a bundle that does not say."""
+    if not {"n_corpus", "n_train", "rescaling"} <= manifest.keys():
+        return ""
+    coarse, fine = (f"{float(manifest['rescaling'][k]):g}" for k in ("coarse", "fine"))
+    return (
+        f" The decoders learned from {int(manifest['n_corpus']):,} drawn scenes, the subject saw {int(manifest['n_train']):,} of "
+        "these. No test scene is among them, and no combination of setting, object and light that is kept for testing. "
+        "Predicted latents vary less than true ones; they are rescaled by the ratio of the two spreads to the power of "
+        f"{coarse} (layers up to 8 × 8) and {fine} (finer ones), chosen on training images that the MLP was not fitted to."
     )
 
 

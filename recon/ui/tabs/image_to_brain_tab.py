@@ -16,7 +16,7 @@ from recon.ui.decode import ONE_AT_A_TIME, Decoding, decoded_cards, decoder_cont
 from recon.ui.html.parts import CURRENT, QUIET
 from recon.ui.server.studio import STAGE_1_SIZE, Studio
 
-SHOWN_SIZE = 128  # pixels
+SHOWN_SIZE = 192  # pixels
 LEAD = (
     '<p class="lead"><b>Predicted, not measured.</b> An encoding model says how this subject’s voxels would answer to your '
     "picture; the map shows that, and the decoder reads it back. Without noise this is far better than any scan: add noise at the "

@@ -24,7 +24,7 @@ def test_a_scene_is_the_same_picture_every_time_and_unlike_its_neighbours():
     again = scenes.render(draw(3))
     assert (scenes.render(draw(3)) == again).all()
     assert np.abs(again.astype(int) - scenes.render(draw(4))).mean() > 5
-    assert again.shape == (128, 128, 3) and again.dtype == np.uint8
+    assert again.shape == (192, 192, 3) and again.dtype == np.uint8
 
 
 def test_the_world_is_rich_enough():
@@ -64,10 +64,11 @@ def test_captions_are_five_different_sentences_that_name_object_and_colour():
 
 def test_training_never_shows_an_unseen_combination_and_a_third_of_the_test_does():
     unseen = scenes.unseen_combinations(0)
-    assert not {s.combination for s in _draw("train", 500, 0)} & unseen
+    assert not {s.combination for s in _draw("corpus", 500, 0)} & unseen
+    assert _draw("corpus", 500, 0)[:100] == _draw("train", 100, 0)
     test = [s.combination in unseen for s in _draw("test", 90, 0)]
     assert sum(test) == 30
-    assert {s.seed for s in _draw("train", 50, 0)}.isdisjoint(s.seed for s in _draw("test", 50, 0))
+    assert {s.seed for s in _draw("corpus", 50, 0)}.isdisjoint(s.seed for s in _draw("test", 50, 0))
 
 
 def test_area_average_is_the_block_mean(rng):

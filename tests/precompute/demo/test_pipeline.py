@@ -39,7 +39,7 @@ def test_smoke_makes_a_bundle_that_reconstructs(smoke):
     test = bundle.subject.test
     shown = Shown(area_average(test.images[:1], 64)[0], test.labels[0]["captions"])
     *_, picture, layout = reconstruct(test.response(0), bundle, Settings(), shown=shown)
-    assert layout.last and picture.ready and picture.images["lcm"].shape == (128, 128, 3)
+    assert layout.last and picture.ready and picture.images["lcm"].shape == (192, 192, 3)
 
 
 # --- nothing leaks ----------------------------------------------------------------------------------------------------
@@ -48,15 +48,16 @@ FITTING = ("subject", "targets", "fit", "response")  # the encoding model: tests
 FIT = f"""
 import sys
 from pathlib import Path
-from precompute.demo.pipeline import SMOKE, stages
+from precompute.demo.pipeline import stages
+from precompute.demo.recipe import SMOKE
 for name, _, run in stages(Path(sys.argv[1]), SMOKE):
     if name in {FITTING}:
         run()
 """  # a process of its own, as the first fit's: threads and precision are chosen once a process
 FITTED = (
     *("brain/train_voxels.npy", "captions.h5", "response.safetensors"),
-    *(f"{target}_{name}.safetensors" for target in TARGETS for name in REGRESSORS),
-    *(f"{target}_{name}_cv_r2.npy" for target in TARGETS for name in REGRESSORS),
+    *(f"fitted/{target}_{name}.safetensors" for target in TARGETS for name in REGRESSORS),
+    *(f"fitted/{target}_{name}_cv_r2.npy" for target in TARGETS for name in REGRESSORS),
 )
 
 
