@@ -186,7 +186,9 @@ def run(
 
 def card(
     bundle: Annotated[Path, typer.Option(help="What has been evaluated.")] = Path("assets/demo"),
-    into: Annotated[Path, typer.Option(help="A Markdown file with the two marks of the section.")] = Path("README.md"),
+    into: Annotated[Path, typer.Option(help="A Markdown file with the two marks of the section.")] = Path(
+        "assets/demo/README.md"
+    ),
 ):
     """Writes the section of a model card that says how good a bundle is, from its evaluation."""
     from precompute.evaluation.model_card import write_card

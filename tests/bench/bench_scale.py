@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from ridge import peak_gb, write_data
+from bench_ridge import peak_gb, write_data
 
 RANK, HIDDEN, EPOCHS, HELD = 256, 1024, 8, 0.1
 
