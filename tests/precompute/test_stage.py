@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from precompute import folder_lock
 from precompute.fitting.encode import encode
 from precompute.fitting.fit import fit_to_files
 from precompute.fitting.response_model import fit_response
@@ -276,7 +277,13 @@ def _try(folder: str, begin: float) -> int:
         return 0
 
 
-def test_of_many_processes_that_find_a_dead_owner_one_takes_its_place(tmp_path):
+def test_of_many_processes_that_find_a_dead_owner_one_takes_its_place(tmp_path, monkeypatch):
+    def slowly(owner):
+        time.sleep(0.05)  # so that others look, too, before the first has taken the place
+        return may_be_alive(owner)
+
+    may_be_alive = folder_lock._may_be_alive
+    monkeypatch.setattr(folder_lock, "_may_be_alive", slowly)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     owner = {"host": socket.gethostname(), "process": dead.pid, "started": 1.0}
