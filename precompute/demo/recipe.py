@@ -23,11 +23,9 @@ class Settings:
     seed: int = 0
     n_train: int = 9000
     n_test: int = 300
-    n_corpus: int = (
-        60_000  # scenes that VDVAE, autoencoder and UNet learn from; the first n_train of them are the subject's
-    )
+    n_corpus: int = 60_000  # what VDVAE, autoencoder and UNet learn from; the first n_train of them are the subject's
     vdvae_schedule: Schedule = Schedule(
-        4000, 1e-3, 96, betas=(0.9, 0.9), clip_norm=200.0, skip_norm=400.0, save_every=500
+        1095, 1e-3, 96, betas=(0.9, 0.9), clip_norm=200.0, skip_norm=400.0, save_every=500
     )
     vdvae: VDVAEConfig = DEMO_CONFIG
     clip_schedules: tuple[Schedule, Schedule, Schedule] = (
@@ -36,12 +34,12 @@ class Settings:
         Schedule(1500, 1e-3, 64, weight_decay=0.05),
     )
     clip: ClipSize = ClipSize()
-    codec_schedule: Schedule = Schedule(5000, 2e-3, 64, weight_decay=1e-4)
+    codec_schedule: Schedule = Schedule(4501, 2e-3, 64, weight_decay=1e-4)
     codec: CodecSize = CodecSize()
-    unet_schedules: tuple[Schedule, ...] = (Schedule(6000, 8e-4, 256, save_every=1000),)
+    unet_schedules: tuple[Schedule, ...] = (Schedule(2455, 8e-4, 256, save_every=1000),)
     unet: UNetSize = UNetSize()
-    lcm_schedule: Schedule = Schedule(1500, 1e-3, 256, weight_decay=0.0, average=0.99)
-    sharpen_schedule: Schedule = Schedule(900, 5e-4, 128, weight_decay=0.0, average=0.99, save_every=300)
+    lcm_schedule: Schedule = Schedule(422, 1e-3, 256, weight_decay=0.0, average=0.99)
+    sharpen_schedule: Schedule = Schedule(222, 5e-4, 128, weight_decay=0.0, average=0.99, save_every=300)
     lcm: Distillation = Distillation()
     checker_schedule: Schedule = Schedule(900, 2e-3, 64, weight_decay=0.02, clip_norm=5.0, average=0.99)
     ranks: tuple[int, int, int] = (192, 96, 96)  # of latents, prompt and image embedding

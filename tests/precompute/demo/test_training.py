@@ -24,7 +24,8 @@ from precompute.demo.train_clip import (
 )
 from precompute.demo.train_codec import CodecSize, PatchComponents, make_autoencoder, start_encoder
 from precompute.demo.train_lcm import _clean_and_noise
-from precompute.demo.training import Schedule, train
+from precompute.demo.train_unet import BLENDED, LARGEST, MEAN, Examples
+from precompute.demo.training import Schedule, step_rng, train
 from precompute.fitting.clip import pixel_values, tokens
 from recon.images import to_pixels
 
@@ -162,3 +163,43 @@ def test_the_shipped_lora_is_whole_and_changes_the_unet(request):
     assert all(v.any() for v in tensors.values())
     report = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["reports"]["samples"]
     assert report["true pictures"]["object"] > 0.95
+
+
+# --- what the UNet learns from ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def examples():
+    """Of 64 images; caption c of image r, mirrored or not, is embedded as the unit vector of its number."""
+    n = 64
+    numbers = torch.arange(2 * n * 5).reshape(2, n, 5, 1)
+    codes = torch.arange(2.0 * n).reshape(2, n, 1, 1, 1)
+    return Examples(codes, numbers, lambda ids: torch.eye(2 * n * 5)[ids], torch.zeros(1, 2 * n * 5))
+
+
+def test_prompts_are_one_caption_the_mean_of_five_or_a_blend_in_which_the_images_own_prevail(examples):
+    kinds = {"one": 0, "mean": 0, "blend": 0}
+    for step in range(40):
+        codes, prompts = examples.draw(48, step_rng(0, step))
+        parts = prompts[:, 0].unflatten(1, (-1, 5))  # (48, image or its mirror, caption)
+        own = parts[torch.arange(48), codes.flatten().long()]  # (48, 5)
+        assert torch.allclose(prompts.sum((1, 2)), torch.ones(48))
+        share = own.sum(1)
+        assert (share >= 1 - LARGEST - 1e-6).all()
+        for row, of_own in zip(own, share):
+            alike = torch.allclose(row, row.mean().expand(5))
+            kind = "blend" if of_own < 1 - 1e-6 else "mean" if alike else "one"
+            assert alike or kind == "one" and row.max() == 1
+            kinds[kind] += 1
+    n = sum(kinds.values())
+    assert kinds["mean"] / n == pytest.approx(MEAN, abs=0.04) and kinds["blend"] / n == pytest.approx(BLENDED, abs=0.04)
+
+
+def test_half_of_the_examples_are_mirrored_and_none_is_drawn_twice_in_a_batch(examples):
+    mirrored_rows = []
+    for step in range(40):
+        codes, _ = examples.draw(48, step_rng(1, step))
+        numbers = codes.flatten().long() % 64
+        assert len(set(numbers.tolist())) == 48
+        mirrored_rows += (codes.flatten() >= 64).tolist()
+    assert np.mean(mirrored_rows) == pytest.approx(0.5, abs=0.05)

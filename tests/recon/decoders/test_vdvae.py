@@ -171,3 +171,14 @@ def test_saved_weights_decode_alike(tiny_vdvae, tmp_path, rng):
     tiny_vdvae.save(tmp_path / "v.safetensors", torch.float32)
     z = rng.normal(size=(1, 290))
     assert (VDVAE.load(tmp_path / "v.safetensors").decode(z) == tiny_vdvae.decode(z)).all()
+
+
+def test_bilinear_upsampling_keeps_a_ramp_a_ramp_and_nearest_makes_steps_of_it():
+    ramp = torch.arange(8.0).expand(1, 4, 8, 8)
+
+    def enlarged(upsampling):
+        cfg = VDVAEConfig("16d2,8x1", "8x1,16m8", width=4, zdim=2, image_size=16, upsampling=upsampling)
+        return VDVAE(cfg).decoder.dec_blocks[1].upsampled({8: ramp})[0, 0, 0].detach().numpy()
+
+    assert np.allclose(np.diff(enlarged("bilinear"))[1:-1], 0.5)
+    assert np.allclose(np.diff(enlarged("nearest")), np.arange(15) % 2)

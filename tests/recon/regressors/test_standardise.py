@@ -44,3 +44,13 @@ def test_rescaling_maps_moments_and_caps_the_gain_of_unknown_latents():
     rescale = Rescaler.fit(np.array([1.0, 0.0]), np.array([0.5, 1e-9]), np.array([3.0, 2.0]), np.array([1.0, 1.0]))
     np.testing.assert_allclose(rescale(np.array([[1.5, 0.0]])), [[4.0, 2.0]])
     assert rescale.gain[1] == Rescaler.MAX_GAIN
+
+
+def test_softened_gains_keep_the_mean_and_go_from_least_squares_to_the_whole_spread(rng):
+    predicted = rng.normal([2.0, -1.0, 5.0], [0.5, 0.25, 0.8], (4000, 3))
+    mean_to, sd_to = np.array([3.0, 1.0, 0.0]), np.array([1.0, 0.5, 2.0])
+    whole = Rescaler.fit(predicted.mean(0), predicted.std(0), mean_to, sd_to)
+    made = whole.softened(np.array([0.0, 0.5, 1.0]), mean_to)(predicted)
+    np.testing.assert_allclose(made.mean(0), mean_to, atol=1e-5)
+    between = np.sqrt(predicted.std(0)[1] * sd_to[1])  # half way, on a logarithmic scale
+    np.testing.assert_allclose(made.std(0), [predicted.std(0)[0], between, sd_to[2]], rtol=1e-5)
