@@ -1,7 +1,7 @@
 """Scores both stages on the test images beside nulls and ceilings: `python -m precompute evaluate`.
 
 Scores are computed piece by piece (a stage, a source, a seed) and kept in `OUT/evaluation/KEY`; a rerun computes what is missing.
-The key digests the settings and the parts of the bundle. `precompute.evaluation.summary` makes the tables of them.
+The key digests the settings, the parts of the bundle and the code. `precompute.evaluation.summary` makes the tables of them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from precompute.evaluation.candidates import LAYOUTS, NULL, STAGE_2, Candidates
 from precompute.evaluation.judge import BRAIN_DIFFUSER, Find, Judge, Protocol, Scores, taken
 from precompute.evaluation.network_metrics import Describe
+from precompute.stage import code_of
 from precompute.team import ALONE, Team
 from recon.bundle.bundle import Bundle
 from recon.bundle.manifest import DECODERS, FILES
@@ -26,7 +27,6 @@ from recon.files import BadFile, file_digest, open_array, save_array, whole_file
 from recon.reconstruct import decode_layouts
 from recon.settings import REGRESSORS, LCMSettings
 
-VERSION = 1  # of what is kept: another one computes everything anew
 N_SHUFFLES, N_CURVE = 5, 100  # permutations; test images of the bottleneck curve
 Pieces = dict[str, dict[str, np.ndarray]]  # name of the piece -> "SOURCE/METRIC" -> (n,)
 
@@ -228,8 +228,9 @@ def begin(inputs: Inputs, out: Path, options: Options) -> Work:
     test = Candidates(bundle, rows, trials.averaged()[rows], captions, np.asarray(inputs.latents[rows], np.float32))
     judge = Judge(inputs.images[rows], protocol.pixels, inputs.describe, inputs.find, labels)
     # more runs of stage 2 reuse those that there are
-    how = {"version": VERSION, "limit": options.limit, "protocol": asdict(protocol), "lcm": asdict(options.lcm)}
+    how = {"limit": options.limit, "protocol": asdict(protocol), "lcm": asdict(options.lcm)}
     how |= {"parts": inputs.parts, "networks": sorted(inputs.describe), "attributes": inputs.find is not None}
+    how |= {"code": code_of(compute)}
     key = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:16]
     return Work(inputs, options, protocol, test, judge, Store(out / "evaluation" / key))
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from recon.decoders.published_models import locate
 from recon.device import choose_device
 from recon.files import BadFile
 
@@ -99,28 +100,32 @@ def _clip() -> Describe:
     from transformers import CLIPVisionModelWithProjection
 
     from precompute.fitting.clip import image_embeddings
-    from recon.decoders.published_models import locate
 
     folder = locate("clip")
     model = CLIPVisionModelWithProjection.from_pretrained(folder, local_files_only=True).eval().to(choose_device())
     return lambda images: image_embeddings(model, images)
 
 
-def open_networks() -> tuple[dict[str, Describe], dict[str, str]]:
-    """The networks that are on this computer, and for each metric that is not computed the command to run first."""
-    found, absent = {}, {}
-    for name, network in NETWORKS.items():
-        if find_spec("torchvision") is None:
-            absent[name] = f"{INSTALL} && {FETCH}"
-        elif not network.path.exists():
-            absent[name] = FETCH
-        else:
-            found[name] = _describe(network)
+def absent_networks() -> dict[str, str]:
+    """Networks that are not on this computer -> the command to run first."""
+    installed = find_spec("torchvision") is not None
+    absent = {
+        name: FETCH if installed else f"{INSTALL} && {FETCH}"
+        for name, network in NETWORKS.items()
+        if not (installed and network.path.exists())
+    }
     try:
-        found["clip"] = _clip()
+        locate("clip")
     except BadFile:
         absent["clip"] = FETCH_CLIP
-    return found, absent
+    return absent
+
+
+def open_networks() -> tuple[dict[str, Describe], dict[str, str]]:
+    """The networks that are on this computer, and for each metric that is not computed the command to run first."""
+    absent = absent_networks()
+    found = {name: _describe(network) for name, network in NETWORKS.items() if name not in absent}
+    return found | ({} if "clip" in absent else {"clip": _clip()}), absent
 
 
 def fetch_weights() -> list[Path]:

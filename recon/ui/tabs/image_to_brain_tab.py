@@ -30,46 +30,55 @@ TEST = "Its number; opening this tab takes Explore’s."
 NOISE = "Adds to each voxel the noise that its ncsnr says a scan has."
 
 
+Picture = list[np.ndarray] | int | None  # an uploaded image at both sizes, the number of a test image, or nothing yet
+
+
+def read(upload: str | None) -> list[np.ndarray]:
+    """What a visitor sent, at both sizes; the file is deleted."""
+    from recon.uploaded_images import read_image
+
+    with received(upload) as path:
+        return read_image(path, (STAGE_1_SIZE, SHOWN_SIZE))
+
+
+def squares(studio: Studio, picture: Picture) -> list[np.ndarray]:
+    """At both sizes. Raises ValueError if nothing was chosen, IndexError for an image there is not."""
+    from recon.uploaded_images import prepare_picture
+
+    if picture is None:
+        raise ValueError("choose a picture first: drop a PNG, JPEG or WebP file, or take a test picture")
+    if isinstance(picture, list):
+        return picture
+    studio.subject.test.response(picture)  # is there such a one?
+    return [prepare_picture(studio.subject.test.images[picture], size) for size in (STAGE_1_SIZE, SHOWN_SIZE)]
+
+
+def predicted(studio: Studio, picture: Picture, noise: str, settings: Settings) -> Iterator[tuple]:
+    """(cards, response map) after every frame: the response that is predicted for a picture, decoded."""
+    from recon.brain.maps import map_payload, response_map
+    from recon.responses import predicted_response, with_noise
+
+    small, large = squares(studio, picture)
+    response = predicted_response(small[None], studio.bundle)[0]
+    name, note, about = "Your picture", NOTE, {"picture": "uploaded"}
+    if isinstance(picture, int):
+        r = np.corrcoef(response, studio.subject.test.response(picture))[0, 1]
+        name, note, about = f"Test picture {picture}", NOTE + MEASURED.format(r), {"picture": picture}
+    if n_repeats := REPEATS[noise]:
+        response = with_noise(response, studio.subject.ncsnr, n_repeats, settings.lcm.seed)
+    brain = replace(response_map(response), label="Predicted response", note=note)
+    about |= {"response": "predicted by the encoding model, not measured", "noise": noise}
+    decoding = Decoding(settings, {name: large}, "image_to_brain", about)
+    for k, html in enumerate(decoded_cards(studio, response, decoding)):
+        yield html, gr.skip() if k else json.dumps(map_payload(brain))
+
+
 def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
     """Lays the open `tab` out and wires it."""
 
-    def read(upload: str | None) -> list[np.ndarray]:
-        """What a visitor sent, at both sizes; the file is deleted."""
-        from recon.uploaded_images import read_image
-
-        with received(upload) as path:
-            return read_image(path, (STAGE_1_SIZE, SHOWN_SIZE))
-
-    def squares(picture: list[np.ndarray] | int | None) -> list[np.ndarray]:
-        """Of a visitor's image, or of a test picture, at both sizes."""
-        from recon.uploaded_images import prepare_picture
-
-        if picture is None:
-            raise ValueError("choose a picture first: drop a PNG, JPEG or WebP file, or take a test picture")
-        if isinstance(picture, list):
-            return picture
-        studio.subject.test.response(picture)  # is there such a one?
-        return [prepare_picture(studio.subject.test.images[picture], size) for size in (STAGE_1_SIZE, SHOWN_SIZE)]
-
-    def run(picture: list[np.ndarray] | int | None, noise: str, regressor: str, seed: float) -> Iterator[tuple]:
-        from recon.brain.maps import map_payload, response_map
-        from recon.responses import predicted_response, with_noise
-
+    def run(picture: Picture, noise: str, regressor: str, seed: float) -> Iterator[tuple]:
         try:
-            (small, large), settings = squares(picture), Settings(regressor, lcm=LCMSettings(seed=int(seed)))
-            response = predicted_response(small[None], studio.bundle)[0]
-            name, note, about = "Your picture", NOTE, {"picture": "uploaded"}
-            if isinstance(picture, int):
-                r = np.corrcoef(response, studio.subject.test.response(picture))[0, 1]
-                name, note, about = f"Test picture {picture}", NOTE + MEASURED.format(r), {"picture": picture}
-            if n_repeats := REPEATS[noise]:
-                response = with_noise(response, studio.subject.ncsnr, n_repeats, settings.lcm.seed)
-            shown = {name: large}
-            predicted = replace(response_map(response), label="Predicted response", note=note)
-            about |= {"response": "predicted by the encoding model, not measured", "noise": noise}
-            decoding = Decoding(settings, shown, "image_to_brain", about)
-            for k, html in enumerate(decoded_cards(studio, response, decoding)):
-                yield html, gr.skip() if k else json.dumps(map_payload(predicted))
+            yield from predicted(studio, picture, noise, Settings(regressor, lcm=LCMSettings(seed=int(seed))))
         except (IndexError, ValueError, TypeError) as error:
             raise in_one_sentence(error) from error
 
