@@ -16,8 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from precompute.evaluation.candidates import LAYOUTS, NULL, STAGE_2, Candidates
-from precompute.evaluation.judge import BRAIN_DIFFUSER, Find, Judge, Protocol, Scores, taken
+from precompute.evaluation.judge import Find, Judge, Scores, taken
 from precompute.evaluation.network_metrics import Describe
+from precompute.evaluation.protocols import PUBLISHED_PROTOCOLS, Protocol
 from precompute.team import ALONE, Team
 from recon.bundle.bundle import Bundle
 from recon.bundle.manifest import DECODERS, FILES
@@ -27,6 +28,7 @@ from recon.reconstruct import decode_layouts
 from recon.settings import REGRESSORS, LCMSettings
 
 VERSION = 1  # of what is kept: another one computes everything anew
+SESSIONS_FOR = {982: 37, 1000: 40}  # test images -> sessions that hold just these, of subjects 1, 2, 5 and 7
 N_SHUFFLES, N_CURVE = 5, 100  # permutations; test images of the bottleneck curve
 Pieces = dict[str, dict[str, np.ndarray]]  # name of the piece -> "SOURCE/METRIC" -> (n,)
 
@@ -35,7 +37,7 @@ Pieces = dict[str, dict[str, np.ndarray]]  # name of the piece -> "SOURCE/METRIC
 class Options:
     limit: int | None = None  # so many test images, drawn at random; all if None
     seeds: int = 3  # runs of stage 2
-    protocol: str = "own"  # or "brain-diffuser"
+    protocol: str = "own"  # or one of PUBLISHED_PROTOCOLS
     lcm: LCMSettings = LCMSettings()
 
 
@@ -71,13 +73,13 @@ def choose_protocol(inputs: Inputs, options: Options) -> Protocol:
     """Raises BadFile if there are not as many test images as the protocol is defined for."""
     if options.protocol == "own":
         return Protocol("own", inputs.bundle.vdvae.cfg.image_size)
-    n, wanted = len(inputs.images), BRAIN_DIFFUSER.n_images
-    if n != wanted or options.limit:
+    protocol, n = PUBLISHED_PROTOCOLS[options.protocol], len(inputs.images)
+    if n != protocol.n_images or options.limit:
         raise BadFile(
-            f"protocol brain-diffuser: expected all of {wanted} test images, got {options.limit or n} of {n}: prepare the "
-            "subject with `--sessions 37`, and evaluate without --limit"
+            f"protocol {protocol.name}: expected all of {protocol.n_images} test images, got {options.limit or n} of {n}: "
+            f"prepare the subject with `--sessions {SESSIONS_FOR[protocol.n_images]}`, and evaluate without --limit"
         )
-    return BRAIN_DIFFUSER
+    return protocol
 
 
 def choose_rows(n: int, limit: int | None) -> np.ndarray:
@@ -197,7 +199,7 @@ class Work:
         chosen = np.sort(np.random.default_rng((0, 55)).choice(n, min(N_CURVE, n), replace=False))
         some, labels = self.test.subset(chosen), [self.judge.labels[k] for k in chosen]
         rank = self.inputs.bundle.regressors["latents"]["ridge"].n_components
-        judge = Judge(self.inputs.images[some.rows], self.judge.side, self.judge.describe, self.judge.find, labels)
+        judge = Judge(self.inputs.images[some.rows], self.judge.protocol, self.judge.describe, self.judge.find, labels)
         return {
             f"curve.{name}.{k}": lambda name=name, k=k: self.curve_point(name, k, judge, some)
             for name in REGRESSORS
@@ -226,7 +228,7 @@ def begin(inputs: Inputs, out: Path, options: Options) -> Work:
     labels = [trials.labels[k] for k in rows]
     captions = [e["captions"] for e in labels]
     test = Candidates(bundle, rows, trials.averaged()[rows], captions, np.asarray(inputs.latents[rows], np.float32))
-    judge = Judge(inputs.images[rows], protocol.pixels, inputs.describe, inputs.find, labels)
+    judge = Judge(inputs.images[rows], protocol, inputs.describe, inputs.find, labels)
     # more runs of stage 2 reuse those that there are
     how = {"version": VERSION, "limit": options.limit, "protocol": asdict(protocol), "lcm": asdict(options.lcm)}
     how |= {"parts": inputs.parts, "networks": sorted(inputs.describe), "attributes": inputs.find is not None}

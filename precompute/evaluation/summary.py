@@ -22,8 +22,8 @@ from precompute.evaluation.evaluate import (
     compute,
     wrong_partners,
 )
-from precompute.evaluation.judge import SEEN, SIMILARITY, resized
-from precompute.evaluation.network_metrics import SIDE
+from precompute.evaluation.judge import SEEN, SIMILARITY
+from precompute.evaluation.protocols import resized
 from precompute.evaluation.uncertainty import RESAMPLES, interval, paired_p
 from precompute.fitting.encode import roi_table
 from precompute.team import ALONE, Team
@@ -250,7 +250,7 @@ def summarise(work: Work, pieces: Pieces) -> Evaluation:
         simulated=subject.simulated,
         n_images=len(unseen),
         n_unseen=int(unseen.sum()),
-        protocol={"name": work.protocol.name, "pixels": work.protocol.pixels, "networks": SIDE},
+        protocol=work.protocol.summary(),
         settings=settings,
         seeds=list(range(options.seeds)),
         versions=_versions(),

@@ -11,6 +11,7 @@ Writes into `out`, rows of each split in ascending order of their 0-based NSD id
     train_voxels.npy                               (n_train, n_voxels) float32, mean over an image's repeats
     {train,test}_repeats.npy, {train,test}_ids.npy (n,) how many repeats; NSD ids
     {train,test}_64.npy, {train,test}_512.npy      (n, side, side, 3) uint8, bicubic, antialiased when smaller
+    test_425.npy                                   (n, 425, 425, 3) uint8, as they were: what published protocols compare with
     train.json, test.json                          captions and NSD id of every image
     prepare.json                                   settings, counts, sizes; it is written last
 
@@ -61,6 +62,8 @@ def prepare(
         check_inputs(job)
         save_json(job.parts / "settings.json", asdict(settings))
         report = _prepare(job)
+    elif not (job.out / f"test_{raw.SIDE}.npy").exists():  # prepared before photographs were kept as they were
+        _write_pictures(job, "test")
     shutil.rmtree(job.parts, ignore_errors=True)
     if export:
         _export(job, export)
@@ -99,10 +102,11 @@ def _read_pictures(job: Job, split: str, start: int, stop: int) -> np.ndarray:
 def _write_pictures(job: Job, split: str) -> None:
     def make(start: int, stop: int):
         pictures = _read_pictures(job, split, start, stop)
-        return [resized(pictures, side) for side in SIDES], None
+        return [resized(pictures, side) for side in sides], None
 
     n = len(job.images[split].ids)
-    files = [Rows(job.out / f"{split}_{side}.npy", (n, side, side, 3), "uint8") for side in SIDES]
+    sides = SIDES if split == "train" else (*SIDES, raw.SIDE)
+    files = [Rows(job.out / f"{split}_{side}.npy", (n, side, side, 3), "uint8") for side in sides]
     fill(files, spans(n, BLOCK), make, job.parts, f"{split} pictures")
 
 

@@ -19,6 +19,7 @@ import torch
 
 from precompute.evaluation.evaluate import Inputs, Options, digest_parts, held_out_r2
 from precompute.evaluation.network_metrics import open_networks
+from precompute.evaluation.protocols import PHOTOGRAPH, PUBLISHED_PROTOCOLS
 from precompute.evaluation.summary import attach, evaluate, overview
 from precompute.fitting.encode import encode
 from precompute.fitting.features import extract_embeddings, extract_latents, extract_prompts
@@ -190,11 +191,13 @@ def evaluate_bundle(folder: Path, bundle: Path, options: Options) -> dict:
     Returns the means. Raises BadFile where something is missing, saying which command makes it.
     """
     _need(bundle / "manifest.json", "bundle")
-    networks, absent = open_networks()
+    protocol = PUBLISHED_PROTOCOLS.get(options.protocol)
+    networks, absent = open_networks(protocol) if protocol else open_networks()
+    photographs = f"test_{PHOTOGRAPH if protocol else 512}.npy"
     inputs = Inputs(
         bundle=load_bundle(bundle),
         parts=digest_parts(bundle, "published"),
-        images=open_array(_need(folder / "test_512.npy", "prepare")),
+        images=open_array(_need(folder / photographs, "prepare")),
         latents=open_array(_need(folder / "latents_test.npy", "features --target vdvae")),
         embeddings=np.asarray(open_array(_need(folder / "image_test.npy", "features --target clip-image")), np.float32),
         training_images=open_array(_need(folder / "train_512.npy", "prepare")),

@@ -58,6 +58,13 @@ def listed(values: dict) -> str:
     return ", ".join(f"{escape(str(k)).replace('_', ' ')} {escape(str(v))}" for k, v in values.items() if v is not None)
 
 
+def network_sides(networks: int | dict[str, int]) -> str:
+    """The sizes of what networks look at: one for all, or for each metric that differs from 224²."""
+    if isinstance(networks, int):
+        return f"{networks}²"
+    return "224² (" + ", ".join(f"{METRICS[m].title} {side}²" for m, side in networks.items()) + ")"
+
+
 def introduction(evaluation: Evaluation) -> str:
     """Of whom, on what, how; and how to read it."""
     unseen = f", {evaluation.n_unseen} of them combinations that training never shows" if evaluation.n_unseen else ""
@@ -71,7 +78,7 @@ def introduction(evaluation: Evaluation) -> str:
     return (
         f'<section class="panel introduction"><p><b>{escape(evaluation.subject)}</b>: {kind}. '
         f"<b>n = {evaluation.n_images}</b> test images{unseen}. Protocol “{escape(str(protocol['name']))}”: pixels compared at "
-        f"{protocol['pixels']}², networks look at {protocol['networks']}². Stage 2: "
+        f"{protocol['pixels']}², networks look at {network_sides(protocol['networks'])}. Stage 2: "
         f"{listed({k: settings[k] for k in LCM if k in settings})}, seeds {', '.join(map(str, evaluation.seeds))}.</p>"
         f"<details><summary>How to read this</summary><ul>{''.join(f'<li>{line}</li>' for line in HOW_TO_READ)}</ul>"
         f'<p class="small">Settings: {listed(others)}. Made with {listed(evaluation.versions)}.</p></details></section>'

@@ -1,6 +1,7 @@
 """Networks for the metrics: which layer is read, how weights are found or missed; on stand-ins with random weights."""
 
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import nn
 
 from precompute.evaluation import network_metrics
 from precompute.evaluation.network_metrics import (
+    EFFNET_V2,
     FETCH,
     FETCH_CLIP,
     INSTALL,
@@ -18,6 +20,7 @@ from precompute.evaluation.network_metrics import (
     network_inputs,
     open_networks,
 )
+from precompute.evaluation.protocols import BRAIN_DIFFUSER, MINDEYE, network_pixels
 from recon.files import BadFile
 
 
@@ -87,3 +90,17 @@ def test_inputs_are_imagenets_normalised_224_pixels():
     torch.testing.assert_close(
         white[0, :, 0, 0], (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
     )
+
+
+def test_each_protocol_reads_its_own_weights_of_efficientnet_at_its_own_size(torchvision, rng):
+    first, second = ({k: torch.randn_like(v) for k, v in small().state_dict().items()} for _ in range(2))
+    save("effnet", first)
+    torch.save(second, EFFNET_V2.path)
+    images = rng.integers(0, 256, (2, 300, 300, 3), np.uint8)
+    for protocol, side, state in ((BRAIN_DIFFUSER, 224, first), (MINDEYE, 255, second)):
+        model = small()
+        model.load_state_dict(state)
+        expected = layer_output(
+            model, "avgpool", network_pixels(images, protocol, side), partial(network_inputs, side=side)
+        )
+        np.testing.assert_allclose(open_networks(protocol)[0]["effnet"](images), expected, rtol=1e-4, atol=1e-5)

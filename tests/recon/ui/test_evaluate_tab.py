@@ -240,6 +240,13 @@ def test_a_gallery_states_its_rule_and_shows_every_kind_of_every_picture(evaluat
     assert f"?subject=demo&amp;picture={gallery.images[0]}" in html
 
 
+def test_the_introduction_says_what_size_each_network_looks_at(evaluation):
+    assert "networks look at 224². Stage 2" in evaluate.introduction(evaluation)
+    sides = {"pixels": 425, "name": "mindeye", "networks": {"inception": 342, "effnet": 255}}
+    html = evaluate.introduction(replace(evaluation, protocol=sides))
+    assert "networks look at 224² (Inception 342², EffNet-B1 distance 255²). Stage 2" in html
+
+
 def studio_of(folder, simulated=True, name="demo"):
     files = [path.name for path in folder.iterdir()]
     manifest = {"simulated": simulated, "name": name, "files": files}
