@@ -11,7 +11,7 @@ from recon.bundle.published_results import published_beside
 from recon.metrics import METRICS
 from recon.ui.html.number_format import DECODERS, GROUPS, SOURCES, STAGES, in_words, interval, score
 from recon.ui.html.panel import ORACLE
-from recon.ui.html.tables import cell, chance_cell, computed, head, metric_head, table
+from recon.ui.html.tables import cell, chance_cell, computed, head, metric_head, published_of, table
 
 KINDS = {"Nulls": "null", "Ceilings": "ceiling", "Reconstructions": "own"}  # a group's class
 KNOWING = {("lcm", "ceiling"), ("lcm", "oracle")}  # drawn from the true captions
@@ -88,12 +88,9 @@ def published_body(evaluation: Evaluation, columns: Columns) -> str:
     """What papers report, if it may be compared."""
     rows = []
     for paper in published_beside(evaluation):
-        subjects = f"subject{'s' * (',' in paper['subjects'])} {paper['subjects']}"
-        name = head(
-            escape(f"{paper['method']}, {paper['year']}"), f"{STAGES[paper['stage']].lower()}, {subjects}, n = 982"
-        )
-        rows.append(columns.row(name, [cell(score(m, paper["scores"].get(m))) for m in columns.metrics]))
-    label = columns.label("Published, same protocol; without intervals")
+        name = head(escape(f"{paper.method}, {paper.year}"), f"{published_of(paper)}, n = {paper.n_images}")
+        rows.append(columns.row(name, [cell(score(m, paper.scores.get(m))) for m in columns.metrics]))
+    label = columns.label("Published, same protocol and n; without intervals")
     return f'<tbody class="published">{label}{"".join(rows)}</tbody>' if rows else ""
 
 

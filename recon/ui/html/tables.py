@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from recon.bundle.evaluation import Evaluation
+from recon.bundle.published_results import PUBLISHED, Published
 from recon.metrics import METRICS
 from recon.ui.html.number_format import (
     ARROWS,
@@ -153,6 +154,27 @@ def latent_table(values: dict[str, dict[str, float]], n: int) -> str:
     return table("Latents", about, columns, lines(rows) + f"<tbody>{chance_row(2 * cell('0'))}</tbody>")
 
 
+def published_of(paper: Published) -> str:
+    """Which stage, and whose."""
+    return f"{STAGES[paper.stage].lower()}, subject{'s' * (',' in paper.subjects)} {paper.subjects}"
+
+
+def published_table(evaluation: Evaluation) -> str:
+    """Every published row, whatever its protocol; ours is not among them."""
+    metrics = [m for m in METRICS if any(m in paper.scores for paper in PUBLISHED)]
+    rows = []
+    for paper in PUBLISHED:
+        name = head(escape(f"{paper.method}, {paper.year}"), published_of(paper))
+        cells = [cell(escape(paper.protocol)), cell("–" if paper.n_images is None else str(paper.n_images))]
+        rows.append(f"<tr>{name}{''.join(cells)}{''.join(cell(score(m, paper.scores.get(m))) for m in metrics)}</tr>")
+    about = (
+        "What papers report of the same data, without intervals. Scores compare only under one protocol and one n: here "
+        f"“{escape(str(evaluation.protocol['name']))}” and n = {evaluation.n_images}. Rows of both stand in the table of scores."
+    )
+    columns = ("Published", "protocol", "n", *map(metric_head, metrics))
+    return table("Published results", about, columns, f"<tbody>{''.join(rows)}</tbody>")
+
+
 def side_tables(evaluation: Evaluation) -> str:
     """All tables beside the scores that this evaluation has."""
     n, extra = evaluation.n_images, evaluation.tables
@@ -173,4 +195,6 @@ def side_tables(evaluation: Evaluation) -> str:
         made.append(means_table("Without rescaling", evaluation, "vdvae", extra["without_rescaling"], about))
     if "latent_r2" in extra:
         made.append(latent_table(extra["latent_r2"], n))
+    if not evaluation.simulated:
+        made.append(published_table(evaluation))
     return f'<div class="side-tables">{"".join(made)}</div>'

@@ -110,18 +110,43 @@ def test_what_knows_the_answer_is_marked(evaluation):
 
 
 @pytest.mark.parametrize(
-    "simulated, protocol, shown",
-    [(True, "brain-diffuser", False), (True, "own", False), (False, "own", False), (False, "brain-diffuser", True)],
+    "simulated, protocol, n, shown",
+    [
+        (True, "brain-diffuser", 982, set()),
+        (True, "own", 982, set()),
+        (False, "own", 982, set()),
+        (False, "brain-diffuser", 982, {"Brain-Diffuser", "Brain-Diffuser, VDVAE"}),
+        (False, "brain-diffuser", 300, set()),
+        (False, "mindeye", 982, {"MindEye1"}),
+        (False, "mindeye", 1000, {"MindEye2"}),
+    ],
 )
-def test_published_rows_stand_beside_nsd_subjects_under_the_same_protocol_alone(images, simulated, protocol, shown):
-    html = score_table(made_up_evaluation(images, simulated, protocol, ("pixcorr", "ssim", "ssim_legacy", "clip")))
-    assert bool(rows_named(html, "Published")) == shown
+def test_published_rows_stand_beside_nsd_subjects_under_the_same_protocol_and_n_alone(
+    images, simulated, protocol, n, shown
+):
+    made = made_up_evaluation(images, simulated, protocol, ("pixcorr", "ssim", "ssim_legacy", "clip"))
+    html = score_table(replace(made, n_images=n))
+    assert bool(rows_named(html, "Published")) == bool(shown)
     for paper in PUBLISHED:
-        assert any(paper["method"] in row[0] for row in Cells(html).rows) == shown
-    if shown:
+        there = any(row[0].startswith(f"{paper.method}, {paper.year}") for row in Cells(html).rows)
+        assert there == (paper.method in shown)
+    if "MindEye2" in shown:
         row = rows_named(html, "MindEye2")[0]
-        assert "n = 982" in row[0] and "subjects 1, 2, 5, 7" in row[0]
+        assert "n = 1000" in row[0] and "subjects 1, 2, 5, 7" in row[0]
         assert row[1:5] == ["0.322", "0.431", "–", "93.0"]
+
+
+def test_every_published_row_tells_its_own_protocol_and_number_of_images(images):
+    html = side_tables(made_up_evaluation(images, simulated=False))
+    for name, how in {
+        "MindEye1": ["mindeye", "982"],
+        "MindEye2": ["mindeye", "1000"],
+        "Brain-IT": ["mindeye", "–"],
+    }.items():
+        assert [row[1:3] for row in rows_named(html, name)] == [how]
+    takagi = rows_named(html, "Takagi & Nishimoto")[0]
+    assert takagi[1:] == ["their own", "982", "–", "–", "–", "83.0", "83.0", "76.0", "77.0", "–", "–"]
+    assert not rows_named(side_tables(made_up_evaluation(images)), "MindEye1")
 
 
 def test_numbers_have_a_true_minus_and_unknown_ones_a_dash():
