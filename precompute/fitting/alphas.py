@@ -13,6 +13,7 @@ from precompute.fitting.spectrum import column_blocks
 from precompute.team import ALONE, Team
 from recon.device import choose_device
 from recon.regressors.rows import read_rows
+from recon.regressors.standardise import constant
 
 VOTES = 256  # targets of each group that vote on its alpha
 
@@ -27,10 +28,12 @@ def _gather(Y: np.ndarray, columns: np.ndarray) -> Tensor:
 
 
 def _scores(weights: Iterable[Tensor], Y: Tensor, rows: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """R² of each column of Y (n, q) over `held`, predicted by each of the weights from `rows`: (n_weights, q)."""
+    """R² of each column of Y (n, q) over `held`, by each of the weights from `rows`: (n_weights, q), NaN where constant."""
+    about_zero = Y[held].square().sum(0).cpu().numpy()
     Y = Y - Y[rows].mean(0)
     known, truth = Y[rows], Y[held]
-    total = (truth - truth.mean(0)).square().sum(0).clamp(min=1e-12)
+    total = (truth - truth.mean(0)).square().sum(0)
+    total[torch.as_tensor(constant(total.cpu().numpy(), about_zero))] = torch.nan
     return np.stack([(1 - (truth - w @ known).square().sum(0) / total).cpu().numpy() for w in weights])
 
 
@@ -56,8 +59,9 @@ def choose_alphas(
     here = [v[(mine.start <= v) & (v < mine.stop)] - mine.start for v in voters]
     scores = _scores(weights, _gather(Y[:, mine], np.concatenate(here)), rows, held)
     parts = np.split(scores, np.cumsum([len(v) for v in here])[:-1], 1)
-    sums = team.sum(np.stack([part.sum(1, dtype=np.float64) for part in parts]))
-    curve = {name: (s / len(v)).tolist() for name, s, v in zip(groups, sums, voters)}
+    sums = team.sum(np.stack([np.nansum(part, 1, dtype=np.float64) for part in parts]))
+    counts = team.sum(np.array([np.isfinite(part[0]).sum() for part in parts], np.float64))
+    curve = {name: (s / max(n, 1)).tolist() for name, s, n in zip(groups, sums, counts)}
     chosen = np.empty(Y.shape[1])
     for name, g in groups.items():
         chosen[g] = alphas[np.argmax(curve[name])]
@@ -75,14 +79,15 @@ def choose_alphas_per_target(
 ) -> tuple[dict[str, list[float]], np.ndarray]:
     """Like `choose_alphas`, but each target takes the alpha that is best for itself. Some columns of Y at a time."""
     mine = team.share(Y.shape[1])
-    sums, chosen = np.zeros((len(groups), len(alphas))), np.zeros(Y.shape[1])
-    for total, g in zip(sums, groups.values()):
+    sums, counts, chosen = np.zeros((len(groups), len(alphas))), np.zeros(len(groups)), np.zeros(Y.shape[1])
+    for k, (total, g) in enumerate(zip(sums, groups.values())):
         for part in column_blocks(min(g.stop, mine.stop), start=max(g.start, mine.start)):
             values = torch.as_tensor(read_rows(Y[:, part]), device=choose_device())
             scores = _scores(weights, values, rows, held)
             chosen[part] = alphas[scores.argmax(0)]
-            total += scores.sum(1, dtype=np.float64)
-    curve = {name: (s / (g.stop - g.start)).tolist() for (name, g), s in zip(groups.items(), team.sum(sums))}
+            total += np.nansum(scores, 1, dtype=np.float64)
+            counts[k] += np.isfinite(scores[0]).sum()
+    curve = {name: (s / max(n, 1)).tolist() for name, s, n in zip(groups, team.sum(sums), team.sum(counts))}
     return curve, team.sum(chosen)
 
 

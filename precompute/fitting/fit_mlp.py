@@ -21,7 +21,7 @@ from precompute.fitting.train_network import NetworkReport, Training, fit_networ
 from precompute.team import ALONE, Team
 from recon.regressors.mlp import MLP, Network, predict
 from recon.regressors.rows import read_rows
-from recon.regressors.standardise import Rescaler, Standardiser, r2_per_target
+from recon.regressors.standardise import RELATIVE_VARIANCE, Rescaler, Standardiser, r2_per_target
 
 ROWS = 512  # at a time, outside training
 
@@ -52,7 +52,7 @@ def best_share(
     """
     variance = truth.var(0)
     total, count = team.sum(np.array([variance.sum(dtype=np.float64), len(variance)]))
-    varies = variance > 1e-6 * total / count  # others have no R²
+    varies = variance > RELATIVE_VARIANCE * total / count  # others have no R²
     scaled = basis * np.where(varies, 1 / np.where(varies, variance, 1), 0)  # R² counts each target by its own variance
     metric, step = team.sum(basis @ scaled.T), network - linear
     gain, cost = ((team.sum(truth @ scaled.T) - linear @ metric) * step).sum(), (step @ metric * step).sum()
