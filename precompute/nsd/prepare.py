@@ -136,7 +136,8 @@ def _write_subject(job: Job, test: np.ndarray) -> int:
     blocks = tqdm(spans(len(test), BLOCK), "subject")
     shown = np.concatenate([resized(_read_pictures(job, "test", *span), SHOWN_SIDE) for span in blocks])
     saturated = int((np.abs(test) > Z_MAX).sum())
-    trials = Trials(np.clip(test, -Z_MAX, Z_MAX), shown, load_json(job.out / "test.json"))
+    averaged = None if job.settings.recipe == "session" else job.images["test"].n_repeats
+    trials = Trials(np.clip(test, -Z_MAX, Z_MAX), shown, load_json(job.out / "test.json"), averaged)
     ncsnr = raw.read_ncsnr(job.tree, job.volume)
     name = f"NSD subj{job.settings.subject:02d}"
     save_subject(job.out / "subject.h5", Subject(name, False, job.volume, ncsnr, trials))

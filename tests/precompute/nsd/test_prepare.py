@@ -147,8 +147,10 @@ def test_the_legacy_recipe_is_brain_diffusers_exactly(trees, tmp_path, subject, 
     run(root, tmp_path / "raw", subject, asked, "brain-diffuser", export=tmp_path / "files")
     raw, z = expected_legacy(root, truths[subject], subject, sessions)
     assert np.array_equal(np.load(tmp_path / "raw/train_voxels.npy"), z[False])
-    test = load_subject(tmp_path / "raw/subject.h5").test.voxels
+    trials = load_subject(tmp_path / "raw/subject.h5").test
+    test, seen = trials.voxels, shown(root, subject, sessions)[True]
     assert np.array_equal(test[:, 0], as_stored(z[True]))
+    assert trials.n_repeats.tolist() == [len(seen[i]) for i in sorted(seen)] and trials.n_repeats.max() == 3
     assert test.shape[1] == 1
     for is_test, split in ((False, "train"), (True, "test")):
         exported = np.load(layout(tmp_path / "files", split, "fmriavg_nsdgeneral", subject))
