@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from precompute.team import team
-from recon.files import BadFile, load_json, save_json
+from recon.files import load_json, save_json
 
 Span = tuple[int, int]  # rows start to stop - 1
 
@@ -88,54 +87,36 @@ def fill(
     return notes
 
 
-def write_rows(
-    out: Path, shape: tuple[int, int], dtype: str, batch: int, source: dict, rows: Callable[[slice], np.ndarray]
-) -> None:
-    """Fills `out` (.npy) of this shape and dtype with rows(slice), `batch` at a time; goes on after a kill at any moment.
+def write_rows(rows: Rows, batch: int, make: Callable[[slice], np.ndarray], work: Path) -> None:
+    """Fills a file of two dimensions with make(slice), `batch` rows at a time; goes on after a kill at any moment.
 
-    The processes of a team share the batches. What has been written lies in a hidden file beside `out` until it is whole; a
-    second one holds a byte a row, 1 where it counts, so that another number of processes may go on; a third says what `source`
-    (JSON) the rows come from, and stays. Raises BadFile if rows of another source are there.
+    The processes of a team share the batches. What has been written lies in `work`, a folder on the same disk, until it is whole;
+    a second file there holds a byte a row, 1 where it counts, so that another number of processes may go on. What `work` holds
+    must be of the same rows: a stage sees to that.
     """
-    part, marks = (out.with_name(f".{out.name}.{kind}") for kind in ("unfinished", "rows"))
+    part, marks = (work / f"{rows.path.name}.{kind}" for kind in ("unfinished", "rows"))
     me = team()
-    if me.first:
-        _begin(out, part, marks, {"shape": shape, "dtype": dtype, "source": source})
+    if me.first and not (rows.path.exists() or (part.exists() and marks.exists())):
+        work.mkdir(parents=True, exist_ok=True)
+        marks.unlink(missing_ok=True)
+        rows.path.parent.mkdir(parents=True, exist_ok=True)
+        _create(part, rows)
+        marks.write_bytes(bytes(rows.shape[0]))
     me.wait()
-    if not out.exists():
-        done = np.fromfile(marks, np.uint8)
-        todo = _pending(done, batch)[me.rank :: me.size]
-        total, mine = shape[0], sum(stop - start for start, stop in todo)
-        with tqdm(
-            total=total, initial=total - mine, desc=out.stem, unit="image", mininterval=2, disable=not me.first
-        ) as bar:
+    if not rows.path.exists():
+        todo = _pending(np.fromfile(marks, np.uint8), batch)[me.rank :: me.size]
+        total, mine = rows.shape[0], sum(stop - start for start, stop in todo)
+        how = {"desc": rows.path.stem, "unit": "image", "mininterval": 2, "disable": not me.first}
+        with tqdm(total=total, initial=total - mine, **how) as bar:
             for start, stop in todo:
-                _write(part, start, rows(slice(start, stop)))
+                _write(part, start, make(slice(start, stop)))
                 _mark(marks, start, stop)
                 bar.update(stop - start)
     me.wait()
-    if me.first and not out.exists():
-        part.replace(out)
+    if me.first and not rows.path.exists():
+        part.replace(rows.path)
         marks.unlink()
     me.wait()
-
-
-def _begin(out: Path, part: Path, marks: Path, wanted: dict) -> None:
-    """Makes the empty file and its marks, unless they or the finished file are there. Raises BadFile as `write_rows`."""
-    note, wanted = out.with_name(f".{out.name}.source.json"), json.loads(json.dumps(wanted))
-    found = load_json(note) if note.exists() else wanted
-    if found != wanted:
-        raise BadFile(f"{out} was begun as {found}, now {wanted} is asked for: remove it and {note} to begin anew")
-    if out.exists():
-        marks.unlink(missing_ok=True)
-        return
-    remove_leftovers(out.parent, note.name)
-    if not (note.exists() and part.exists() and marks.exists()):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        note.unlink(missing_ok=True)
-        _create(part, Rows(out, tuple(wanted["shape"]), wanted["dtype"]))
-        marks.write_bytes(bytes(wanted["shape"][0]))
-        save_json(note, wanted)
 
 
 def _pending(done: np.ndarray, batch: int) -> list[Span]:

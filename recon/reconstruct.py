@@ -45,7 +45,7 @@ class Frame:
     seconds: float  # of work, for this frame and those of its stage before it
     ready: bool  # vdvae: the layout that stage 2 starts from is there; lcm: this is the last step
     last: bool  # no frame follows
-    reading: Reading | None = None
+    reading: Reading
     absent: Mapping[str, str] = field(default_factory=dict)  # decoder -> why it is absent, and what to do
 
 
@@ -68,28 +68,27 @@ def reconstruct(
     reading = Reading(response, embedding)
     with closing(_both_stages(reading, bundle, settings, shown, layout)) as frames:
         for frame in frames:
-            yield replace(frame, reading=reading, absent=bundle.absent)
+            yield replace(frame, absent=bundle.absent)
 
 
 def _both_stages(
     reading: Reading, bundle: Bundle, settings: Settings, shown: Shown | None, layout: Frame | None
 ) -> Iterator[Frame]:
     if bundle.vdvae is None:
-        yield Frame("none", 0, {}, 0.0, ready=True, last=True)
+        yield Frame("none", 0, {}, 0.0, ready=True, last=True, reading=reading)
         return
     refines = bundle.open_stage_2 is not None
     if layout is not None:
-        stage_1 = iter([replace(layout, ready=True, last=True)])
+        stage_1 = iter([replace(layout, ready=True, last=True, reading=reading)])
     else:
-        stage_1 = in_working_time(_layouts(reading.response, bundle, settings, shown))
-    for layout in stage_1:
-        yield replace(layout, last=layout.last and not refines)
-        if layout.ready and refines:
+        stage_1 = in_working_time(_layouts(reading, bundle, settings, shown))
+    for first in stage_1:
+        yield replace(first, last=first.last and not refines)
+        if first.ready and refines:
+            start = first.images[settings.regressor]
+            for frame in in_working_time(_refined(start, reading, bundle, settings, shown)):
+                yield replace(frame, last=frame.last and first.last)
             break
-    if refines:
-        picture = layout.images[settings.regressor]
-        for frame in in_working_time(_refined(picture, reading, bundle, settings, shown)):
-            yield replace(frame, last=frame.last and layout.last)
     yield from stage_1
 
 
@@ -103,28 +102,28 @@ def in_working_time(frames: Iterator[Frame]) -> Iterator[Frame]:
             start = time.perf_counter()
 
 
-def _layouts(response: np.ndarray, bundle: Bundle, settings: Settings, shown: Shown | None) -> Iterator[Frame]:
+def _layouts(reading: Reading, bundle: Bundle, settings: Settings, shown: Shown | None) -> Iterator[Frame]:
     """Stage 1: frames whose `last` is of this stage.
 
     A small VDVAE decodes what both regressors say together, coarse to fine; a slow one first what the chosen regressor says,
     which stage 2 starts from. The ceiling comes last.
     """
-    images, decoder = {}, bundle.vdvae
+    images, decoder, X = {}, bundle.stage_1, reading.response[None]
     finest = decoder.layer_shapes()[: bundle.n_layers][-1][1]
-    latents = {name: decoded("latents", response[None], bundle, name, settings.components) for name in REGRESSORS}
+    latents = {name: decoded("latents", X, bundle, name, settings.components) for name in REGRESSORS}
     if decoder.slow:
         for name in sorted(REGRESSORS, key=lambda name: name != settings.regressor):
             images = images | {name: decoder.decode(latents[name])[0]}
             whole = len(images) == len(REGRESSORS)
-            yield Frame("vdvae", finest, images, 0.0, ready=True, last=whole and shown is None)
+            yield Frame("vdvae", finest, images, 0.0, True, whole and shown is None, reading)
     else:
         both = np.concatenate(list(latents.values()))
         for resolution, pictures in decoder.decode_progressively(both, coarse=(COARSE,)):
             images, whole = dict(zip(latents, pictures)), resolution == finest
-            yield Frame("vdvae", resolution, images, 0.0, ready=whole, last=whole and shown is None)
+            yield Frame("vdvae", resolution, images, 0.0, whole, whole and shown is None, reading)
     if shown is not None:
         images = images | {"ceiling": decoder.decode(bundle.own_latents(shown.image[None]))[0]}
-        yield Frame("vdvae", finest, images, 0.0, ready=True, last=True)
+        yield Frame("vdvae", finest, images, 0.0, True, True, reading)
 
 
 def _refined(
@@ -135,9 +134,9 @@ def _refined(
 
     captions = [shown.captions if shown else [""]]
     prompt = prompt_embeddings(reading.response[None], bundle, settings, captions, reading.embedding[None])
-    for preview in refine(bundle.diffusion, layout[None], prompt, settings.lcm):
+    for preview in refine(bundle.stage_2, layout[None], prompt, settings.lcm):
         last = preview.step == settings.lcm.steps
-        yield Frame("lcm", preview.step, {"lcm": preview.images[0]}, 0.0, ready=last, last=last)
+        yield Frame("lcm", preview.step, {"lcm": preview.images[0]}, 0.0, last, last, reading)
 
 
 def decoded(target: str, X: np.ndarray, bundle: Bundle, regressor: str, components: int | None = None) -> np.ndarray:
@@ -152,7 +151,7 @@ def decoded(target: str, X: np.ndarray, bundle: Bundle, regressor: str, componen
 
 def decode_layouts(latents: np.ndarray, bundle: Bundle, batch: int = 64) -> np.ndarray:
     """Stage 1 of many: latents (n, n_latents) -> layouts (n, S, S, 3) uint8."""
-    return np.concatenate([bundle.vdvae.decode(latents[k : k + batch]) for k in range(0, len(latents), batch)])
+    return np.concatenate([bundle.stage_1.decode(latents[k : k + batch]) for k in range(0, len(latents), batch)])
 
 
 def prompt_embeddings(
@@ -167,12 +166,12 @@ def prompt_embeddings(
     captions: the true ones of every image; the oracle alone reads them. embeddings (n, d): image embeddings decoded from X, if
     they are known already.
     """
-    embed, how = bundle.diffusion.embed, (settings.regressor, settings.components)
+    embed, how = bundle.stage_2.embed, (settings.regressor, settings.components)
     if settings.prompt == "decoded":
-        return decoded("prompt", X, bundle, *how).reshape(-1, *bundle.diffusion.prompt_shape)
+        return decoded("prompt", X, bundle, *how).reshape(-1, *bundle.stage_2.prompt_shape)
     if settings.prompt == "caption":
         rows, _ = bundle.captions.nearest(decoded("image", X, bundle, *how) if embeddings is None else embeddings)
         return embed([bundle.captions.captions[k] for k in rows])
     if settings.prompt == "oracle":
-        return np.stack([embed(five).mean(0) for five in captions])
+        return np.stack([embed(five).mean(0) for five in captions or []])
     return np.repeat(embed([settings.own_prompt if settings.prompt == "own" else ""]), len(X), 0)

@@ -152,3 +152,28 @@ def test_every_file_has_a_name_of_its_own():
 def test_tests_lie_where_what_they_test_lies():
     folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
     assert all((ROOT / folder).is_dir() for folder in folders if folder.parts and folder.parts[0] != "browser")
+
+
+def too_long(tree: ast.AST) -> list[str]:
+    """Names of functions of more than fifty lines."""
+    functions = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    return [f.name for f in functions if f.end_lineno - f.lineno >= 50]
+
+
+def with_too_many_parameters(tree: ast.AST) -> list[str]:
+    """Names of functions that take more than six things; those of commands and of the endpoint are options, by name."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            arguments = [a for a in node.args.posonlyargs + node.args.args + node.args.kwonlyargs if a.arg != "self"]
+            options = [a for a in arguments if "Annotated" in ast.unparse(a.annotation or ast.Constant(""))]
+            if len(arguments) > 6 and not options and node.name != "reconstruct":
+                found.append(node.name)
+    return found
+
+
+@pytest.mark.parametrize("rule", [too_long, with_too_many_parameters], ids=lambda rule: rule.__name__)
+def test_functions_are_short(rule):
+    sources = {name: text for name, text in read_sources().items() if not name.startswith("precompute.demo.")}
+    assert not {name: found for name, text in sources.items() if (found := rule(ast.parse(text)))}
+    assert rule(ast.parse(f"def f({', '.join('abcdefg')}):\n" + "    pass\n" * 50)) == ["f"]

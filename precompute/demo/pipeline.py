@@ -21,10 +21,11 @@ from precompute.demo.train_clip import train_clip
 from precompute.demo.tune import HeldOut, choose_rescaling, copy_regressors, try_strengths
 from precompute.evaluation.evaluate import Options
 from precompute.evaluation.summary import attach, overview
-from precompute.fitting.encode import encode
-from precompute.fitting.features import extract_embeddings, extract_latents, extract_prompts
-from precompute.fitting.fit import fit, layer_groups
-from precompute.fitting.response_model import fit_response
+from precompute.fitting.encode import Encoding, encode_stage
+from precompute.fitting.features import Into, extract_embeddings, extract_latents, extract_prompts
+from precompute.fitting.fit import Fit, fit_stage, layer_groups
+from precompute.fitting.response_model import response_stage
+from precompute.stage import make, place_of
 from precompute.team import ALONE, Team
 from recon.bundle.bundle import load_bundle
 from recon.bundle.captions import CaptionIndex
@@ -46,15 +47,16 @@ EXTRAS = ("samples.jpg", *JUDGES)  # beside the bundle's files
 def _extract(work: Path) -> None:
     """Regression targets of the training pictures, true latents of the test pictures, and the caption index."""
     scenes, labels = work / "scenes", load_json(work / "scenes" / "train.json")
+    unfinished = place_of(work, "targets")
     for split in ("train", "test"):
-        latents = work / f"latents_{split}.npy"
-        extract_latents(scenes / f"{split}_64.npy", VDVAE.load(work / "vdvae.safetensors"), latents, N_LAYERS)
+        vdvae = VDVAE.load(work / "vdvae.safetensors")
+        extract_latents(scenes / f"{split}_64.npy", vdvae, N_LAYERS, Into(work / f"latents_{split}.npy", unfinished))
     embeddings = {split: work / f"image_{split}.npy" for split in ("train", "test")}
     for split, path in embeddings.items():
-        extract_embeddings(scenes / f"{split}.npy", work / "clip", path)
+        extract_embeddings(scenes / f"{split}.npy", work / "clip", Into(path, unfinished))
     captions = [e["captions"] for e in labels]
     CaptionIndex([five[0] for five in captions], *map(open_array, embeddings.values())).save(work / "captions.h5")
-    extract_prompts(captions, work / "clip", work / "prompt_train.npy")
+    extract_prompts(captions, work / "clip", Into(work / "prompt_train.npy", unfinished))
 
 
 def _fit(work: Path, s: Settings) -> None:
@@ -69,7 +71,7 @@ def _fit(work: Path, s: Settings) -> None:
     }
     for (target, columns), rank, training in zip(groups.items(), s.ranks, s.mlps):
         voxels, targets = work / "brain" / "train_voxels.npy", work / f"{target}_train.npy"
-        fit(target, voxels, targets, columns, work / "fitted", rank, training)
+        make(fit_stage(Fit(target, columns, rank, training), voxels, targets, work / "fitted"))
 
 
 def _tune(work: Path, s: Settings, choose: Callable[[HeldOut], dict]) -> None:
@@ -90,16 +92,6 @@ def _rescale(work: Path, s: Settings) -> None:
     _tune(work, s, lambda held_out: choose_rescaling(held_out, work / "latents_train.npy", work, s.seed))
 
 
-def _response(latents: dict[str, Path], voxels: Path, work: Path) -> None:
-    save_json(work / "response.json", fit_response(latents, voxels, work))
-
-
-def _true_ncsnr(brain: Path) -> np.ndarray:
-    """(n_voxels,) what the simulator gave each voxel."""
-    with np.load(brain / "truth.npz", allow_pickle=False) as truth:
-        return truth["ncsnr"]
-
-
 def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], object]]]:
     """(name, outputs relative to `work`, function) in order."""
     scenes, brain, clip, codec, unet = (work / name for name in ("scenes", "brain", "clip", "codec", "unet"))
@@ -107,6 +99,7 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
     latents = {split: work / f"latents_{split}.npy" for split in small}
     lora, checker = (work / f"{name}.safetensors" for name in ("lcm_lora", "checker"))
     voxels, subject = brain / "train_voxels.npy", work / "subject.h5"
+    encoding = Encoding(small, latents, voxels, subject, brain / "truth.npz")
     return [
         ("train scenes", ["scenes/train.json"], lambda: world.make_scenes(scenes, "train", s.n_train, s.seed)),
         ("test scenes", ["scenes/test.json"], lambda: world.make_scenes(scenes, "test", s.n_test, s.seed)),
@@ -123,8 +116,8 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
         ("samples", ["samples.json"], lambda: assess(work / "diffusion", lora, checker, scenes, work, s.seed)),
         ("targets", ["prompt_train.npy", "captions.h5", "latents_test.npy", "image_test.npy"], lambda: _extract(work)),
         ("fit", ["fitted/image_fit.json"], lambda: _fit(work, s)),
-        ("encode", ["encode.json"], lambda: encode(small, latents, voxels, subject, work, _true_ncsnr(brain))),
-        ("response", ["response.safetensors", "response.json"], lambda: _response(latents, voxels, work)),
+        ("encode", ["encode.json"], lambda: make(encode_stage(encoding, work))),
+        ("response", ["response.safetensors", "response.json"], lambda: make(response_stage(latents, voxels, work))),
         ("rescaling", ["rescaling.json"], lambda: _rescale(work, s)),
         ("strengths", ["strengths.json"], lambda: _tune(work, s, lambda h: try_strengths(h, work, s.seed))),
     ]

@@ -1,7 +1,7 @@
 """Scores both stages on the test images beside nulls and ceilings: `python -m precompute evaluate`.
 
 Scores are computed piece by piece (a stage, a source, a seed) and kept in `OUT/evaluation/KEY`; a rerun computes what is missing.
-The key digests the settings and the parts of the bundle. `precompute.evaluation.summary` makes the tables of them.
+The key digests the settings, the parts of the bundle and the code. `precompute.evaluation.summary` makes the tables of them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from precompute.evaluation.candidates import LAYOUTS, NULL, STAGE_2, Candidates
 from precompute.evaluation.judge import Find, Judge, Scores, taken
 from precompute.evaluation.network_metrics import Describe
 from precompute.evaluation.protocols import PUBLISHED_PROTOCOLS, Protocol
+from precompute.stage import code_of
 from precompute.team import ALONE, Team
 from recon.bundle.bundle import Bundle
 from recon.bundle.manifest import DECODERS, FILES
@@ -27,7 +28,6 @@ from recon.files import BadFile, file_digest, open_array, save_array, whole_file
 from recon.reconstruct import decode_layouts
 from recon.settings import REGRESSORS, LCMSettings
 
-VERSION = 1  # of what is kept: another one computes everything anew
 SESSIONS_FOR = {982: 37, 1000: 40}  # test images -> sessions that hold just these, of subjects 1, 2, 5 and 7
 N_SHUFFLES, N_CURVE = 5, 100  # permutations; test images of the bottleneck curve
 Pieces = dict[str, dict[str, np.ndarray]]  # name of the piece -> "SOURCE/METRIC" -> (n,)
@@ -56,6 +56,7 @@ class Inputs:
     describe: dict[str, Describe]  # networks that are there
     not_computed: dict[str, str] = field(default_factory=dict)  # metric -> the command to run first
     find: Find | None = None
+    shares: dict[str, float] = field(default_factory=dict)  # target -> the network's in the MLP's average with ridge
 
 
 def digest_parts(folder: Path, decoders: str) -> dict[str, str]:
@@ -67,6 +68,11 @@ def digest_parts(folder: Path, decoders: str) -> dict[str, str]:
 def held_out_r2(report: dict) -> dict[str, float]:
     """Regressor -> mean R² over latents, of the training images that `fit` held out and reported on."""
     return {name: report[name]["validation_r2_mean"] for name in REGRESSORS}
+
+
+def shares_of_network(reports: dict[str, dict]) -> dict[str, float]:
+    """Target -> the network's share in the MLP, from what `fit` reported of each target; 0 is ridge under another name."""
+    return {target: report["mlp"]["share_of_network"] for target, report in reports.items()}
 
 
 def choose_protocol(inputs: Inputs, options: Options) -> Protocol:
@@ -230,8 +236,9 @@ def begin(inputs: Inputs, out: Path, options: Options) -> Work:
     test = Candidates(bundle, rows, trials.averaged()[rows], captions, np.asarray(inputs.latents[rows], np.float32))
     judge = Judge(inputs.images[rows], protocol, inputs.describe, inputs.find, labels)
     # more runs of stage 2 reuse those that there are
-    how = {"version": VERSION, "limit": options.limit, "protocol": asdict(protocol), "lcm": asdict(options.lcm)}
+    how = {"limit": options.limit, "protocol": asdict(protocol), "lcm": asdict(options.lcm)}
     how |= {"parts": inputs.parts, "networks": sorted(inputs.describe), "attributes": inputs.find is not None}
+    how |= {"code": code_of(compute)}
     key = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:16]
     return Work(inputs, options, protocol, test, judge, Store(out / "evaluation" / key))
 

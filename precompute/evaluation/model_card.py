@@ -1,4 +1,4 @@
-"""The section of a model card that says how good a bundle is, from its evaluation: for the README, and for the Hub.
+"""The section of a model card that says how good a bundle is, from its evaluation: for its README, and for the Hub.
 
 python -m precompute card
 """

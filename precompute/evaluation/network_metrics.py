@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from precompute.evaluation.protocols import NETWORK_SIDE, Protocol, network_pixels
+from recon.decoders.published_models import locate
 from recon.device import choose_device
 from recon.files import BadFile
 
@@ -116,7 +117,6 @@ def _clip(protocol: Protocol) -> Describe:
     from transformers import CLIPVisionModelWithProjection
 
     from precompute.fitting.clip import image_embeddings
-    from recon.decoders.published_models import locate
 
     folder = locate("clip")
     model = CLIPVisionModelWithProjection.from_pretrained(folder, local_files_only=True).eval().to(choose_device())
@@ -124,21 +124,26 @@ def _clip(protocol: Protocol) -> Describe:
     return lambda images: image_embeddings(model, network_pixels(images, protocol, side))
 
 
-def open_networks(protocol: Protocol = OWN) -> tuple[dict[str, Describe], dict[str, str]]:
-    """The networks that are on this computer, and for each metric that is not computed the command to run first."""
-    found, absent = {}, {}
-    for name, network in networks_of(protocol).items():
-        if find_spec("torchvision") is None:
-            absent[name] = f"{INSTALL} && {FETCH}"
-        elif not network.path.exists():
-            absent[name] = FETCH
-        else:
-            found[name] = _describe(network, protocol, protocol.network_side(name))
+def absent_networks(protocol: Protocol = OWN) -> dict[str, str]:
+    """Networks that are not on this computer -> the command to run first."""
+    installed = find_spec("torchvision") is not None
+    absent = {
+        name: FETCH if installed else f"{INSTALL} && {FETCH}"
+        for name, network in networks_of(protocol).items()
+        if not (installed and network.path.exists())
+    }
     try:
-        found["clip"] = _clip(protocol)
+        locate("clip")
     except BadFile:
         absent["clip"] = FETCH_CLIP
-    return found, absent
+    return absent
+
+
+def open_networks(protocol: Protocol = OWN) -> tuple[dict[str, Describe], dict[str, str]]:
+    """The networks that are on this computer, and for each metric that is not computed the command to run first."""
+    absent, networks = absent_networks(protocol), networks_of(protocol)
+    found = {k: _describe(net, protocol, protocol.network_side(k)) for k, net in networks.items() if k not in absent}
+    return found | ({} if "clip" in absent else {"clip": _clip(protocol)}), absent
 
 
 def fetch_weights() -> list[Path]:

@@ -1,4 +1,4 @@
-"""Contact sheets of a simulated subject's test pictures, for the README."""
+"""Contact sheets of a simulated subject's test pictures, for the README beside the bundle."""
 
 from __future__ import annotations
 

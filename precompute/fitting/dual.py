@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precompute.team import ALONE, Team
 from recon.device import choose_device
 from recon.regressors.rows import read_rows
 from recon.regressors.standardise import Standardiser, check_finite
@@ -38,23 +37,17 @@ def stream(array: np.ndarray, size: int = ROWS) -> Iterator[tuple[slice, Tensor]
             yield span, block.to(choose_device())
 
 
-def standardised(X: np.ndarray, team: Team = ALONE) -> tuple[Standardiser, Tensor]:
-    """X (n, p) -> training statistics (p,), and z-scores float32 in memory, once, of this process's share of the voxels.
-
-    Raises ValueError on NaN or infinity.
-    """
-    p = X.shape[1]
-    mine = X[:, team.share(p)]
-    Z = torch.empty(mine.shape, dtype=torch.float32)
-    for span, block in stream(mine):
+def standardised(X: np.ndarray) -> tuple[Standardiser, Tensor]:
+    """X (n, p) -> training statistics (p,), and z-scores (n, p) float32 in memory, once. Raises ValueError on NaN or infinity."""
+    Z = torch.empty(X.shape, dtype=torch.float32)
+    for span, block in stream(X):
         Z[span] = block.cpu()
     values = Z.numpy()
     standardise = Standardiser.fit(values)
-    whole = Standardiser(team.joined(standardise.mean, p), team.joined(standardise.sd, p))
-    check_finite(whole.mean, "voxel")
+    check_finite(standardise.mean, "voxel")
     for k in range(0, len(Z), ROWS):
         values[k : k + ROWS] = standardise(values[k : k + ROWS])
-    return whole, Z.to(choose_device())
+    return standardise, Z.to(choose_device())
 
 
 def gram(Z: Tensor) -> Tensor:
@@ -93,34 +86,37 @@ def dual_weights(inner: Tensor, cross: Tensor, alpha: float) -> Tensor:
     return torch.cholesky_solve(cross.T, factor(inner, alpha)).T
 
 
-def multiply(
-    weights: dict[float, Tensor], Y: np.ndarray, columns: dict[float, np.ndarray | slice], rows: np.ndarray
-) -> tuple[Tensor, Tensor]:
-    """weights[α] (m, n) @ Y[rows][:, columns[α]] (n, q_α) side by side, in one pass -> (m, q) on the CPU, and the means of
-    Y[rows] (q,) float32.
+Columns = list[tuple[float, slice | np.ndarray]]  # alpha, and some of the targets that it is for; together all targets
 
-    The columns of all alphas make up those of Y. The mean of a target with NaN or infinity among these rows is not finite.
+
+def multiply(weights: dict[float, Tensor], Y: np.ndarray, columns: Columns, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    """weights[α] (m, n) @ (Y[rows] less its means)[:, columns of α] side by side, in one pass over Y (N, q).
+
+    Returns the products (m, q) and the means of Y[rows] (q,), float32 on the CPU. The mean of a target with NaN or infinity
+    among these rows is not finite.
     """
     m, device = len(next(iter(weights.values()))), choose_device()
     out, total = torch.zeros(m, Y.shape[1], device=device), torch.zeros(Y.shape[1], dtype=torch.float64, device=device)
-    only = next(iter(columns)) if len(columns) == 1 else None
     for span, block in stream(Y):
         first, last = np.searchsorted(rows, (span.start, span.stop))
         if last - first < len(block):
             block = block[torch.as_tensor(rows[first:last] - span.start, device=device)]
-        total += block.sum(0, dtype=torch.float64)
-        if only is not None:
-            out.addmm_(weights[only][:, first:last], block)
-            continue
-        for alpha, chosen in columns.items():
-            out[:, chosen] += weights[alpha][:, first:last] @ block[:, chosen]
-    return out.cpu(), (total / len(rows)).float().cpu()
+        total += block.new_ones(len(block)) @ block  # a float64 sum of every block would take as long as the products
+        for alpha, chosen in columns:
+            if isinstance(chosen, slice):
+                out[:, chosen].addmm_(weights[alpha][:, first:last].contiguous(), block[:, chosen])
+            else:
+                out[:, chosen] += weights[alpha][:, first:last] @ block[:, chosen]
+    mean = (total / len(rows)).float()
+    for alpha, chosen in columns:
+        _subtract(out, weights[alpha].sum(1), mean, chosen)
+    return out.cpu(), mean.cpu()
 
 
-def subtract_means(
-    out: Tensor, weights: dict[float, Tensor], columns: dict[float, np.ndarray | slice], mean: Tensor
-) -> None:
-    """Makes `multiply`'s products those of targets less `mean` (q,), in place, row by row: rows are long."""
-    for row, *sums in zip(out, *(w.sum(1).tolist() for w in weights.values())):
-        for chosen, weight in zip(columns.values(), sums):
+def _subtract(out: Tensor, scale: Tensor, mean: Tensor, chosen: slice | np.ndarray) -> None:
+    """out[:, chosen] -= scale (m,) ⊗ mean[chosen], in place."""
+    if isinstance(chosen, slice):
+        out[:, chosen].addr_(scale, mean[chosen], alpha=-1)
+    else:
+        for row, weight in zip(out, scale.tolist()):  # row by row: (m, q) of them would not fit beside `out`
             row[chosen] -= weight * mean[chosen]

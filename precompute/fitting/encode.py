@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import torch
 
 from precompute.fitting.encoding import fit_encoding, score_voxels
 from precompute.fitting.image_features import PatchDictionary, image_statistics
+from precompute.stage import Stage
 from recon.brain.voxel_scores import VoxelScores, save_scores
 from recon.bundle.evaluation import Roi
 from recon.bundle.subject import load_subject
-from recon.files import fingerprint, load_json, open_array, save_json
+from recon.files import open_array, save_json
 from recon.regressors.standardise import Standardiser
 
 N_COMPONENTS = 500
@@ -70,39 +72,44 @@ def roi_table(scores: VoxelScores, rois: dict[str, np.ndarray]) -> list[Roi]:
     return table
 
 
-def encode(
-    images: dict[str, Path],
-    latents: dict[str, Path],
-    voxels: Path,
-    subject: Path,
-    out: Path,
-    true_ncsnr: np.ndarray | None = None,
-) -> dict:
-    """Fits on "train", scores on "test", writes `voxel_scores.h5` and, last, `encode.json`, unless they are there and of
-    these inputs; returns the summary, and whether they were there already.
+@dataclass(frozen=True)
+class Encoding:
+    """Files that an encoding model is fitted to and scored on; of images and latents "train" and "test"."""
 
-    `true_ncsnr` (n_voxels,): of a simulated subject, the ncsnr that the simulator gave each voxel.
-    """
-    sources = [*images.values(), *latents.values(), voxels, subject]
-    inputs, report = [fingerprint(path) for path in sources], out / "encode.json"
-    if report.exists() and (found := load_json(report)).get("inputs") == inputs:
-        return found | {"already finished": True}
-    report.unlink(missing_ok=True)
-    (out / "voxel_scores.h5").unlink(missing_ok=True)
-    pictures = {s: np.asarray(open_array(p)) for s, p in images.items()}
-    Z = {s: open_array(p) for s, p in latents.items()}
+    images: dict[str, Path]
+    latents: dict[str, Path]
+    voxels: Path  # of the training images
+    subject: Path
+    true_ncsnr: Path | None = None  # of a simulated subject: an `.npz` whose "ncsnr" the simulator gave each voxel
+
+    @property
+    def files(self) -> list[Path]:
+        extra = [self.true_ncsnr] if self.true_ncsnr else []
+        return [*self.images.values(), *self.latents.values(), self.voxels, self.subject, *extra]
+
+
+def encode_stage(files: Encoding, out: Path, makers: dict[Path, str] | None = None) -> Stage:
+    """Makes `voxel_scores.h5` and a report, `encode.json`; `makers`: the commands that make the files."""
+    inputs = {path: (makers or {}).get(path, "prepare") for path in files.files}
+    return Stage("encode", inputs, (out / "voxel_scores.h5", out / "encode.json"), partial(encode, files, out))
+
+
+def encode(files: Encoding, out: Path) -> dict:
+    """Fits on "train", scores on "test", writes the files of the stage; returns the report."""
+    pictures = {s: np.asarray(open_array(p)) for s, p in files.images.items()}
+    Z = {s: open_array(p) for s, p in files.latents.items()}
     components = LatentComponents.fit(Z["train"], N_COMPONENTS)
     patches = PatchDictionary.fit(pictures["train"])
     features = {
         s: np.hstack([components(Z[s]), image_statistics(pictures[s]), patches.describe(pictures[s])]) for s in pictures
     }
-    model = fit_encoding(features["train"], np.asarray(open_array(voxels)))
-    person = load_subject(subject)
-    test = person.test
-    predicted = model.predict(features["test"])
-    scores = score_voxels(predicted, test.averaged(), person.ncsnr, test.n_repeats, true_ncsnr)
+    model = fit_encoding(features["train"], np.asarray(open_array(files.voxels)))
+    person = load_subject(files.subject)
+    truth = None if files.true_ncsnr is None else np.load(files.true_ncsnr, allow_pickle=False)["ncsnr"]
+    test, predicted = person.test, model.predict(features["test"])
+    scores = score_voxels(predicted, test.averaged(), person.ncsnr, test.n_repeats, truth)
     save_scores(out / "voxel_scores.h5", scores)
     rois = [asdict(row) for row in roi_table(scores, person.geometry.rois)]
-    summary = {"n_features": features["train"].shape[1], "n_test_images": scores.n_images, "rois": rois}
-    save_json(report, summary | {"inputs": inputs})
-    return summary | {"already finished": False}
+    report = {"n_features": features["train"].shape[1], "n_test_images": scores.n_images, "rois": rois}
+    save_json(out / "encode.json", report)
+    return report

@@ -5,36 +5,43 @@ python -m precompute features --subject 1 --target vdvae|clip-text|clip-image
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from precompute.blocks import write_rows
+from precompute.blocks import Rows, write_rows
 from precompute.fitting.clip import image_embeddings, tokens
 from recon.decoders.vdvae import VDVAE
 from recon.device import choose_device
 from recon.files import open_array
 
 
-def extract_latents(
-    images: Path, vdvae: VDVAE, out: Path, n_layers: int, batch: int = 64, dtype: str = "float32", name: str = "own"
-) -> None:
-    """Posterior means of the first n_layers for every picture of `images` (n, S, S, 3 uint8, at the VDVAE's size).
+@dataclass(frozen=True)
+class Into:
+    """Where features go: a `.npy` file, its dtype, how many images go through the network together, and a folder for what is
+    unfinished."""
 
-    `name` says which VDVAE it is: a resumed file must come from the same one.
-    """
+    path: Path
+    work: Path
+    dtype: str = "float32"
+    batch: int = 64
+
+    def write(self, shape: tuple[int, int], make: Callable[[slice], np.ndarray]) -> None:
+        write_rows(Rows(self.path, shape, self.dtype), self.batch, make, self.work)
+
+
+def extract_latents(images: Path, vdvae: VDVAE, n_layers: int, into: Into) -> None:
+    """Posterior means of the first n_layers for every image of `images` (n, S, S, 3 uint8, at the VDVAE's size)."""
     pictures = open_array(images)
-    shape = (len(pictures), vdvae.n_latents(n_layers))
-    source = {"images": images.name, "vdvae": name}
-    write_rows(out, shape, dtype, batch, source, lambda rows: vdvae.encode(pictures[rows], n_layers))
+    into.write((len(pictures), vdvae.n_latents(n_layers)), lambda rows: vdvae.encode(pictures[rows], n_layers))
 
 
-def extract_prompts(
-    captions: list[list[str]], folder: Path, out: Path, batch: int = 64, dtype: str = "float32", name: str = "own"
-) -> None:
-    """Prompt embeddings: the text encoder's last hidden states, mean over a picture's captions, (n, tokens · width).
+def extract_prompts(captions: list[list[str]], folder: Path, into: Into) -> None:
+    """Prompt embeddings: the text encoder's last hidden states, mean over an image's captions, (n, tokens · width).
 
     `folder` holds a tokenizer and a text encoder: both directly, or in subfolders as a diffusion pipeline's.
     """
@@ -50,15 +57,11 @@ def extract_prompts(
         states = encoder(ids).last_hidden_state.flatten(1).split([len(five) for five in some])
         return torch.stack([s.mean(0) for s in states]).cpu().numpy()
 
-    write_rows(out, shape, dtype, batch, {"captions": len(captions), "text encoder": name}, rows)
+    into.write(shape, rows)
 
 
-def extract_embeddings(
-    images: Path, folder: Path, out: Path, batch: int = 64, dtype: str = "float32", name: str = "own"
-) -> None:
+def extract_embeddings(images: Path, folder: Path, into: Into) -> None:
     """CLIP image embeddings (n, d), unit length; `folder` holds a CLIP or its image half."""
     model = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval().to(choose_device())
     pictures = open_array(images)
-    shape = (len(pictures), model.config.projection_dim)
-    source = {"images": images.name, "clip": name}
-    write_rows(out, shape, dtype, batch, source, lambda rows: image_embeddings(model, pictures[rows]))
+    into.write((len(pictures), model.config.projection_dim), lambda rows: image_embeddings(model, pictures[rows]))

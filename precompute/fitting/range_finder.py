@@ -1,25 +1,23 @@
 """The best low-rank approximation of ridge's predictions Ŷ = K (K + α I)⁻¹ Y, without forming them.
 
-By a randomised range finder (Halko et al. 2011, algorithm 4.4). The processes of a team share the targets, and the alphas for their
-Cholesky factors.
+By a randomised range finder (Halko et al. 2011, algorithm 4.4).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from precompute.fitting.alphas import Columns
-from precompute.fitting.dual import factor, multiply, stream, subtract_means
+from precompute.fitting.dual import Columns, factor, multiply, stream
 from precompute.fitting.spectrum import column_blocks
-from precompute.team import ALONE, Team
 from recon.device import choose_device
 
 OVERSAMPLE = 32  # directions beyond the rank asked for
+KEPT = 2  # Cholesky factors that are kept from one step to the next; others are computed again
 
 
 @dataclass(frozen=True)
@@ -27,95 +25,88 @@ class Factors:
     """Ŷ ≈ coordinates · up: of training rows, and Zᵀ · dual of any. Ordered: the first k are the best rank-k approximation."""
 
     dual: Tensor  # (n, r): coordinates = Z Zᵀ dual, orthonormal columns over training rows
-    up: Tensor  # (r, q) of this process's share of the targets; (r, n_targets) has orthogonal rows
-    mean: Tensor  # (q,) of those targets
+    up: Tensor  # (r, q), orthogonal rows
+    mean: Tensor  # (q,) of the targets
 
 
-def _sketch(Y: np.ndarray, directions: Tensor, columns: Columns, rows: np.ndarray, team: Team) -> dict[float, Tensor]:
-    """Centred Y[rows][:, columns[α]] @ directions[columns[α]], (n, l) for each alpha, over the targets of all processes."""
-    parts = {alpha: [] for alpha in columns}
-    for _, block in stream(Y):
-        for alpha, chosen in columns.items():
-            parts[alpha].append(block[:, chosen] @ directions[chosen])
-    return {alpha: (T := team.sum(torch.cat(p)[rows])) - T.mean(0) for alpha, p in parts.items()}
+def _sketch(Y: np.ndarray, directions: Tensor, columns: Columns, rows: np.ndarray) -> dict[float, Tensor]:
+    """Centred Y[rows][:, columns of α] @ directions[columns of α], (n, l) for each alpha."""
+    sums = {alpha: directions.new_zeros(len(Y), directions.shape[1]) for alpha, _ in columns}
+    for span, block in stream(Y):
+        for alpha, chosen in columns:
+            sums[alpha][span].addmm_(block[:, chosen], directions[chosen])
+    return {alpha: (T := whole[rows]) - T.mean(0) for alpha, whole in sums.items()}
 
 
-def random_directions(rank: int, Y: np.ndarray, seed: int, team: Team = ALONE) -> Tensor:
-    """(q, l) for this process's share of the targets, to find that many leading directions from.
-
-    All are drawn, some at a time, and its own kept: they do not depend on how many processes share them.
-    """
-    n_targets, size, mine = Y.shape[1], min(rank + OVERSAMPLE, *Y.shape), team.share(Y.shape[1])
-    generator, kept = torch.Generator().manual_seed(seed), torch.empty(mine.stop - mine.start, size)
+def random_directions(rank: int, Y: np.ndarray, seed: int) -> Tensor:
+    """(q, l) to find that many leading directions from; drawn some targets at a time."""
+    n_targets, size = Y.shape[1], min(rank + OVERSAMPLE, *Y.shape)
+    generator, directions = torch.Generator().manual_seed(seed), torch.empty(n_targets, size)
     for part in column_blocks(n_targets):
-        block = torch.randn(part.stop - part.start, size, generator=generator)
-        first, last = np.clip((part.start, part.stop), mine.start, mine.stop)
-        kept[first - mine.start : last - mine.start] = block[first - part.start : last - part.start]
-    return kept.to(choose_device())
+        directions[part] = torch.randn(part.stop - part.start, size, generator=generator)
+    return directions.to(choose_device())
 
 
-def _eigenvectors(symmetric: Tensor, team: Team) -> tuple[Tensor, Tensor]:
-    """Values, ascending, and vectors in float64; those of the first process, for another may find other signs."""
-    values, vectors = torch.linalg.eigh(symmetric.double())
-    return team.sent(values), team.sent(vectors)
+def _factors(K: Tensor) -> Callable[[float], Tensor]:
+    """alpha -> Cholesky factor of K + α I; the first KEPT of them are made once."""
+    kept: dict[float, Tensor] = {}
+
+    def get(alpha: float) -> Tensor:
+        if alpha in kept:
+            return kept[alpha]
+        L = factor(K, alpha)
+        if len(kept) < KEPT:
+            kept[alpha] = L
+        return L
+
+    return get
 
 
-def _range_weights(K: Tensor, Q: Tensor, alpha: float) -> Tensor:
-    """Qᵀ K (K + α I)⁻¹, (l, n): what multiplies targets to give their predictions' coordinates along Q (n, l)."""
-    return (Q - alpha * torch.cholesky_solve(Q, factor(K, alpha))).T
+def find_range(K: Tensor, Y: np.ndarray, columns: Columns, rank: int, rows: np.ndarray, directions: Tensor) -> Factors:
+    """The leading `rank` directions of the predictions for Y[rows] (N, q), each target with its alpha.
+
+    K (n, n): Gram matrix of `rows`, centred on them. directions (q, l), l ≥ rank: those of almost the same predictions; random
+    ones need `find_range_anew`.
+    """
+    found = _one_round(K, Y, columns, rows, directions, _factors(K))
+    return _leading(found, rank)
 
 
-def find_range(
-    K: Tensor,
-    Y: np.ndarray,
-    columns: Columns,
-    rank: int,
-    rows: np.ndarray,
-    directions: Tensor,
-    rounds: int,
-    team: Team = ALONE,
+def find_range_anew(K: Tensor, Y: np.ndarray, columns: Columns, rank: int, rows: np.ndarray, seed: int) -> Factors:
+    """Like `find_range`, from random directions: two rounds."""
+    factors = _factors(K)
+    first = _one_round(K, Y, columns, rows, random_directions(rank, Y, seed), factors)
+    return _leading(_one_round(K, Y, columns, rows, first.up.T.to(K.device), factors), rank)
+
+
+def _one_round(
+    K: Tensor, Y: np.ndarray, columns: Columns, rows: np.ndarray, directions: Tensor, factors: Callable[[float], Tensor]
 ) -> Factors:
-    """The leading `rank` directions of the predictions for Y[rows], each target with its alpha.
+    """One step of a power iteration, and the predictions along what it finds; these are not ordered yet."""
+    dual, alphas = K.new_zeros(len(K), directions.shape[1]), dict.fromkeys(alpha for alpha, _ in columns)
+    for alpha, sketch in _sketch(Y, directions, columns, rows).items():
+        dual += torch.cholesky_solve(sketch, factors(alpha))
+    S = K @ dual
+    values, vectors = torch.linalg.eigh((S.T @ S).double())
+    keep = values > values[-1] * 1e-9
+    turn = (vectors[:, keep] / values[keep].sqrt()).float()
+    Q, dual = S @ turn, dual @ turn
+    # Qᵀ K (K + α I)⁻¹ = (Q - α (K + α I)⁻¹ Q)ᵀ: what multiplies targets to give their predictions' coordinates along Q
+    weights = {alpha: (Q - alpha * torch.cholesky_solve(Q, factors(alpha))).T for alpha in alphas}
+    up, mean = multiply(weights, Y, columns, rows)
+    return Factors(dual, up, mean)
 
-    K (n, n): Gram matrix of `rows`, centred on them. Y (N, q), `columns` and `directions` (q, l), l ≥ rank, are of this process's
-    share of the targets: two rounds if directions are random, one if they are already those of almost the same predictions.
-    """
-    alphas, n = list(columns), len(K)
-    for _ in range(rounds):
-        sketches = _sketch(Y, directions, columns, rows, team)
-        dual = K.new_zeros(n, directions.shape[1])
-        for alpha in alphas[team.rank :: team.size]:
-            dual += torch.cholesky_solve(sketches[alpha], factor(K, alpha))
-        del sketches
-        team.sum(dual)
-        S = team.joined((K[team.share(n)] @ dual).T, n).T
-        values, vectors = _eigenvectors(S.T @ S, team)
-        keep = values > values[-1] * 1e-9
-        turn = (vectors[:, keep] / values[keep].sqrt()).float()
-        Q, dual = S @ turn, dual @ turn
-        weights = dict(zip(alphas, team.each(alphas, partial(_range_weights, K, Q), Q.T)))
-        up, mean = multiply(weights, Y, columns, rows)
-        subtract_means(up, weights, columns, mean)
-        directions = up.T.to(K.device)
-    _, vectors = _eigenvectors(team.sum(up @ up.T), team)
+
+def _leading(found: Factors, rank: int) -> Factors:
+    """The first `rank` components, turned to the principal axes of the predictions."""
+    _, vectors = torch.linalg.eigh((found.up @ found.up.T).double())
     turn = vectors[:, -rank:].flip(1).float()
-    return Factors(dual @ turn.to(K.device), turn.T @ up, mean)
+    return Factors(found.dual @ turn.to(found.dual.device), turn.T @ found.up, found.mean)
 
 
-def orthonormal(up: Tensor, mine: slice, team: Team) -> np.ndarray:
-    """up (r, q) of this process's share `mine` -> (r, q) of an orthonormal basis of the rows over all targets, leading ones first.
+def orthonormal(up: Tensor) -> np.ndarray:
+    """up (r, q) -> (r, q), an orthonormal basis of its rows, leading ones first.
 
-    QR, for the last rows of `up` may be too small to be orthogonal in float32: of each share, then of the triangles together
-    (Demmel et al. 2012). The first r targets stay as they are: the signs, which depend on them, are those of one QR of everything.
+    By QR: the last rows of `up` may be too small to be orthogonal in float32.
     """
-    r = len(up)
-    k = min(max(r - mine.start, 0), up.shape[1])  # so many of the first r targets are here
-    Q, R = torch.linalg.qr(up[:, k:].T)
-    top, below = slice(mine.start, mine.start + k), slice((team.rank + 1) * r, (team.rank + 1) * r + len(R))
-    stacked = up.new_zeros((team.size + 1) * r, r)
-    stacked[top], stacked[below] = up[:, :k].T, R
-    turn = team.sent(torch.linalg.qr(team.sum(stacked)).Q)
-    basis = up.new_empty(up.shape[1], r)
-    basis[:k] = turn[top]
-    torch.mm(Q, turn[below], out=basis[k:])
-    return basis.T.numpy()
+    return np.ascontiguousarray(torch.linalg.qr(up.T).Q.T.numpy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from scipy.linalg import solve_triangular
 
 from precompute.fitting.encode import N_COMPONENTS, LatentComponents
 from precompute.fitting.encoding import fit_encoding
-from recon.files import open_plain, save_array
+from precompute.stage import Stage
+from recon.files import open_plain, save_array, save_json
 from recon.regressors.low_rank import LowRank
 from recon.regressors.standardise import Rescaler
 
@@ -28,9 +30,21 @@ def factorise(weights: np.ndarray, Z: np.ndarray, rank: int) -> tuple[np.ndarray
     return down, s[:rank, None] * V[:rank], float((s[:rank] ** 2).sum() / (s**2).sum())
 
 
+def response_stage(
+    latents: dict[str, Path], voxels: Path, out: Path, makers: tuple[str, str] = ("features", "prepare")
+) -> Stage:
+    """Makes `response.safetensors`, `response_test.npy` and a report, `response.json`.
+
+    latents: "train" and "test" (n, n_latents); voxels (n_train, n_voxels); `makers`: the commands that make them.
+    """
+    outputs = tuple(out / f"response{rest}" for rest in (".safetensors", "_test.npy", ".json"))
+    inputs = dict.fromkeys(latents.values(), makers[0]) | {voxels: makers[1]}
+    return Stage("response", inputs, outputs, partial(fit_response, latents, voxels, out))
+
+
 def fit_response(latents: dict[str, Path], voxels: Path, out: Path, rank: int = RANK) -> dict:
-    """Fits "train" latents (n, n_latents) to averaged training responses (n, n_voxels); writes `response.safetensors`, and
-    `response_test.npy`, coordinates (n_test, rank) of the "test" latents: the page shows predictions without encoding pictures.
+    """Fits "train" latents (n, n_latents) to averaged training responses (n, n_voxels); writes the files of the stage, of which
+    `response_test.npy` holds coordinates (n_test, rank) of the "test" latents: the page shows predictions without encoding images.
 
     Through 500 principal components of the latents: those of a large VDVAE do not fit in memory. An alpha a voxel. Returns the
     rank, and the share of the predictions' variance that it keeps. Raises BadFile for a truncated file.
@@ -50,4 +64,6 @@ def fit_response(latents: dict[str, Path], voxels: Path, out: Path, rank: int = 
     parts = [response.coordinates(test[k : k + 256]) for k in range(0, len(test), 256)]
     save_array(out / "response_test.npy", np.concatenate(parts).astype(np.float16))
     response.save(out / "response.safetensors")
-    return {"rank": len(up), "share_of_predicted_variance": kept}
+    report = {"rank": len(up), "share_of_predicted_variance": kept}
+    save_json(out / "response.json", report)
+    return report

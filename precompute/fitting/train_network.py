@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from precompute.team import ALONE, Team
 from recon.device import autocast, choose_device
 from recon.files import whole_file
 from recon.regressors.mlp import Network, predict
 from recon.regressors.rows import read_rows
 from recon.regressors.standardise import Standardiser, split_rows
+
+STATEFUL, PROGRESS = ("network", "optimiser", "schedule"), ("curve", "best", "best_r2", "best_epoch")  # of a checkpoint
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,6 @@ class Training:
 STUDENT = Training(128, True, False, 0.0, 0.0, learning_rate=1e-4, weight_decay=0.0, batch=8)
 
 
-def dropout(n: int, rows: slice, x: torch.Tensor, p: float) -> torch.Tensor:
-    """Dropout with probability p of `rows` of a batch of n, x (rows, width).
-
-    The mask is drawn for the whole batch, so that it does not depend on how many processes share it.
-    """
-    if p == 0:
-        return x
-    mask = x.new_empty(n, x.shape[1]).bernoulli_(1 - p).div_(1 - p)
-    return x * mask[rows]
-
-
 def _variance_weighted_r2(truth: np.ndarray, predicted: np.ndarray) -> float:
     return float(1 - ((truth - predicted) ** 2).sum() / ((truth - truth.mean(0)) ** 2).sum())
 
@@ -76,88 +65,103 @@ def new_network(n_voxels: int, n_out: int, training: Training) -> Network:
     return Network(n_voxels, n_out, training.hidden, training.plain, dropout)
 
 
-def fit_network(
-    X, Z, standardise: Standardiser, training: Training, checkpoint: Path, team: Team = ALONE
-) -> tuple[Network, NetworkReport]:
+class Trainer:
+    """A network that learns coefficients Z (n, r) from voxels X (n, n_voxels), both possibly memory-mapped, epoch by epoch."""
+
+    def __init__(self, X, Z, standardise: Standardiser, training: Training):
+        self.X, self.Z, self.standardise, self.training = X, Z, standardise, training
+        self.validation, self.rows = split_rows(len(X), training.validation_share, training.seed)
+        self.X_validation = standardise(read_rows(X, self.validation))
+        self.Z_validation = read_rows(Z, self.validation)
+        # one scale for all coefficients: keeps their relative weight
+        self.unit = 1.0 if training.plain else float(np.sqrt(np.mean(self.Z_validation.var(0))))
+        torch.manual_seed(training.seed)
+        self.network = new_network(X.shape[1], Z.shape[1], training).to(choose_device())
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), training.learning_rate, weight_decay=training.weight_decay, fused=True
+        )
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, training.max_epochs)
+        self.curve: list[list[float]] = []
+        self.best_r2, self.best_epoch = -np.inf, 0
+        self.best = {k: v.clone() for k, v in self.network.state_dict().items()}
+
+    def validate(self) -> np.ndarray:
+        """(n_validation, r) predictions for the held-out images, in the network's unit."""
+        return predict(self.network, self.X_validation)
+
+    def step(self, batch: np.ndarray) -> float:
+        """One step on the images of these rows; returns the loss."""
+        device = choose_device()
+        target = torch.as_tensor(read_rows(self.Z, batch) / np.float32(self.unit), device=device)
+        voxels = torch.as_tensor(self.standardise(read_rows(self.X, batch)), device=device)
+        with autocast():
+            out = self.network(voxels)
+        loss = nn.functional.mse_loss(out.float(), target)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.training.clip_norm)
+        self.optimiser.step()
+        return loss.item()
+
+    def epoch(self) -> None:
+        """All training images once, in an order of the epoch's own; then validation."""
+        number, size = len(self.curve), self.training.batch
+        torch.manual_seed(self.training.seed * 1_000_003 + number)
+        shuffled = np.random.default_rng((self.training.seed, 41, number)).permutation(self.rows)
+        self.network.train()
+        # ascending within a batch: the memory map is read forwards, whole rows
+        losses = [self.step(np.sort(shuffled[k : k + size])) for k in range(0, len(shuffled), size)]
+        self.schedule.step()
+        r2 = _variance_weighted_r2(self.Z_validation, self.unit * self.validate())
+        self.curve.append([number + 1, float(np.mean(losses)), r2])
+        if r2 > self.best_r2:
+            self.best_r2, self.best_epoch = r2, number + 1
+            for k, v in self.network.state_dict().items():
+                self.best[k].copy_(v)
+
+    def save(self, path: Path) -> None:
+        parts = {name: getattr(self, name).state_dict() for name in STATEFUL}
+        with whole_file(path) as part:
+            torch.save(parts | {name: getattr(self, name) for name in PROGRESS}, part)
+
+    def load(self, path: Path) -> None:
+        saved = torch.load(path, weights_only=True, map_location=choose_device())
+        for name in STATEFUL:
+            getattr(self, name).load_state_dict(saved[name])
+        for name in PROGRESS:
+            setattr(self, name, saved[name])
+
+    def finished(self) -> bool:
+        done = len(self.curve)
+        return done >= self.training.max_epochs or done - self.best_epoch >= self.training.patience
+
+    @torch.no_grad()
+    def result(self) -> tuple[Network, NetworkReport]:
+        """The best epoch's network, in the coefficients' own unit."""
+        self.network.load_state_dict(self.best)
+        for layer in self.network.last_layers:
+            layer.weight *= self.unit
+            layer.bias *= self.unit
+        report = NetworkReport(self.curve, self.best_epoch, self.validation, self.validate())
+        return self.network.cpu(), report
+
+
+def fit_network(X, Z, standardise: Standardiser, training: Training, checkpoint: Path) -> tuple[Network, NetworkReport]:
     """Fits voxels X (n, n_voxels) to coefficients Z (n, r), both possibly memory-mapped; the best epoch's weights win.
 
     Resumes from `checkpoint`, which must be of the same call; the caller removes it. bfloat16 where the hardware is faster in it.
-    The processes of a team share each batch and sum its gradients: the same network as by one, but for the order of sums.
     Raises ValueError if X and Z differ in length.
     """
     if len(X) != len(Z):
         raise ValueError(f"expected as many rows of coefficients as of voxels, got {len(Z)} and {len(X)}")
-    device = choose_device()
-    validation, rows = split_rows(len(X), training.validation_share, training.seed)
-    X_validation = standardise(read_rows(X, validation[team.share(len(validation))]))
-    Z_validation = read_rows(Z, validation)
-    # one scale for all coefficients: keeps their relative weight
-    unit = 1.0 if training.plain else float(np.sqrt(np.mean(Z_validation.var(0))))
-
-    torch.manual_seed(training.seed)
-    network = new_network(X.shape[1], Z.shape[1], training).to(device)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), training.learning_rate, weight_decay=training.weight_decay, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, training.max_epochs)
-
-    def validate() -> np.ndarray:
-        return team.joined(predict(network, X_validation).T, len(validation)).T
-
-    first, curve, best_r2, best_epoch = 0, [], -np.inf, 0
-    best = {k: v.clone() for k, v in network.state_dict().items()}
+    trainer = Trainer(X, Z, standardise, training)
     if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True, map_location=device)
-        network.load_state_dict(saved["network"])
-        optimiser.load_state_dict(saved["optimiser"])
-        schedule.load_state_dict(saved["schedule"])
-        first, curve, best, best_r2, best_epoch = (
-            saved[k] for k in ("epoch", "curve", "best", "best_r2", "best_epoch")
-        )
-
-    epochs, total = range(first, training.max_epochs), training.max_epochs
-    bar = tqdm(epochs, initial=first, total=total, desc="MLP", mininterval=5, disable=not team.first)
-    for epoch in bar:
-        if epoch - best_epoch >= training.patience:
-            break
-        torch.manual_seed(training.seed * 1_000_003 + epoch)
-        shuffled = np.random.default_rng((training.seed, 41, epoch)).permutation(rows)
-        losses = []
-        for k in range(0, len(rows), training.batch):
-            batch = np.sort(shuffled[k : k + training.batch])  # ascending: the memory map is read forwards, whole rows
-            share = team.share(len(batch))
-            chosen = batch[share]
-            target = torch.as_tensor(read_rows(Z, chosen) / np.float32(unit), device=device)
-            voxels = torch.as_tensor(standardise(read_rows(X, chosen)), device=device)
-            with autocast():
-                out = network(voxels, partial(dropout, len(batch), share))
-            loss = nn.functional.mse_loss(out.float(), target, reduction="sum") / (len(batch) * target.shape[1])
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            team.sum_all([parameter.grad for parameter in network.parameters()])
-            nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm)
-            optimiser.step()
-            losses.append(loss.item())
-        schedule.step()
-        loss, r2 = np.mean(team.sum(np.array(losses))), _variance_weighted_r2(Z_validation, unit * validate())
-        curve.append([epoch + 1, float(loss), r2])
-        bar.set_postfix(loss=f"{loss:.4f}", validation_r2=f"{r2:.4f}")
-        if r2 > best_r2:
-            best_r2, best_epoch = r2, epoch + 1
-            for k, v in network.state_dict().items():
-                best[k].copy_(v)
-        state = {
-            "network": network.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "schedule": schedule.state_dict(),
-        }
-        state |= {"epoch": epoch + 1, "curve": curve, "best": best, "best_r2": best_r2, "best_epoch": best_epoch}
-        if team.first:
-            with whole_file(checkpoint) as part:
-                torch.save(state, part)
-    network.load_state_dict(best)
-    with torch.no_grad():
-        for layer in network.last_layers:
-            layer.weight *= unit
-            layer.bias *= unit
-    return network.cpu(), NetworkReport(curve, best_epoch, validation, validate())
+        trainer.load(checkpoint)
+    with tqdm(initial=len(trainer.curve), total=training.max_epochs, desc="MLP", mininterval=5) as bar:
+        while not trainer.finished():
+            trainer.epoch()
+            trainer.save(checkpoint)
+            _, loss, r2 = trainer.curve[-1]
+            bar.set_postfix(loss=f"{loss:.4f}", validation_r2=f"{r2:.4f}")
+            bar.update()
+    return trainer.result()

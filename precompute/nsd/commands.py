@@ -179,15 +179,17 @@ def run(
 
     def one(subject: int) -> list[dict]:
         folder, out = prepared(subject), Path(f"data/bundles/subj{subject:02d}")
-        stages = plan.subject_stages(subject, folder, out)
-        return plan.show(folder, stages) if dry_run else plan.run(folder, stages)
+        steps = plan.subject_steps(folder, out)
+        return plan.show(steps) if dry_run else plan.run(steps)
 
     _run(lambda: {f"subj{subject:02d}": one(subject) for subject in subjects}, shared=True)
 
 
 def card(
     bundle: Annotated[Path, typer.Option(help="What has been evaluated.")] = Path("assets/demo"),
-    into: Annotated[Path, typer.Option(help="A Markdown file with the two marks of the section.")] = Path("README.md"),
+    into: Annotated[Path, typer.Option(help="A Markdown file with the two marks of the section.")] = Path(
+        "assets/demo/README.md"
+    ),
 ):
     """Writes the section of a model card that says how good a bundle is, from its evaluation."""
     from precompute.evaluation.model_card import write_card

@@ -20,8 +20,8 @@ A session's masked betas are in memory at a time, or a block of images. A rerun 
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,10 +30,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from precompute.blocks import Rows, fill, remove_leftovers, spans
+from precompute.folder_lock import working_in
 from precompute.nsd import raw
 from precompute.nsd.brain_diffuser import Export, write_export
-from precompute.nsd.prepare_job import SPLITS, Job, Settings, check_inputs, finished_report, open_job
+from precompute.nsd.prepare_job import JOB, SPLITS, Job, Settings, check_inputs, check_settings, open_job
 from precompute.nsd.prepare_voxels import averaged_voxels, mask_sessions, session_voxels
+from precompute.stage import Stage, make, state
 from recon.bundle.subject import Subject, Trials, save_subject
 from recon.files import BadFile, load_json, save_array, save_json
 
@@ -55,22 +57,38 @@ def prepare(
     if export and settings.source != "raw":
         raise BadFile("an export is made from raw betas: --export does not go with --brain-diffuser")
     job = open_job(root, out, settings, brain_diffuser)
-    report = finished_report(job)
-    remove_leftovers(job.out)
-    remove_leftovers(job.parts)
-    if report is None:
+    check_settings(job)
+    stage = prepare_stage(job)
+    if state(stage) != "done":
         check_inputs(job)
-        save_json(job.parts / "settings.json", asdict(settings))
-        report = _prepare(job)
-    elif not (job.out / f"test_{raw.SIDE}.npy").exists():  # prepared before photographs were kept as they were
-        _write_pictures(job, "test")
-    shutil.rmtree(job.parts, ignore_errors=True)
+    report = make(stage)
+    report.pop("already finished")
     if export:
-        _export(job, export)
+        with working_in(job.out):
+            _export(job, export)
     return report
 
 
+def prepare_stage(job: Job) -> Stage:
+    """Makes all files of a prepared subject, `prepare.json` last."""
+    sides = [
+        f"{split}_{kind}" for split in SPLITS for kind in (*(f"{side}.npy" for side in SIDES), "ids.npy", "repeats.npy")
+    ]
+    names = [
+        "prepare.json",
+        "train_voxels.npy",
+        "subject.h5",
+        f"test_{raw.SIDE}.npy",
+        *sides,
+        *(f"{split}.json" for split in SPLITS),
+    ]
+    inputs = dict.fromkeys(job.files, "fetch nsd --subject N")
+    return Stage(JOB, inputs, tuple(job.out / name for name in names), partial(_prepare, job), asdict(job.settings))
+
+
 def _prepare(job: Job) -> dict:
+    remove_leftovers(job.out)
+    remove_leftovers(job.parts)
     clipped = mask_sessions(job) if job.settings.source == "raw" else None
     by_recipe = session_voxels if job.settings.recipe == "session" else averaged_voxels
     test, constant = by_recipe(job)

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from precompute.nsd import raw
-from precompute.nsd.brain_diffuser import Split, open_split
+from precompute.nsd.brain_diffuser import CAP, FMRI, STIM, Split, layout, open_split
 from precompute.nsd.design import Design, Images
+from precompute.stage import place_of, record
 from recon.brain.space import Volume
-from recon.files import BadFile, load_json
+from recon.files import BadFile
 
 SPLITS = ("train", "test")
+JOB = "prepare"  # the stage's name
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,19 @@ class Job:
 
     @property
     def parts(self) -> Path:
-        return self.out / ".unfinished"
+        return place_of(self.out, JOB)
 
     @property
     def trials(self) -> Path:
         return self.out / "trials.npy"
+
+    @property
+    def files(self) -> list[Path]:
+        """What the folder is made of."""
+        if self.settings.source == "raw":
+            return self.tree.all_files(self.settings.sessions)
+        kinds = [(split, kind) for split in SPLITS for kind in (FMRI, STIM, CAP)]
+        return [*self.tree.all_files(0), *(layout(self.brain_diffuser, *one, self.settings.subject) for one in kinds)]
 
     def file_rows(self, split: str) -> np.ndarray:
         """(n,) where each image is in files whose rows are in the order of first trials."""
@@ -75,14 +85,11 @@ def open_job(root: Path, out: Path, settings: Settings, brain_diffuser: Path | N
     return Job(settings, tree, Path(out), brain_diffuser, design, images, raw.read_geometry(tree))
 
 
-def finished_report(job: Job) -> dict | None:
-    """The report of a finished folder, None for a new or unfinished one. Raises BadFile if it has other settings."""
-    finished, started, settings = job.out / "prepare.json", job.parts / "settings.json", asdict(job.settings)
-    report = load_json(finished) if finished.exists() else None
-    here = report["settings"] if report else load_json(started) if started.exists() else settings
-    if here != settings:
+def check_settings(job: Job) -> None:
+    """Raises BadFile if the folder holds, finished or not, what other settings gave: that took long, and may be in use."""
+    here, settings = record(job.parts).get("settings"), asdict(job.settings)
+    if here not in (None, settings):
         raise BadFile(f"{job.out} was prepared with {here}, now asked for {settings}: choose another --out")
-    return report
 
 
 def check_inputs(job: Job) -> None:

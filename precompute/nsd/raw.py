@@ -47,9 +47,14 @@ class Tree:
     root: Path
     subject: int
 
+    @property
+    def name(self) -> str:
+        """Of the subject, as in paths."""
+        return f"subj{self.subject:02d}"
+
     def file(self, *names: str) -> Path:
         """The first of these files that exists; "{s}" stands for the subject. Raises BadFile if none does."""
-        paths = [Path(self.root) / name.format(s=f"subj{self.subject:02d}") for name in names]
+        paths = [Path(self.root) / name.format(s=self.name) for name in names]
         for path in paths:
             if path.exists():
                 return path
@@ -58,8 +63,23 @@ class Tree:
 
     def betas(self, session: int) -> Path:
         """Betas of a session (from 1), HDF5 if it is there, which can be read in parts."""
+        return self.file(*self._betas(session))
+
+    def _betas(self, session: int) -> list[str]:
         stem = f"nsddata_betas/ppdata/{{s}}/func1pt8mm/betas_fithrf_GLMdenoise_RR/betas_session{session:02d}"
-        return self.file(f"{stem}.hdf5", f"{stem}.nii.gz")
+        return [f"{stem}.hdf5", f"{stem}.nii.gz"]
+
+    def all_files(self, sessions: int) -> list[Path]:
+        """Design, places of voxels and ncsnr, and, with at least one session, what was shown and the betas; also those that are
+        gone."""
+        families = [
+            Path(self.root) / f"nsddata/ppdata/{self.name}/func1pt8mm/roi/{family}.nii.gz" for family in ROI_FAMILIES
+        ]
+        files = [self.file(DESIGN), self.roi("nsdgeneral"), self.ncsnr, *(path for path in families if path.exists())]
+        for names in [[STIMULI], [CAPTIONS], *map(self._betas, range(1, sessions + 1))] if sessions else []:
+            paths = [Path(self.root) / name.format(s=self.name) for name in names]
+            files.append(next((path for path in paths if path.exists()), paths[0]))
+        return files
 
     @property
     def ncsnr(self) -> Path:

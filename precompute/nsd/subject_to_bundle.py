@@ -12,30 +12,33 @@ python -m precompute evaluate --subject 1
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from precompute.evaluation.evaluate import Inputs, Options, digest_parts, held_out_r2
-from precompute.evaluation.network_metrics import open_networks
-from precompute.evaluation.protocols import PHOTOGRAPH, PUBLISHED_PROTOCOLS
+from precompute.evaluation.evaluate import Inputs, Options, digest_parts, held_out_r2, shares_of_network
+from precompute.evaluation.network_metrics import OWN, absent_networks, open_networks
+from precompute.evaluation.protocols import PHOTOGRAPH, PUBLISHED_PROTOCOLS, Protocol
 from precompute.evaluation.summary import attach, evaluate, overview
-from precompute.fitting.encode import encode
-from precompute.fitting.features import extract_embeddings, extract_latents, extract_prompts
-from precompute.fitting.fit import ALPHAS, BRAIN_DIFFUSER, fit, inputs, layer_groups
-from precompute.fitting.response_model import fit_response
+from precompute.fitting.encode import Encoding, encode_stage
+from precompute.fitting.features import Into, extract_embeddings, extract_latents, extract_prompts
+from precompute.fitting.fit import ALPHAS, BRAIN_DIFFUSER, Fit, fit_stage, layer_groups
+from precompute.fitting.response_model import response_stage
 from precompute.fitting.train_network import Training
+from precompute.stage import Stage, changed_inputs, make, make_all, place_of
 from precompute.team import team
 from recon.bundle.bundle import load_bundle
 from recon.bundle.captions import CaptionIndex
 from recon.bundle.evaluation import EVALUATION_FILES
 from recon.bundle.manifest import FILES, TARGETS, write_manifest
 from recon.bundle.subject import load_subject
-from recon.decoders.published_models import MODELS, locate, locked
+from recon.decoders.published_models import MODELS, locate, locked, read_lock
 from recon.decoders.vdvae import VDVAE, load_openai
 from recon.decoders.vdvae_layers import VDVAEConfig
-from recon.files import BadFile, file_digest, load_json, open_array, open_plain, whole_file
+from recon.files import BadFile, load_json, open_array, open_plain, whole_file
 
 N_TOKENS = 77  # of a prompt embedding
 N_LAYERS = 31  # of the VDVAE's 75: those that Brain-Diffuser regresses
@@ -44,7 +47,18 @@ NEEDED = dict(zip(FEATURES, ("vdvae", "diffusion", "clip")))  # -> the model tha
 RANKS = {"latents": 512, "prompt": 256, "image": 256}
 TRAINING = Training(hidden=1024)
 SPLITS = ("train", "test")
+SIDES = {"vdvae": 64, "clip-image": 512}  # of the images that a model sees
 CAPTIONS = "captions.h5"  # made for the bundle; its other files are copies
+MAKERS = {  # what a bundle is made of -> the command that makes it
+    "subject.h5": "prepare",
+    "train.json": "prepare",
+    "image_train.npy": "features --target clip-image",
+    "image_test.npy": "features --target clip-image",
+    "voxel_scores.h5": "encode",
+    "response.safetensors": "encode",
+    "response_test.npy": "encode",
+    "latents_fit.json": "fit",
+}
 
 
 def _need(path: Path, command: str) -> Path:
@@ -56,36 +70,66 @@ def _need(path: Path, command: str) -> Path:
 # --- features ---------------------------------------------------------------------------------------------------------
 
 
+def features_stage(folder: Path, target: str, dtype: str = "float32", batch: int = 8) -> Stage:
+    """Makes TARGET_train.npy and TARGET_test.npy, (n, n_targets) of `dtype`, by a published model. Raises BadFile without it."""
+    name = f"features {target}"
+    sources = [
+        folder / (f"{split}.json" if target == "clip-text" else f"{split}_{SIDES[target]}.npy") for split in SPLITS
+    ]
+    entry = locked(NEEDED[target]) or {}
+    into = {
+        split: Into(folder / f"{FEATURES[target]}_{split}.npy", place_of(folder, name), dtype, batch)
+        for split in SPLITS
+    }
+    return Stage(
+        name,
+        dict.fromkeys(sources, "prepare --subject N"),
+        tuple(one.path for one in into.values()),
+        partial(EXTRACT[target], dict(zip(SPLITS, sources)), into),
+        {"dtype": dtype, "model": entry.get("revision") or entry.get("sha256"), "layers": N_LAYERS},
+        shared=True,
+    )
+
+
+def _latents(sources: dict[str, Path], into: dict[str, Into]) -> dict:
+    vdvae = load_openai(locate("vdvae"))
+    for split, one in into.items():
+        extract_latents(sources[split], vdvae, N_LAYERS, one)
+    return _shapes(into)
+
+
+def _prompts(sources: dict[str, Path], into: dict[str, Into]) -> dict:
+    for split, one in into.items():
+        extract_prompts([e["captions"] for e in load_json(sources[split])], locate("diffusion"), one)
+    return _shapes(into)
+
+
+def _embeddings(sources: dict[str, Path], into: dict[str, Into]) -> dict:
+    for split, one in into.items():
+        extract_embeddings(sources[split], locate("clip"), one)
+    return _shapes(into)
+
+
+EXTRACT = {"vdvae": _latents, "clip-text": _prompts, "clip-image": _embeddings}
+
+
+def _shapes(into: dict[str, Into]) -> dict:
+    return {
+        "dtype": into["train"].dtype,
+        "shapes": {one.path.name: open_array(one.path).shape for one in into.values()},
+    }
+
+
 def features(folder: Path, target: str, dtype: str, batch: int) -> dict:
-    """Writes TARGET_train.npy and TARGET_test.npy, (n, n_targets) of `dtype`; returns their shapes.
+    """Makes the features of a target, shared by the processes of the team; returns their shapes.
 
-    Raises BadFile if pictures or the model are missing, or files of another dtype or model are there.
+    Raises BadFile if images or the model are missing, or finished files of another dtype are there: those may have taken hours.
     """
-    out = {split: folder / f"{FEATURES[target]}_{split}.npy" for split in SPLITS}
-    finished = all(path.exists() for path in out.values())
-    if not finished:
-        _extract(folder, target, out, dtype, batch)
-    arrays = {path.name: open_array(path) for path in out.values()}
-    for name, array in arrays.items():
-        if array.dtype != dtype:
-            raise BadFile(f"{folder / name} holds {array.dtype}, {dtype} is asked for: remove it to make it anew")
-    return {"already finished": finished, "dtype": dtype, "shapes": {name: a.shape for name, a in arrays.items()}}
-
-
-def _extract(folder: Path, target: str, out: dict[str, Path], dtype: str, batch: int) -> None:
-    side = 64 if target == "vdvae" else 512
-    images = {split: _need(folder / f"{split}_{side}.npy", "prepare") for split in SPLITS}
-    model, entry = locate(NEEDED[target]), locked(NEEDED[target])
-    how = {"batch": batch, "dtype": dtype, "name": entry.get("revision") or entry["sha256"]}
-    vdvae = load_openai(model) if target == "vdvae" else None
-    for split in SPLITS:
-        if target == "vdvae":
-            extract_latents(images[split], vdvae, out[split], N_LAYERS, **how)
-        elif target == "clip-text":
-            labels = load_json(folder / f"{split}.json")
-            extract_prompts([e["captions"] for e in labels], model, out[split], **how)
-        else:
-            extract_embeddings(images[split], model, out[split], **how)
+    stage = features_stage(folder, target, dtype, batch)
+    for path in stage.outputs:
+        if path.exists() and (there := open_array(path).dtype) != dtype:
+            raise BadFile(f"{path} holds {there}, {dtype} is asked for: remove it to make it anew")
+    return make(stage, team())
 
 
 # --- regressors and the encoding model --------------------------------------------------------------------------------
@@ -102,107 +146,136 @@ def _groups(target: str, n_targets: int) -> dict[str, slice]:
     return {"embedding": slice(0, n_targets)}
 
 
-def fit_targets(folder: Path, alpha: str, training: Training = TRAINING, ranks: dict[str, int] = RANKS) -> dict:
-    """Ridge and MLP to every target, unless just this fit to just these inputs is there; returns R² of held-out training
-    images by target.
+def fit_stages(folder: Path, alpha: str, training: Training = TRAINING, ranks: dict[str, int] = RANKS) -> list[Stage]:
+    """Ridge and MLP to every target. Raises BadFile where an input is missing: its shape is needed.
 
-    `alpha`: "held-out" or "per-target", chosen by those for each group of targets or for each target; "brain-diffuser", the
-    published constants.
+    `alpha`: "held-out" or "per-target", chosen by held-out training images for each group of targets or for each target;
+    "brain-diffuser", the published constants.
     """
-    voxels = _need(folder / "train_voxels.npy", "prepare")
-    Y = {t: _need(folder / f"{t}_train.npy", f"features --target {name}") for name, t in FEATURES.items()}
-    reports = {}
-    for target in TARGETS:
-        groups = _groups(target, open_plain(Y[target]).shape[1])
+    voxels, stages = _need(folder / "train_voxels.npy", "prepare"), []
+    for target, name in zip(TARGETS, FEATURES):
+        Y = _need(folder / f"{target}_train.npy", f"features --target {name}")
+        groups = _groups(target, open_plain(Y).shape[1])
         alphas = BRAIN_DIFFUSER[target] if alpha == "brain-diffuser" else ALPHAS
-        per_target = alpha == "per-target"
-        reports[target] = fit(target, voxels, Y[target], groups, folder, ranks[target], training, alphas, per_target)
-    there = [t for t, report in reports.items() if report["already finished"]]
+        job = Fit(target, groups, ranks[target], training, tuple(alphas), alpha == "per-target")
+        stages.append(fit_stage(job, voxels, Y, folder))
+    return stages
+
+
+def fit_targets(folder: Path, alpha: str, training: Training = TRAINING, ranks: dict[str, int] = RANKS) -> dict:
+    """Ridge and MLP to every target, each by one process of the team; returns R² of held-out training images by target."""
+    stages = fit_stages(folder, alpha, training, ranks)
+    reports = dict(zip(TARGETS, make_all(stages, team())))
+    there = [target for target, report in reports.items() if report["already finished"]]
     r2 = {t: {name: r[name]["validation_r2_mean"] for name in ("ridge", "mlp")} for t, r in reports.items()}
     return {"already finished": there, "r2": r2}
 
 
+def encode_stages(folder: Path) -> list[Stage]:
+    """The encoding model with the scores of every voxel, and the one that the page predicts responses by."""
+    images = {split: folder / f"{split}_64.npy" for split in SPLITS}
+    latents = {split: folder / f"latents_{split}.npy" for split in SPLITS}
+    voxels, maker = folder / "train_voxels.npy", "features --target vdvae --subject N"
+    makers = dict.fromkeys([*images.values(), voxels, folder / "subject.h5"], "prepare --subject N")
+    makers |= dict.fromkeys(latents.values(), maker)
+    files = Encoding(images, latents, voxels, folder / "subject.h5")
+    return [encode_stage(files, folder, makers), response_stage(latents, voxels, folder, (maker, makers[voxels]))]
+
+
 def encode_voxels(folder: Path) -> dict:
-    """The encoding model and the scores of every voxel; returns what `encode.json` holds."""
-    images = {split: _need(folder / f"{split}_64.npy", "prepare") for split in SPLITS}
-    latents = {split: _need(folder / f"latents_{split}.npy", "features --target vdvae") for split in SPLITS}
-    report = encode(images, latents, folder / "train_voxels.npy", folder / "subject.h5", folder)
-    if not (report["already finished"] and (folder / "response.safetensors").exists()):
-        report["response"] = fit_response(latents, folder / "train_voxels.npy", folder)
-    return report
+    """Both encoding models; returns their reports."""
+    report, response = (make(stage) for stage in encode_stages(folder))
+    return report | {"response": response}
 
 
 # --- bundle -----------------------------------------------------------------------------------------------------------
 
 
-def make_bundle(folder: Path, out: Path) -> dict:
-    """What the app needs, in the folder `out`; the manifest names the published decoders. Returns name, place and size.
+def bundle_stage(folder: Path, out: Path) -> Stage:
+    """Makes all that the app needs, in the folder `out`."""
+    makers = MAKERS | {f"{t}_{name}.safetensors": "fit" for t in TARGETS for name in ("ridge", "mlp")}
+    inputs = {folder / name: f"{command} --subject N" for name, command in makers.items()}
+    outputs = (out / "manifest.json", *(out / name for name in FILES))
+    return Stage("bundle", inputs, outputs, partial(write_bundle, folder, out))
 
-    Training captions and test pictures come with it: it is for those who have access to NSD.
-    """
-    labels = _need(folder / "train.json", "prepare")
-    embeddings = [_need(folder / f"image_{split}.npy", "features --target clip-image") for split in SPLITS]
-    makers = {
-        "subject.h5": "prepare",
-        "voxel_scores.h5": "encode",
-        "response.safetensors": "encode",
-        "response_test.npy": "encode",
-    }
-    for target in TARGETS:
-        _check_fit(folder, target)
-    parts = [_need(folder / name, makers.get(name, "fit")) for name in FILES if name != CAPTIONS]
-    finished = _is_bundle_of(parts, out)
+
+def write_bundle(folder: Path, out: Path) -> dict:
+    """Copies what the app needs into `out`, with a manifest that names the published decoders. Returns name and size."""
     subject = load_subject(folder / "subject.h5")
-    if not finished:
-        for part in parts:
-            with whole_file(out / part.name) as copy:
-                shutil.copyfile(part, copy)
-        captions = [e["captions"][0] for e in load_json(labels)]
-        CaptionIndex(captions, *(np.asarray(open_array(e), np.float32) for e in embeddings)).save(out / CAPTIONS)
-        for name in EVALUATION_FILES:  # of other parts
-            (out / name).unlink(missing_ok=True)
-        components = load_json(folder / "latents_fit.json")["rank"]
-        content = {"name": subject.name, "simulated": subject.simulated, "n_layers": N_LAYERS, "components": components}
-        write_manifest(out, content | {"decoders": "published"})
-    size = sum((out / name).stat().st_size for name in FILES)
-    show = f"RECON_BUNDLE={out} python app.py"
-    return {"already finished": finished, "name": subject.name, "bytes": size, "show": show, "absent": _absent()}
+    for name in FILES:
+        if name != CAPTIONS:
+            with whole_file(out / name) as copy:
+                shutil.copyfile(folder / name, copy)
+    captions = [e["captions"][0] for e in load_json(folder / "train.json")]
+    embeddings = (np.asarray(open_array(folder / f"image_{split}.npy"), np.float32) for split in SPLITS)
+    CaptionIndex(captions, *embeddings).save(out / CAPTIONS)
+    for name in EVALUATION_FILES:  # of other parts
+        (out / name).unlink(missing_ok=True)
+    components = load_json(folder / "latents_fit.json")["rank"]
+    content = {"name": subject.name, "simulated": subject.simulated, "n_layers": N_LAYERS, "components": components}
+    write_manifest(out, content | {"decoders": "published"})
+    return {"name": subject.name, "bytes": sum((out / name).stat().st_size for name in FILES)}
 
 
-def _check_fit(folder: Path, target: str) -> None:
-    """Raises BadFile if the regressors are not finished, or were fitted to other files than are there now."""
-    report = load_json(_need(folder / f"{target}_fit.json", "fit"))
-    if report.get("inputs") != inputs(folder / "train_voxels.npy", folder / f"{target}_train.npy"):
-        raise BadFile(f"{folder}: voxels or {target}_train.npy were made anew since they were fitted: run `fit` again")
+def make_bundle(folder: Path, out: Path) -> dict:
+    """What the app needs, in the folder `out`. Returns name, place and size.
 
-
-def _is_bundle_of(parts: list[Path], out: Path) -> bool:
-    """Whether `out` is a whole bundle of just these files, and captions."""
-    manifest = out / "manifest.json"
-    listed = {k: v["sha256"] for k, v in load_json(manifest)["files"].items()} if manifest.exists() else {}
-    names = (*FILES, *EVALUATION_FILES)
-    there = {name: file_digest(out / name) for name in names if (out / name).exists()}
-    return there == listed and all(listed.get(part.name) == file_digest(part) for part in parts)
-
-
-def evaluate_bundle(folder: Path, bundle: Path, options: Options) -> dict:
-    """Scores the bundle on the test images of `folder`, where the evaluation is kept, and makes it a part of the bundle.
-
-    Returns the means. Raises BadFile where something is missing, saying which command makes it.
+    Training captions and test images come with it: it is for those who have access to NSD. Raises BadFile if the regressors are
+    not finished, or were fitted to other files than are there now.
     """
-    _need(bundle / "manifest.json", "bundle")
-    protocol = PUBLISHED_PROTOCOLS.get(options.protocol)
-    networks, absent = open_networks(protocol) if protocol else open_networks()
-    photographs = f"test_{PHOTOGRAPH if protocol else 512}.npy"
+    _need(folder / "train.json", "prepare")
+    for target, name in zip(TARGETS, FEATURES):
+        _need(folder / f"{target}_train.npy", f"features --target {name}")
+        _need(folder / f"{target}_fit.json", "fit")
+        if changed_inputs(place_of(folder, f"fit {target}"), folder):
+            raise BadFile(
+                f"{folder}: voxels or {target}_train.npy were made anew since they were fitted: run `fit` again"
+            )
+    report = make(bundle_stage(folder, out))
+    return report | {"show": f"RECON_BUNDLE={out} python app.py", "absent": _absent()}
+
+
+# --- evaluation -------------------------------------------------------------------------------------------------------
+
+
+def _protocol(options: Options) -> Protocol:
+    return PUBLISHED_PROTOCOLS.get(options.protocol, OWN)
+
+
+def _photographs(options: Options) -> str:
+    """The test images that a protocol compares with: as they were, or at stage 2's size."""
+    return f"test_{PHOTOGRAPH if options.protocol in PUBLISHED_PROTOCOLS else SIDES['clip-image']}.npy"
+
+
+def evaluate_stage(folder: Path, bundle: Path, options: Options) -> Stage:
+    """Makes the evaluation a part of the bundle; its pieces are kept in `folder`."""
+    makers = {
+        _photographs(options): "prepare",
+        "train_512.npy": "prepare",
+        "train.json": "prepare",
+        "latents_fit.json": "fit",
+    }
+    makers |= {"latents_test.npy": "features --target vdvae", "image_test.npy": "features --target clip-image"}
+    inputs = {folder / name: f"{command} --subject N" for name, command in makers.items()}
+    inputs |= {bundle / name: "bundle --subject N" for name in FILES}
+    settings = asdict(options) | {"absent": sorted(absent_networks(_protocol(options))), "models": read_lock()}
+    outputs = tuple(bundle / name for name in EVALUATION_FILES)
+    return Stage("evaluate", inputs, outputs, partial(write_evaluation, folder, bundle, options), settings, shared=True)
+
+
+def write_evaluation(folder: Path, bundle: Path, options: Options) -> dict:
+    """Scores the bundle on the test images of `folder`; the processes of the team share the pieces. Returns the means."""
+    networks, absent = open_networks(_protocol(options))
     inputs = Inputs(
         bundle=load_bundle(bundle),
         parts=digest_parts(bundle, "published"),
-        images=open_array(_need(folder / photographs, "prepare")),
-        latents=open_array(_need(folder / "latents_test.npy", "features --target vdvae")),
-        embeddings=np.asarray(open_array(_need(folder / "image_test.npy", "features --target clip-image")), np.float32),
-        training_images=open_array(_need(folder / "train_512.npy", "prepare")),
-        training_labels=load_json(_need(folder / "train.json", "prepare")),
-        held_out_r2=held_out_r2(load_json(_need(folder / "latents_fit.json", "fit"))),
+        images=open_array(folder / _photographs(options)),
+        latents=open_array(folder / "latents_test.npy"),
+        embeddings=np.asarray(open_array(folder / "image_test.npy"), np.float32),
+        training_images=open_array(folder / "train_512.npy"),
+        training_labels=load_json(folder / "train.json"),
+        held_out_r2=held_out_r2(load_json(folder / "latents_fit.json")),
+        shares=shares_of_network({target: load_json(folder / f"{target}_fit.json") for target in TARGETS}),
         describe=networks,
         not_computed=absent,
     )
@@ -210,6 +283,13 @@ def evaluate_bundle(folder: Path, bundle: Path, options: Options) -> dict:
     if team().first:
         attach(folder, bundle)
     return overview(evaluation)
+
+
+def evaluate_bundle(folder: Path, bundle: Path, options: Options) -> dict:
+    """Scores the bundle, unless this has been done; returns the means. Raises BadFile where something is missing, saying which
+    command makes it."""
+    _need(bundle / "manifest.json", "bundle")
+    return make(evaluate_stage(folder, bundle, options), team())
 
 
 def _absent() -> list[str]:

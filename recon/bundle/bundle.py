@@ -77,9 +77,22 @@ class Bundle:
 
         Raises ValueError, saying what to do, if the VDVAE is absent.
         """
+        return self.stage_1.encode(images, self.n_layers)
+
+    @property
+    def stage_1(self) -> VDVAE:
+        """The VDVAE. Raises ValueError, saying what to do, if it is absent."""
         if self.vdvae is None:
             raise ValueError(self.absent["vdvae"])
-        return self.vdvae.encode(images, self.n_layers)
+        return self.vdvae
+
+    @property
+    def stage_2(self) -> Diffusion:
+        """The diffusion model. Raises ValueError, saying what to do, if it is absent."""
+        diffusion = self.diffusion
+        if diffusion is None:
+            raise ValueError(self.absent["diffusion"])
+        return diffusion
 
 
 def once(make: Callable[[], T]) -> Callable[[], T]:

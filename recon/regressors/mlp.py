@@ -5,7 +5,6 @@ a = A x + C gelu(norm(B x)),   targets = a · basis + intercept
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +23,6 @@ from recon.regressors.standardise import (
 )
 
 FORMAT = "recon-mlp-1"
-Drop = Callable[[torch.Tensor, float], torch.Tensor]
-
-
-def _keep(x: torch.Tensor, p: float) -> torch.Tensor:
-    return x
 
 
 class Network(nn.Module):
@@ -43,14 +37,14 @@ class Network(nn.Module):
         self.norm = nn.LayerNorm(hidden)
         self.activation = nn.ReLU() if plain else nn.GELU()
         self.outward = nn.Linear(hidden, n_out)
-        self.input_dropout, self.hidden_dropout = dropout
+        self.input_dropout, self.hidden_dropout = map(nn.Dropout, dropout)
         if self.linear is not None:
             nn.init.zeros_(self.linear.weight)
             nn.init.zeros_(self.outward.weight)
 
-    def forward(self, x, drop: Drop = _keep):
-        x = drop(x, self.input_dropout)
-        out = self.outward(drop(self.activation(self.norm(self.inward(x))), self.hidden_dropout))
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.input_dropout(x)
+        out = self.outward(self.hidden_dropout(self.activation(self.norm(self.inward(x)))))
         return out if self.linear is None else self.linear(x) + out
 
     @property
@@ -61,6 +55,7 @@ class Network(nn.Module):
 
 def predict(network: Network, X: np.ndarray) -> np.ndarray:
     """X (n, n_voxels), standardised -> (n, n_out), without dropout."""
+    network.eval()
     with torch.inference_mode():
         return network(torch.as_tensor(X, device=network.outward.weight.device)).cpu().numpy()
 

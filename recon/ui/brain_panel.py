@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.util import find_spec
+from importlib.resources import files
 from pathlib import Path
 
 import gradio as gr
@@ -14,7 +14,7 @@ from recon.ui.html.parts import QUIET, REGRESSOR_NAMES
 from recon.ui.server.studio import Studio
 
 FOLDER = Path(__file__).parents[2] / "assets" / "page" / "brain"
-PLOTLY = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
+PLOTLY = Path(str(files("plotly").joinpath("package_data", "plotly.min.js")))
 SCRIPTS = ("scales", "points", "plot", "slices", "pointer", "controls", "start")
 SHOW = "() => document.querySelector('.inspector').scrollIntoView({block: 'nearest', behavior: 'smooth'})"
 

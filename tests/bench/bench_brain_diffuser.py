@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ridge import Laps, in_a_process, predict, write_data
+from bench_ridge import Laps, in_a_process, predict, write_data
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from precompute.fitting.dual import dual_weights, gram, standardised

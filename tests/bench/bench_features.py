@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from full_size import long_tokenizer, random_vdvae
 
-from precompute.fitting.features import extract_embeddings, extract_latents, extract_prompts
+from precompute.fitting.features import Into, extract_embeddings, extract_latents, extract_prompts
 from recon.device import choose_device
 
 N_LAYERS, N_IMAGES = 31, 10_000
@@ -48,9 +48,11 @@ def main():
         captions = [[f"picture {k} in words {i}" for i in range(5)] for k in range(n)]
         vdvae = random_vdvae().to(choose_device(), memory_format=torch.channels_last)
         runs = {
-            "vdvae": lambda out: extract_latents(folder / "64.npy", vdvae, out, N_LAYERS, batch=8),
-            "clip_text": lambda out: extract_prompts(captions, folder, out, batch=8),
-            "clip_image": lambda out: extract_embeddings(folder / "512.npy", folder / "vision", out, batch=8),
+            "vdvae": lambda out: extract_latents(folder / "64.npy", vdvae, N_LAYERS, Into(out, folder, batch=8)),
+            "clip_text": lambda out: extract_prompts(captions, folder, Into(out, folder, batch=8)),
+            "clip_image": lambda out: extract_embeddings(
+                folder / "512.npy", folder / "vision", Into(out, folder, batch=8)
+            ),
         }
         report = {"device": choose_device().type, "threads": torch.get_num_threads(), "images": n}
         for target, extract in runs.items():

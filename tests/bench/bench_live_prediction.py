@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from precompute.fitting.alphas import Grid
 from precompute.fitting.fit_ridge import fit_ridge
 from recon.regressors.low_rank import LowRank
 from recon.regressors.standardise import Rescaler, Standardiser, r2_per_target, split_rows
@@ -55,7 +56,7 @@ def structured(rng: np.random.Generator, n: int, p: int, q: int):
 
 def r2_kept(n: int = 1200, p: int = 2000, q: int = 3000) -> float:
     X, Y, new, truth = structured(np.random.default_rng(1), n, p, q)
-    model, _ = fit_ridge(X, Y, {"all": slice(0, q)}, np.logspace(2, 5, 7), n, split_rows(n)[0])
+    model, _ = fit_ridge(X, Y, Grid(np.logspace(2, 5, 7), {"all": slice(0, q)}), n, split_rows(n)[0])
     part, full = (r2_per_target(truth, model.predict(new, components=k)).mean() for k in (256, None))
     return round(float(part / full), 4)
 

@@ -23,9 +23,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVi
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from features import N_LAYERS, TOWER, VISION
+from bench_features import N_LAYERS, TOWER, VISION
+from bench_scale import Size, mlp_operations, ridge_operations
 from full_size import random_vdvae
-from scale import Size, mlp_operations, ridge_operations
 
 CAPTIONS, STEPS = 5, 4
 TARGETS = {"vdvae": 91_168, "clip_text": 77 * 768, "clip_image": 768}

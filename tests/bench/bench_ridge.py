@@ -23,9 +23,9 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from precompute.fitting.alphas import choose_alphas, columns_of
+from precompute.fitting.alphas import Grid, Split, choose_alphas, columns_of
 from precompute.fitting.dual import centred, dual_weights, gram, multiply, standardised
-from precompute.fitting.range_finder import find_range, random_directions
+from precompute.fitting.range_finder import find_range_anew
 from recon.regressors.standardise import split_rows
 
 ALPHA, N_GROUPS, N_ALPHAS = 50_000.0, 31, 12
@@ -73,8 +73,8 @@ class Laps:
 
 def predict(weights: torch.Tensor, Y: np.ndarray) -> torch.Tensor:
     """Intercept included."""
-    predicted, mean = multiply({ALPHA: weights}, Y, {ALPHA: slice(None)}, np.arange(len(Y)))
-    return predicted.addr_(weights.sum(1), mean, alpha=-1).add_(mean)
+    predicted, mean = multiply({ALPHA: weights}, Y, [(ALPHA, slice(None))], np.arange(len(Y)))
+    return predicted.add_(mean)
 
 
 def ours(folder: Path, q: int, extras: bool) -> dict:
@@ -101,11 +101,11 @@ def ours(folder: Path, q: int, extras: bool) -> dict:
         held, rows = split_rows(len(X))
         grid, (inner, cross) = np.logspace(2, 7, N_ALPHAS), centred(K, rows, held)
         solved = (dual_weights(inner, cross, alpha) for alpha in grid)
-        _, chosen = choose_alphas(solved, Y, rows, held, groups, grid, 0)
+        chosen = choose_alphas(solved, Y, Split(rows, held), Grid(grid, groups), 0).chosen
         del inner, cross, solved
         report["alpha_selection_seconds"] = round(time.perf_counter() - start, 4)
         start = time.perf_counter()
-        find_range(K, Y, columns_of(chosen), 256, np.arange(len(Y)), random_directions(256, Y, 0), 2)
+        find_range_anew(K, Y, columns_of(chosen), 256, np.arange(len(Y)), 0)
         report["low_rank_256_seconds"] = round(time.perf_counter() - start, 4)
         report["peak_rss_gb_with_alphas_and_low_rank"] = peak_gb()
     return report

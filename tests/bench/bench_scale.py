@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from ridge import peak_gb, write_data
+from bench_ridge import peak_gb, write_data
 
 RANK, HIDDEN, EPOCHS, HELD = 256, 1024, 8, 0.1
 
@@ -79,24 +79,24 @@ def slope(sizes: list[int], values: list[float]) -> float:
 
 
 def fit(folder: Path, size: Size) -> dict:
-    """Seconds of both regressors in this process, or in the team that it belongs to, and the peak of memory."""
+    """Seconds of both regressors, and the peak of memory."""
     import torch
 
+    from precompute.fitting.alphas import Grid
     from precompute.fitting.fit import linear_model
     from precompute.fitting.fit_mlp import fit_mlp
     from precompute.fitting.fit_ridge import fit_ridge
     from precompute.fitting.train_network import Training
-    from precompute.team import team
     from recon.regressors.standardise import split_rows
 
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # the first one imports for a second
-    me, before, training = team(), peak_gb(), Training(hidden=HIDDEN, max_epochs=EPOCHS)
+    before, training = peak_gb(), Training(hidden=HIDDEN, max_epochs=EPOCHS)
     X, Y = (np.load(folder / f"{name}_train.npy", mmap_mode="r") for name in "XY")
     held, _ = split_rows(len(X), HELD)
     start = time.perf_counter()
-    ridge, report = fit_ridge(X, Y, {"all": slice(0, size.targets)}, [1e4], RANK, held, team=me)
+    ridge, report = fit_ridge(X, Y, Grid(np.array([1e4]), {"all": slice(0, size.targets)}), RANK, held)
     middle = time.perf_counter()
-    fit_mlp(X, Y, linear_model(ridge, report, me), training, folder, me)
+    fit_mlp(X, Y, linear_model(ridge, report), training, folder)
     end = time.perf_counter()
     return {"ridge_seconds": middle - start, "mlp_seconds": end - middle, "gb": peak_gb() - before}
 
@@ -105,13 +105,13 @@ def features(folder: Path, size: Size) -> dict:
     """Seconds of the latents of a few pictures, by the published VDVAE's architecture."""
     from full_size import random_vdvae
 
-    from precompute.fitting.features import extract_latents
+    from precompute.fitting.features import Into, extract_latents
     from precompute.team import team
 
     me, vdvae = team(), random_vdvae()
     me.wait()
     start = time.perf_counter()
-    extract_latents(folder / "pictures.npy", vdvae, folder / f"latents{me.size}.npy", 31, batch=8)
+    extract_latents(folder / "pictures.npy", vdvae, 31, Into(folder / f"latents{me.size}.npy", folder, batch=8))
     return {"seconds": time.perf_counter() - start}
 
 
@@ -125,10 +125,10 @@ def measure(what: str, folder: Path, size: Size, threads: int, processes: int = 
     return json.loads(out.splitlines()[-1])
 
 
-def one_fit(size: Size, threads: int, processes: int = 1) -> dict:
+def one_fit(size: Size, threads: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         write_data(Path(folder), size.images, size.voxels, size.targets, 2)
-        return measure("fit", Path(folder), size, threads, processes)
+        return measure("fit", Path(folder), size, threads)
 
 
 def sweep(name: str, sizes: list[int], threads: int) -> dict:
@@ -149,11 +149,8 @@ def sweep(name: str, sizes: list[int], threads: int) -> dict:
 
 
 def two_cores(size: Size, n_pictures: int) -> dict:
-    """Two processes of one thread each against one process of two."""
+    """Features by two processes of one thread each against one process of two."""
     report = {}
-    one, two = (one_fit(size, threads, processes) for threads, processes in ((2, 1), (1, 2)))
-    for key in ("ridge_seconds", "mlp_seconds"):
-        report[key] = {"one_process": round(one[key], 2), "two_processes": round(two[key], 2)}
     with tempfile.TemporaryDirectory() as folder:
         pictures = np.random.default_rng(0).integers(0, 256, (n_pictures, 64, 64, 3), np.uint8)
         np.save(Path(folder) / "pictures.npy", pictures)
@@ -164,7 +161,7 @@ def two_cores(size: Size, n_pictures: int) -> dict:
     report["features_seconds"] = {"one_process": round(one, 2), "two_processes": round(two, 2)}
     for seconds in report.values():
         seconds["times_as_fast"] = round(seconds["one_process"] / seconds["two_processes"], 2)
-    return {"fit": asdict(size), "pictures": n_pictures} | report
+    return {"pictures": n_pictures} | report
 
 
 def main():

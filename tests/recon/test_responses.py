@@ -5,7 +5,7 @@ import pytest
 
 from recon.bundle.bundle import load_bundle
 from recon.reconstruct import reconstruct
-from recon.responses import apply_gains, optimal_response, predicted_response, with_noise
+from recon.responses import apply_gains, optimal_response, predicted_response, response_to, with_noise
 from recon.settings import Settings
 
 ROIS = {"V1": np.array([1, 1, 0, 0, 0], bool), "V2": np.array([0, 1, 1, 0, 0], bool)}
@@ -53,3 +53,15 @@ def test_a_response_averages_the_first_repeats_that_there_are(tiny_bundle):
     test = load_bundle(tiny_bundle).subject.test
     np.testing.assert_allclose(test.response(1, 2), test.voxels[1, :2].mean(0), rtol=1e-6)
     np.testing.assert_allclose(test.response(0, 3), test.voxels[0, :2].mean(0), rtol=1e-6)  # it has two
+
+
+def test_a_test_image_is_read_with_the_repeats_and_gains_that_the_settings_want(tiny_bundle):
+    subject = load_bundle(tiny_bundle).subject
+    everything, first = subject.test.voxels[1].mean(0), subject.test.voxels[1, 0]
+    gain = np.where(subject.geometry.rois["V1"], 0.5, 1)
+    np.testing.assert_allclose(response_to(subject, 1, Settings()), everything, rtol=1e-6)
+    np.testing.assert_allclose(response_to(subject, 1, Settings(repeats=1)), first, rtol=1e-6)
+    weakened = response_to(subject, 1, Settings(repeats=1, gains=(("V1", 0.5),)))
+    np.testing.assert_allclose(weakened, first * gain, rtol=1e-6)
+    with pytest.raises(IndexError, match="test image 5 does not exist"):
+        response_to(subject, 5, Settings())

@@ -86,7 +86,7 @@ def stage_1_cards(layout: Frame | None, truth: np.ndarray) -> dict[str, str]:
     cards = {}
     for source, title in TITLES.items():
         picture = layout.images.get(source) if layout else None
-        value = "" if picture is None else score(picture, truth, layout.seconds)
+        value = score(picture, truth, layout.seconds) if layout and picture is not None else ""
         blank = "to come" if layout else ABSENT
         cards[source] = card(source, title, picture_or(blank, picture, title), value, NOTES[source])
     return cards

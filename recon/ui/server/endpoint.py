@@ -83,7 +83,7 @@ def add_endpoint(library: Library) -> None:
             lcm = LCMSettings(steps, guidance, strength, seed)
             settings = Settings(regressor, prompt, own_prompt, lcm, repeats, components, tuple((gains or {}).items()))
             for frame, images, seconds in so_far(frames_of(studio), index, settings):
-                picture = images.get("lcm", images.get(regressor))
+                picture = images["lcm" if "lcm" in images else regressor]
                 step = {"stage": frame.stage, "step": frame.step, "seconds": round(seconds[frame.stage], 3)}
                 yield step | {"png": base64_png(picture, {})}
         except (IndexError, ValueError) as error:

@@ -64,16 +64,16 @@ def explored(
     index, settings = wish["index"], read_settings(wish["settings"], wish["reading"])
     moved = visit.shown != (index, settings.reading)
     query = to_query(studio.manifest["name"], index, settings)
-    scores = standing(studio.image_scores, index, settings.regressor)
-    layout, steps, told = None, [], None
+    layout, steps, view = None, [], None
     for frame in frames(index, settings):
-        told = told or tell(studio, index, frame.reading)
+        if view is None:
+            scores = standing(studio.image_scores, index, settings.regressor)
+            view = View(index, wish["serial"], query, settings, tell(studio, index, frame.reading), scores)
         if frame.stage == "lcm":
             steps.append(frame)
         elif frame.stage == "vdvae":
             layout = frame
         if moved or steps or frame.last:
-            view = View(index, wish["serial"], query, settings, told, scores)
             html = panel(studio.bundle, studio.picture(index), view, layout, steps, frame.last)
             if moved and not steps and frame.ready:
                 visit.shown = index, settings.reading

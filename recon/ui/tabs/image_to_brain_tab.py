@@ -29,38 +29,46 @@ TEST = "Its number; opening this tab takes Explore’s."
 NOISE = "Adds to each voxel the noise that its ncsnr says a scan has."
 
 
+Picture = str | int | None  # the path of an uploaded file, the number of a test image, or nothing yet
+
+
+def pixels(studio: Studio, picture: Picture) -> bytes | np.ndarray:
+    """Of an uploaded file, or of a test image. Raises ValueError if nothing was chosen, IndexError for an image there is not."""
+    if picture is None:
+        raise ValueError("choose a picture first: drop a PNG, JPEG or WebP file, or take a test picture")
+    if isinstance(picture, str):
+        return Path(picture).read_bytes()
+    studio.subject.test.response(picture)  # is there such a one?
+    return studio.subject.test.images[picture]
+
+
+def predicted(studio: Studio, picture: Picture, noise: str, settings: Settings) -> Iterator[tuple]:
+    """(cards, response map) after every frame: the response that is predicted for a picture, decoded."""
+    from recon.brain.maps import map_payload, response_map
+    from recon.responses import predicted_response, with_noise
+    from recon.uploads import prepare_picture
+
+    data = pixels(studio, picture)
+    response = predicted_response(prepare_picture(data, STAGE_1_SIZE)[None], studio.bundle)[0]
+    name, note, about = "Your picture", NOTE, {"picture": "uploaded"}
+    if isinstance(picture, int):
+        r = np.corrcoef(response, studio.subject.test.response(picture))[0, 1]
+        name, note, about = f"Test picture {picture}", NOTE + MEASURED.format(r), {"picture": picture}
+    if n_repeats := REPEATS[noise]:
+        response = with_noise(response, studio.subject.ncsnr, n_repeats, settings.lcm.seed)
+    brain = replace(response_map(response), label="Predicted response", note=note)
+    about |= {"response": "predicted by the encoding model, not measured", "noise": noise}
+    decoding = Decoding(settings, {name: prepare_picture(data, SHOWN_SIZE)}, "image_to_brain", about)
+    for k, html in enumerate(decoded_cards(studio, response, decoding)):
+        yield html, gr.skip() if k else json.dumps(map_payload(brain))
+
+
 def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
     """Lays the open `tab` out and wires it."""
 
-    def pixels(picture: str | int | None) -> bytes | np.ndarray:
-        """Of an uploaded file, or of a test picture."""
-        if picture is None:
-            raise ValueError("choose a picture first: drop a PNG, JPEG or WebP file, or take a test picture")
-        if isinstance(picture, str):
-            return Path(picture).read_bytes()
-        studio.subject.test.response(picture)  # is there such a one?
-        return studio.subject.test.images[picture]
-
-    def run(picture: str | int | None, noise: str, regressor: str, seed: float) -> Iterator[tuple]:
-        from recon.brain.maps import map_payload, response_map
-        from recon.responses import predicted_response, with_noise
-        from recon.uploads import prepare_picture
-
+    def run(picture: Picture, noise: str, regressor: str, seed: float) -> Iterator[tuple]:
         try:
-            data, settings = pixels(picture), Settings(regressor, lcm=LCMSettings(seed=int(seed)))
-            response = predicted_response(prepare_picture(data, STAGE_1_SIZE)[None], studio.bundle)[0]
-            name, note, about = "Your picture", NOTE, {"picture": "uploaded"}
-            if isinstance(picture, int):
-                r = np.corrcoef(response, studio.subject.test.response(picture))[0, 1]
-                name, note, about = f"Test picture {picture}", NOTE + MEASURED.format(r), {"picture": picture}
-            if n_repeats := REPEATS[noise]:
-                response = with_noise(response, studio.subject.ncsnr, n_repeats, settings.lcm.seed)
-            shown = {name: prepare_picture(data, SHOWN_SIZE)}
-            predicted = replace(response_map(response), label="Predicted response", note=note)
-            about |= {"response": "predicted by the encoding model, not measured", "noise": noise}
-            decoding = Decoding(settings, shown, "image_to_brain", about)
-            for k, html in enumerate(decoded_cards(studio, response, decoding)):
-                yield html, gr.skip() if k else json.dumps(map_payload(predicted))
+            yield from predicted(studio, picture, noise, Settings(regressor, lcm=LCMSettings(seed=int(seed))))
         except (IndexError, ValueError, TypeError) as error:
             raise in_one_sentence(error) from error
 

@@ -1,4 +1,4 @@
-"""The shipped demo subject against what the simulator knows, and against the numbers that the README gives."""
+"""The shipped demo subject against what the simulator knows, and against the numbers that its README gives."""
 
 import json
 
@@ -145,8 +145,8 @@ def test_the_mlp_is_at_least_as_good_as_ridge(evaluation):
     assert latent["mlp"]["cv"] >= latent["ridge"]["cv"] and latent["mlp"]["test"] >= latent["ridge"]["test"]
 
 
-def test_the_readme_gives_the_evaluation_of_this_bundle(evaluation):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_bundles_readme_gives_its_evaluation(evaluation):
+    text = (ROOT / "assets" / "demo" / "README.md").read_text(encoding="utf-8")
     assert with_section(text, section(evaluation)) == text
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from precompute.fitting import encode as module
-from precompute.fitting.encode import encode
+from precompute.fitting.encode import Encoding, encode, encode_stage
+from precompute.stage import make
 from recon.brain.voxel_scores import load_scores
 from recon.bundle.subject import load_subject, save_subject
 
@@ -18,7 +19,7 @@ def test_scores_are_made_again_when_their_inputs_are(rng, tiny_bundle, tmp_path)
     files = [{s: tmp_path / f"{kind}_{s}.npy" for s in ("train", "test")} for kind in ("images", "latents")]
 
     def run():
-        return encode(*files, tmp_path / "voxels.npy", tiny_bundle / "subject.h5", tmp_path)
+        return make(encode_stage(Encoding(*files, tmp_path / "voxels.npy", tiny_bundle / "subject.h5"), tmp_path))
 
     assert [run()["already finished"] for _ in range(2)] == [False, True]
     before = load_scores(tmp_path / "voxel_scores.h5").r2
@@ -47,7 +48,7 @@ def test_other_test_pictures_and_responses_leave_the_encoding_model_as_it_was(rn
             for kind in ("images", "latents")
         ]
         (tmp_path / name).mkdir()
-        encode(*files, tmp_path / "voxels.npy", person, tmp_path / name)
+        encode(Encoding(*files, tmp_path / "voxels.npy", person), tmp_path / name)
     for name in ("weights", "intercept", "alpha"):
         assert getattr(models[0], name).tobytes() == getattr(models[1], name).tobytes(), name
     r2 = [load_scores(tmp_path / name / "voxel_scores.h5").r2 for name in ("one", "other")]

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from scipy.stats import pearsonr
+from scipy.stats import false_discovery_control, pearsonr, permutation_test
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
-from precompute.fitting.encoding import estimate_ncsnr, fit_encoding, noise_ceiling, score_voxels
+from precompute.fitting.encoding import estimate_ncsnr, fit_encoding, noise_ceiling, permutation_p, score_voxels
 from recon.brain.voxel_scores import VoxelScores, load_scores, save_scores
 from recon.files import BadFile
 
@@ -79,3 +79,27 @@ def test_scores_survive_the_disk_and_damage_is_told(tmp_path):
     (tmp_path / "s.h5").write_bytes((tmp_path / "s.h5").read_bytes()[:200])
     with pytest.raises(BadFile, match="truncated or damaged"):
         load_scores(tmp_path / "s.h5")
+
+
+def test_p_is_scipys_permutation_test(rng):
+    measured = rng.normal(size=(40, 6))
+    predicted = measured * [0, 0.1, 0.2, 0.3, 0.4, 3] + rng.normal(size=(40, 6))
+    found = permutation_p(predicted, measured, 4000)
+    for v in range(6):
+        exact = permutation_test(
+            (predicted[:, v],),
+            lambda x, v=v: pearsonr(x, measured[:, v])[0],
+            permutation_type="pairings",
+            alternative="greater",
+            n_resamples=4000,
+            random_state=1,
+        )
+        assert found[v] == pytest.approx(exact.pvalue, abs=0.03)
+    assert found[5] == pytest.approx(1 / 4001) and 0.02 < found[0] < 0.98
+
+
+def test_where_nothing_is_predicted_p_is_uniform_and_q_finds_nothing(rng):
+    scores = score_voxels(*rng.normal(size=(2, 50, 600)), np.ones(600, np.float32), np.full(50, 3))
+    assert abs(np.quantile(scores.p, [0.1, 0.5, 0.9]) - [0.1, 0.5, 0.9]).max() < 0.07
+    np.testing.assert_allclose(scores.q, false_discovery_control(scores.p), rtol=1e-6)
+    assert (scores.q > 0.05).all()

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,16 @@ from forks import Forks
 from tiny_diffusion import TOKENS, WIDTH, tiny_pipeline
 from transformers import CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from precompute.blocks import write_rows
-from precompute.fitting.features import extract_embeddings, extract_latents, extract_prompts
-from recon.files import BadFile
+from precompute.blocks import Rows, write_rows
+from precompute.fitting.features import Into, extract_embeddings, extract_latents, extract_prompts
+from precompute.stage import Stage, make, place_of
 
 N, COLUMNS, BATCH = 47, 30, 3
 PROGRAM = f"""
 import time
 from pathlib import Path
 import numpy as np
-from precompute.blocks import write_rows
+from precompute.blocks import Rows, write_rows
 
 def rows(span):
     time.sleep(0.03)
@@ -31,12 +32,13 @@ def rows(span):
     return np.random.default_rng(span.start).normal(size=(span.stop - span.start, {COLUMNS}))
 
 def work(path):
-    write_rows(Path(path), ({N}, {COLUMNS}), "float32", {BATCH}, {{"model": "one"}}, rows)
+    path = Path(path)
+    write_rows(Rows(path, ({N}, {COLUMNS}), "float32"), {BATCH}, rows, path.parent / "work")
 """
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_killed_ten_times_the_file_is_that_of_an_uninterrupted_run_and_finished_batches_are_not_redone(tmp_path):
@@ -74,56 +76,74 @@ def stopped_in_the_second_batch(span: slice) -> np.ndarray:
     return np.zeros((span.stop, 4))
 
 
+def halves(folder: Path, dtype: str, model: str, make) -> Stage:
+    """f.npy, of images.npy, by a model."""
+    name = "halves"
+    run = partial(write_halves, Rows(folder / "f.npy", (7, 4), dtype), make, place_of(folder, name))
+    settings = {"dtype": dtype, "model": model}
+    return Stage(name, {folder / "images.npy": "prepare"}, (folder / "f.npy",), run, settings, shared=True)
+
+
+def write_halves(rows: Rows, make, work: Path) -> dict:
+    write_rows(rows, 3, make, work)
+    return {}
+
+
 @pytest.mark.parametrize(
-    "shape, dtype, source",
-    [
-        ((7, 4), "float32", {"model": "two"}),
-        ((6, 4), "float32", {"model": "one"}),
-        ((7, 4), "float16", {"model": "one"}),
-    ],
-    ids=["another model", "another shape", "another dtype"],
+    "dtype, model, images", [("float16", "one", b"1"), ("float32", "two", b"1"), ("float32", "one", b"2")]
 )
 @pytest.mark.parametrize("finished", [False, True])
-def test_a_file_of_something_else_is_refused_in_one_sentence(tmp_path, shape, dtype, source, finished):
-    out, one = tmp_path / "f.npy", {"model": "one"}
+def test_a_file_of_another_model_dtype_or_images_is_made_from_the_first_row_on(
+    tmp_path, dtype, model, images, finished
+):
+    (tmp_path / "images.npy").write_bytes(b"1")
     if finished:
-        write_rows(out, (7, 4), "float32", 3, one, constant(0))
+        make(halves(tmp_path, "float32", "one", constant(0)))
     else:
         with pytest.raises(KeyboardInterrupt):
-            write_rows(out, (7, 4), "float32", 3, one, stopped_in_the_second_batch)
-    before = tree(tmp_path)
-    with pytest.raises(BadFile, match=r"^[^\n]*f.npy was begun as [^\n]* now [^\n]* is asked for: remove it [^\n]*$"):
-        write_rows(out, shape, dtype, 3, source, constant(1))
-    assert tree(tmp_path) == before
+            make(halves(tmp_path, "float32", "one", stopped_in_the_second_batch))
+    (tmp_path / "images.npy").write_bytes(images)
+    make(halves(tmp_path, dtype, model, constant(1)))
+    made = np.load(tmp_path / "f.npy")
+    assert made.dtype == dtype and (made == 1).all()
+
+
+def test_a_file_of_the_same_model_dtype_and_images_is_gone_on_with(tmp_path):
+    (tmp_path / "images.npy").write_bytes(b"1")
+    with pytest.raises(KeyboardInterrupt):
+        make(halves(tmp_path, "float32", "one", stopped_in_the_second_batch))
+    make(halves(tmp_path, "float32", "one", constant(1)))
+    assert np.load(tmp_path / "f.npy")[:, 0].tolist() == [0, 0, 0, 1, 1, 1, 1]
 
 
 def test_another_batch_size_goes_on_where_the_last_one_stopped(tmp_path):
     out = tmp_path / "f.npy"
     with pytest.raises(KeyboardInterrupt):
-        write_rows(out, (7, 4), "float32", 3, {}, stopped_in_the_second_batch)
-    write_rows(out, (7, 4), "float32", 2, {}, constant(1))
+        write_rows(Rows(out, (7, 4), "float32"), 3, stopped_in_the_second_batch, tmp_path / "work")
+    write_rows(Rows(out, (7, 4), "float32"), 2, constant(1), tmp_path / "work")
     assert np.load(out)[:, 0].tolist() == [0, 0, 0, 1, 1, 1, 1]
 
 
 def test_a_begun_file_that_was_removed_is_made_from_the_first_row_on(tmp_path):
     out = tmp_path / "f.npy"
     with pytest.raises(KeyboardInterrupt):
-        write_rows(out, (7, 4), "float32", 3, {}, stopped_in_the_second_batch)
-    next(tmp_path.glob(".f.npy.unfinished")).unlink()
-    write_rows(out, (7, 4), "float32", 3, {}, constant(1))
+        write_rows(Rows(out, (7, 4), "float32"), 3, stopped_in_the_second_batch, tmp_path / "work")
+    (tmp_path / "work" / "f.npy.unfinished").unlink()
+    write_rows(Rows(out, (7, 4), "float32"), 3, constant(1), tmp_path / "work")
     assert (np.load(out) == 1).all()
 
 
 def test_a_finished_file_is_not_made_again(tmp_path):
-    write_rows(tmp_path / "f.npy", (7, 4), "float32", 3, {}, constant(1))
-    write_rows(tmp_path / "f.npy", (7, 4), "float32", 3, {}, stopped_in_the_second_batch)
+    rows = Rows(tmp_path / "f.npy", (7, 4), "float32")
+    write_rows(rows, 3, constant(1), tmp_path / "work")
+    write_rows(rows, 3, stopped_in_the_second_batch, tmp_path / "work")
     assert (np.load(tmp_path / "f.npy") == 1).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_the_file_is_a_contiguous_array_with_a_real_header(tmp_path, rng, dtype):
     values = rng.normal(size=(N, COLUMNS))
-    write_rows(tmp_path / "f.npy", values.shape, dtype, BATCH, {}, lambda span: values[span])
+    write_rows(Rows(tmp_path / "f.npy", values.shape, dtype), BATCH, lambda span: values[span], tmp_path / "work")
     with open(tmp_path / "f.npy", "rb") as f:
         version = np.lib.format.read_magic(f)
         header = np.lib.format.read_array_header_1_0(f)
@@ -145,7 +165,7 @@ def images(tmp_path, rng):
 
 
 def test_latents_are_posterior_means_layer_after_layer(tmp_path, images, tiny_vdvae):
-    extract_latents(tmp_path / "images.npy", tiny_vdvae, tmp_path / "z.npy", TINY_LAYERS, batch=2)
+    extract_latents(tmp_path / "images.npy", tiny_vdvae, TINY_LAYERS, Into(tmp_path / "z.npy", tmp_path, batch=2))
     cfg, decoder, rows = tiny_vdvae.cfg, tiny_vdvae.decoder, []
     with torch.inference_mode():
         for image in images:
@@ -165,7 +185,7 @@ def test_prompts_are_the_mean_of_last_hidden_states_over_captions(tmp_path):
     pipe = tiny_pipeline()
     pipe.save_pretrained(tmp_path / "pipe")
     captions = [["a cat", "two dogs"], ["red"], ["a", "b", "a very long caption of a boat at sea"]]
-    extract_prompts(captions, tmp_path / "pipe", tmp_path / "p.npy", batch=2)
+    extract_prompts(captions, tmp_path / "pipe", Into(tmp_path / "p.npy", tmp_path, batch=2))
     encoder = CLIPTextModel.from_pretrained(tmp_path / "pipe" / "text_encoder").eval()
     expected = []
     with torch.inference_mode():
@@ -184,7 +204,7 @@ def test_embeddings_are_clips_of_unit_length(tmp_path, images):
         CLIPVisionConfig(**size, image_size=32, patch_size=8, projection_dim=6)
     ).eval()
     model.save_pretrained(tmp_path / "clip")
-    extract_embeddings(tmp_path / "images.npy", tmp_path / "clip", tmp_path / "e.npy", batch=2, dtype="float16")
+    extract_embeddings(tmp_path / "images.npy", tmp_path / "clip", Into(tmp_path / "e.npy", tmp_path, "float16", 2))
     mean, sd = np.array([[0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]])
     expected = []
     with torch.inference_mode():

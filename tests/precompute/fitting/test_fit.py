@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from precompute.fitting.fit import ALPHAS, fit
+from precompute.fitting.fit import ALPHAS, Fit, fit_stage
 from precompute.fitting.train_network import STUDENT, Training
+from precompute.stage import make
 from recon.files import BadFile, fingerprint
 from recon.regressors.low_rank import LowRank
 
@@ -31,7 +32,7 @@ def data(rng, tmp_path):
 def run(data, training=SHORT, rank=6, **more):
     out = data / "out"
     out.mkdir(exist_ok=True)
-    return fit("t", data / "voxels.npy", data / "targets.npy", GROUPS, out, rank, training, **more)
+    return make(fit_stage(Fit("t", GROUPS, rank, training, **more), data / "voxels.npy", data / "targets.npy", out))
 
 
 def contents(folder):
@@ -87,14 +88,15 @@ def test_files_of_an_earlier_fit_do_not_outlive_a_change_of_its_inputs(data, mon
 PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
-from precompute.fitting.fit import fit
+from precompute.fitting.fit import Fit, fit_stage
+from precompute.stage import make
 from precompute.fitting.train_network import Training
 
 def attempt(name, seconds):
     start, child = time.monotonic(), os.fork()
     if not child:
         (place / name).mkdir(exist_ok=True)
-        fit("t", place / "voxels.npy", place / "targets.npy", groups, place / name, 6, training)
+        make(fit_stage(Fit("t", groups, 6, training), place / "voxels.npy", place / "targets.npy", place / name))
         os._exit(0)
     if seconds is not None:
         time.sleep(seconds)
@@ -148,7 +150,7 @@ def test_a_file_shorter_than_its_header_says_is_told(data):
     (data / "targets.npy").write_bytes(whole[:-100])
     with pytest.raises(BadFile, match="targets.npy is not a whole plain array"):
         run(data)
-    assert list((data / "out").iterdir()) == []
+    assert contents(data / "out") == {}
 
 
 def test_fewer_images_than_targets_are_told(data):

@@ -12,7 +12,7 @@ import torch
 from precompute.fitting.fit_mlp import Linear, best_share, fit_mlp
 from precompute.fitting.train_network import STUDENT, Training, fit_network
 from recon.files import BadFile
-from recon.regressors.mlp import MLP
+from recon.regressors.mlp import MLP, Network
 from recon.regressors.standardise import Standardiser, r2_per_target, split_rows
 
 QUICK = Training(hidden=16, input_dropout=0.0, hidden_dropout=0.0, learning_rate=3e-3, weight_decay=0.0, max_epochs=25)
@@ -73,7 +73,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(rng, tmp_path, monke
 
     def save_twice(state, path):
         saved(state, path)
-        if state["epoch"] == 2:
+        if len(state["curve"]) == 2:
             path.replace(tmp_path / "b.pt")
             raise Stop
 
@@ -222,3 +222,20 @@ def test_saved_weights_predict_alike_and_damage_is_told(rng, tmp_path):
 def test_rows_must_match(tmp_path):
     with pytest.raises(ValueError, match="got 3 and 4"):
         fit_network(np.zeros((4, 2)), np.zeros((3, 2)), Standardiser.fit(np.zeros((4, 2))), QUICK, tmp_path / "c.pt")
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_training_runs_in_bfloat16_where_that_is_faster_and_nowhere_else(rng, tmp_path, monkeypatch, faster):
+    seen, forward = set(), Network.forward
+
+    def watched(self, x):
+        out = forward(self, x)
+        seen.add((self.training, out.dtype))
+        return out
+
+    monkeypatch.setattr("recon.device.trains_in_bfloat16", lambda: faster)
+    monkeypatch.setattr(Network, "forward", watched)
+    X, Z = rng.normal(size=(2, 60, 4)).astype(np.float32)
+    network, _ = fit_network(X, Z, Standardiser.fit(X), replace(QUICK, max_epochs=1), tmp_path / "c.pt")
+    assert seen == {(True, torch.bfloat16 if faster else torch.float32), (False, torch.float32)}
+    assert {p.dtype for p in network.parameters()} == {torch.float32}

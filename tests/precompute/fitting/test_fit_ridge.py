@@ -9,9 +9,9 @@ from scipy.linalg import cho_factor, cho_solve, svd
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
-from precompute.fitting.dual import centred, dual_weights, gram, standardised, stream
+from precompute.fitting.alphas import Grid, columns_of
+from precompute.fitting.dual import centred, dual_weights, gram, multiply, standardised, stream
 from precompute.fitting.fit_ridge import fit_ridge
-from precompute.team import Team
 from recon.files import BadFile
 from recon.regressors.low_rank import LowRank
 from recon.regressors.rows import read_rows
@@ -24,7 +24,7 @@ def problem(rng, n, p, t, noise=1.0):
 
 
 def fit(X, Y, groups, alphas, rank):
-    return fit_ridge(X, Y, groups, alphas, rank, split_rows(len(X))[0])
+    return fit_ridge(X, Y, Grid(np.asarray(alphas), groups), rank, split_rows(len(X))[0])
 
 
 def reference(X, Y, alpha):
@@ -58,7 +58,7 @@ def test_float32_predictions_are_scikit_learns_in_float64_to_one_in_ten_thousand
     X = (5 * hidden @ rng.normal(size=(20, 1500)) + rng.normal(size=(700, 1500))).astype(np.float32)
     Y = (hidden @ rng.normal(size=(20, 30)) + rng.normal(size=(700, 30)) + 3).astype(np.float32)
     held, rows = split_rows(700)
-    _, report = fit_ridge(X, Y, {"all": slice(0, 30)}, [100.0], 5, held)
+    _, report = fit_ridge(X, Y, Grid(np.array([100.0]), {"all": slice(0, 30)}), 5, held)
     X, Y = X.astype(np.float64), Y.astype(np.float64)
     z = (X - X.mean(0)) / X.std(0, ddof=1)
     exact = Ridge(100.0).fit(z[rows], Y[rows]).predict(z[held])
@@ -83,7 +83,7 @@ def test_an_alpha_too_small_for_float32_is_told(rng):
 def test_held_out_images_are_scored_by_a_fit_to_the_others(rng):
     X, Y = problem(rng, 60, 9, 4)
     held, rows = split_rows(60)
-    _, report = fit_ridge(X, Y, {"a": slice(0, 1), "b": slice(1, 4)}, [5.0], 100, held)
+    _, report = fit_ridge(X, Y, Grid(np.array([5.0]), {"a": slice(0, 1), "b": slice(1, 4)}), 100, held)
     z = (X - X.mean(0)) / X.std(0, ddof=1)
     expected = r2_score(Y[held], Ridge(5.0).fit(z[rows], Y[rows]).predict(z[held]), multioutput="raw_values")
     np.testing.assert_allclose(report.r2, expected, atol=1e-4)
@@ -130,7 +130,7 @@ def test_per_target_every_column_gets_its_own_best_alpha_and_scikit_learns_predi
     alphas, groups = np.logspace(-1, 5, 7), {"a": slice(0, 3), "b": slice(3, 7)}
     Y = np.load(tmp_path / "y.npy", mmap_mode="r")
     monkeypatch.setattr("precompute.fitting.spectrum.BLOCK", 2)
-    model, report = fit_ridge(X, Y, groups, alphas, 100, held, per_target=True)
+    model, report = fit_ridge(X, Y, Grid(alphas, groups), 100, held, per_target=True)
     z = (X - X.mean(0)) / X.std(0, ddof=1)
     sklearn = [Ridge(a).fit(z[rows], Y[rows]).predict(z[held]) for a in alphas]
     r2 = np.stack([r2_score(Y[held], p, multioutput="raw_values") for p in sklearn])
@@ -147,7 +147,7 @@ def test_constant_targets_do_not_enter_the_mean_r2_of_their_group(rng, per_targe
     with_constant = np.hstack([33.1 + 1e-5 * rng.normal(size=(120, 2)), Y]).astype(np.float32)
     held, rows = split_rows(120)
     alphas = [1.0, 100.0]
-    _, report = fit_ridge(X, with_constant, {"all": slice(0, 8)}, alphas, 3, held, per_target=per_target)
+    _, report = fit_ridge(X, with_constant, Grid(np.array(alphas), {"all": slice(0, 8)}), 3, held, per_target)
     z = (X - X.mean(0)) / X.std(0, ddof=1)
     expected = [r2_score(Y[held], Ridge(alpha).fit(z[rows], Y[rows]).predict(z[held])) for alpha in alphas]
     np.testing.assert_allclose(report.curve["all"], expected, atol=1e-3)
@@ -183,7 +183,7 @@ def test_a_number_of_components_that_there_is_not_is_told(rng, k):
 def test_the_rank_curve_is_of_a_fit_that_has_not_seen_the_held_out_images(rng):
     X, Y = problem(rng, 200, 30, 40)
     held, rows = split_rows(200)
-    _, report = fit_ridge(X, Y, {"all": slice(0, 40)}, [3.0], 4, held)
+    _, report = fit_ridge(X, Y, Grid(np.array([3.0]), {"all": slice(0, 40)}), 4, held)
     z = (X - X.mean(0)) / X.std(0, ddof=1)
     sklearn = Ridge(3.0).fit(z[rows], Y[rows])
     mean = Y[rows].mean(0)
@@ -212,7 +212,7 @@ def test_nan_and_infinite_targets_are_told(rng, bad, row):
     held, rows = split_rows(300)
     Y[held[1] if row == "held out" else rows[-1], 6] = bad
     with pytest.raises(ValueError, match=r"got NaN or infinity in 1 of them \(first: target 6\)"):
-        fit_ridge(X, Y, {"all": slice(0, 9)}, [3.0], 3, held)
+        fit_ridge(X, Y, Grid(np.array([3.0]), {"all": slice(0, 9)}), 3, held)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -260,7 +260,17 @@ def test_rows_must_match(rng):
         fit(np.zeros((4, 2)), np.zeros((3, 2)), {"all": slice(0, 2)}, [1.0], 1)
 
 
-def test_more_processes_than_targets_are_told(rng):
-    X, Y = problem(rng, 30, 5, 2)
-    with pytest.raises(ValueError, match="expected at most 2 processes for 5 voxels and 2 targets, got 3"):
-        fit_ridge(X, Y, {"all": slice(0, 2)}, [1.0], 1, split_rows(30)[0], team=Team(0, 3))
+@pytest.mark.parametrize("runs", [True, False])
+def test_products_with_centred_targets_are_the_same_by_runs_and_by_single_columns(rng, runs):
+    Y = rng.normal(5, 1, size=(700, 256)).astype(np.float32)
+    chosen = np.where(np.arange(256) < 128, 1.0, 10.0) if runs else rng.choice([1.0, 10.0], 256)
+    columns = columns_of(chosen)
+    assert isinstance(columns[0][1], slice) == runs and len(columns) == 2
+    rows = np.flatnonzero(rng.random(700) < 0.8)
+    weights = {a: torch.as_tensor(rng.normal(size=(9, len(rows))).astype(np.float32)) for a in (1.0, 10.0)}
+    products, mean = multiply(weights, Y, columns, rows)
+    centred_targets = Y[rows].astype(np.float64) - Y[rows].mean(0, dtype=np.float64)
+    for alpha, w in weights.items():
+        here = chosen == alpha
+        np.testing.assert_allclose(products.numpy()[:, here], w.numpy() @ centred_targets[:, here], atol=2e-3)
+    np.testing.assert_allclose(mean, Y[rows].mean(0, dtype=np.float64), rtol=1e-6)

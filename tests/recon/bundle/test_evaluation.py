@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import bootstrap
 
 from precompute.evaluation.candidates import Candidates
-from precompute.evaluation.evaluate import Inputs, Options, random_partners, wrong_partners
+from precompute.evaluation.evaluate import Inputs, Options, begin, compute, random_partners, wrong_partners
 from precompute.evaluation.model_card import BEGIN, END, section, with_section
-from precompute.evaluation.summary import evaluate
+from precompute.evaluation.summary import ATTRIBUTES, evaluate
 from precompute.evaluation.uncertainty import interval, paired_p
 from recon.bundle.bundle import load_bundle
 from recon.bundle.evaluation import load_evaluation
@@ -130,3 +130,53 @@ def test_the_card_gives_every_row_and_stands_between_its_marks(inputs, tmp_path)
     assert with_section(f"a\n{BEGIN}\nold\n{END}\nz", "new") == f"a\n{BEGIN}\nnew\n{END}\nz"
     with pytest.raises(BadFile, match="once each"):
         with_section("nothing", "new")
+
+
+def odd(images, k):
+    """(n,) 1 where the sum over a corner of the image is odd."""
+    return (images[:, : k + 2, :3].astype(int).sum((1, 2, 3)) % 2).astype(np.float32)
+
+
+def labelled(inputs, rng):
+    """Inputs whose images have attributes, and a finder of them."""
+    words = [{a: str(rng.integers(3)) for a in ATTRIBUTES} for _ in range(9)]
+    test = [label | {"captions": ["x"]} for label in words[:5]]
+    trials = replace(inputs.bundle.subject.test, labels=test)
+    bundle = replace(inputs.bundle, subject=replace(inputs.bundle.subject, test=trials))
+
+    def find(images, labels):
+        """As arbitrary as a classifier, and another for every attribute."""
+        return {a: odd(images, k) for k, a in enumerate(ATTRIBUTES)}
+
+    return replace(inputs, bundle=bundle, training_labels=words[5:], find=find)
+
+
+def test_shares_of_attributes_are_counted_over_images(inputs, rng, tmp_path):
+    inputs = labelled(inputs, rng)
+    work = begin(inputs, tmp_path, SHORT)
+    pieces = compute(work)
+    found = evaluate(inputs, tmp_path, SHORT).tables
+    X, labels = work.test.X, work.judge.labels
+    for name in ("ridge", "mlp"):
+        embeddings = inputs.bundle.regressors["image"][name]
+        rows, _ = inputs.bundle.captions.nearest(embeddings.rescale(embeddings.predict(X)))
+        for a in ATTRIBUTES:
+            right = [inputs.training_labels[k][a] == label[a] for k, label in zip(rows, labels)]
+            assert found["captions"][name][a] == pytest.approx(np.mean(right))
+    for k, a in enumerate(ATTRIBUTES):
+        truth = work.judge.truth["pixels"]
+        assert found["drawn"]["truth"][a] == pytest.approx(odd(truth, k).mean())
+        for name in ("ridge", "mlp", "ceiling"):
+            runs = [pieces[f"lcm.{name}.{run}"][f"{name}/sees {a}"].mean() for run in range(2)]
+            assert found["drawn"][name][a] == pytest.approx(np.mean(runs))
+    shuffled = found["captions"]["shuffled"]
+    rows, _ = inputs.bundle.captions.nearest(
+        inputs.bundle.regressors["image"]["ridge"].rescale(inputs.bundle.regressors["image"]["ridge"].predict(X))
+    )
+    for a in ATTRIBUTES:
+        wrong = [
+            inputs.training_labels[rows[j]][a] == labels[k][a]
+            for other in wrong_partners(5)
+            for k, j in enumerate(other)
+        ]
+        assert shuffled[a] == pytest.approx(np.mean(wrong))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from recon.bundle.bundle import load_bundle
-from recon.reconstruct import Frame, reconstruct
+from recon.reconstruct import Frame, Reading, reconstruct
 from recon.settings import LCMSettings, Settings
 from recon.ui.server import serve
 from recon.ui.server.cache import FrameCache
@@ -24,7 +24,8 @@ SECRET = "a purple cow that I dreamt of"
 
 
 def frame(value: int, side: int = 10, stage: str = "lcm") -> Frame:
-    return Frame(stage, 1, {"lcm": np.full((side, side, 3), value, np.uint8)}, 0.5, True, True)
+    reading = Reading(np.zeros(7, np.float32), np.zeros(6, np.float32))
+    return Frame(stage, 1, {"lcm": np.full((side, side, 3), value, np.uint8)}, 0.5, True, True, reading)
 
 
 @pytest.fixture
