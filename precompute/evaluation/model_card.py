@@ -24,6 +24,7 @@ SOURCES = {
     "nearest_training": "nearest training picture",
     "oracle": "oracle: knows the answer",
 }
+TARGETS = {"latents": "latents", "prompt": "the prompt", "image": "the image embedding"}
 NAMES = {"setting": "setting", "light": "light", "colour": "colour", "object": "object"}
 KINDS = {"ridge": "ridge", "mlp": "MLP", "ceiling": "ceiling", "shuffled": "shuffled: chance", "truth": "true pictures"}
 
@@ -105,6 +106,12 @@ def paired_sentence(e: Evaluation) -> str:
     return ("MLP minus ridge, same pictures: " + "; ".join(parts) + ".").replace("-", "−")
 
 
+def shares_sentence(shares: dict[str, float]) -> str:
+    """How much of each MLP is a network."""
+    told = ", ".join(f"{100 * share:.0f} % for {TARGETS[target]}" for target, share in shares.items())
+    return f"The MLP is an average of a network and ridge. The network's share: {told}."
+
+
 def section(e: Evaluation) -> str:
     """Markdown, without the marks around it."""
     lcm, latent = e.settings, e.tables["latent_r2"]
@@ -139,6 +146,8 @@ def section(e: Evaluation) -> str:
         )
         + ".",
     ]
+    if "shares" in e.tables:
+        parts.append(shares_sentence(e.tables["shares"]))
     if e.notes:
         parts.append("Not in the order that one would expect: " + "; ".join(e.notes) + ".")
     by_command = {}

@@ -23,6 +23,7 @@ from recon.ui.html.number_format import (
 from recon.ui.html.panel import REGRESSOR_NAMES
 
 ALPHA = 0.05
+TARGET_NAMES = {"latents": "latents of the layout", "prompt": "the prompt", "image": "the image embedding"}
 
 
 def cell(value: str, detail: str = "") -> str:
@@ -175,6 +176,16 @@ def published_table(evaluation: Evaluation) -> str:
     return table("Published results", about, columns, f"<tbody>{''.join(rows)}</tbody>")
 
 
+def shares_table(shares: dict[str, float]) -> str:
+    """How much of each MLP is a network."""
+    rows = [[TARGET_NAMES[target], percent(share)] for target, share in shares.items()]
+    about = (
+        "The MLP is an average of a network and ridge, with the share that predicts held-out training images best. "
+        "At 0 % it is ridge under another name."
+    )
+    return table("The network’s share of the MLP", about, ("Predicts", "share"), lines(rows))
+
+
 def side_tables(evaluation: Evaluation) -> str:
     """All tables beside the scores that this evaluation has."""
     n, extra = evaluation.n_images, evaluation.tables
@@ -195,6 +206,8 @@ def side_tables(evaluation: Evaluation) -> str:
         made.append(means_table("Without rescaling", evaluation, "vdvae", extra["without_rescaling"], about))
     if "latent_r2" in extra:
         made.append(latent_table(extra["latent_r2"], n))
+    if "shares" in extra:
+        made.append(shares_table(extra["shares"]))
     if not evaluation.simulated:
         made.append(published_table(evaluation))
     return f'<div class="side-tables">{"".join(made)}</div>'

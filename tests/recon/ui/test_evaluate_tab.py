@@ -272,6 +272,12 @@ def test_the_introduction_says_what_size_each_network_looks_at(evaluation):
     assert "networks look at 224² (Inception 342², EffNet-B1 distance 255²). Stage 2" in html
 
 
+def test_the_networks_share_of_the_mlp_stands_on_the_page_for_each_target(evaluation):
+    html = side_tables(evaluation)
+    shares = {"latents of the layout": "49.6 %", "the prompt": "0.0 %", "the image embedding": "100.0 %"}
+    assert [rows_named(html, name) for name in shares] == [[[name, share]] for name, share in shares.items()]
+
+
 def studio_of(folder, simulated=True, name="demo"):
     files = [path.name for path in folder.iterdir()]
     manifest = {"simulated": simulated, "name": name, "files": files}
