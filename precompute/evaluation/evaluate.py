@@ -23,6 +23,7 @@ from precompute.stage import code_of
 from precompute.team import ALONE, Team
 from recon.bundle.bundle import Bundle
 from recon.bundle.manifest import DECODERS, FILES
+from recon.decoders.diffusion import Diffusion
 from recon.decoders.published_models import read_lock
 from recon.files import BadFile, file_digest, open_array, save_array, whole_file
 from recon.reconstruct import decode_layouts
@@ -167,6 +168,7 @@ class Work:
     test: Candidates
     judge: Judge
     store: Store
+    machine: dict  # as `machine_of`
 
     def layouts(self, source: str) -> np.ndarray:
         return self.store.array(f"layouts_{source}", lambda: self.test.layouts(source))
@@ -222,6 +224,13 @@ class Work:
         return plan | self.curve()
 
 
+def machine_of(diffusion: Diffusion) -> dict:
+    """What stage 2's pictures depend on besides files and settings: device, dtype, side in pixels, and autoencoder."""
+    pipe = diffusion.pipe
+    dtype = str(pipe.unet.dtype).removeprefix("torch.")
+    return {"device": pipe.device.type, "dtype": dtype, "side": diffusion.size, "autoencoder": type(pipe.vae).__name__}
+
+
 def begin(inputs: Inputs, out: Path, options: Options) -> Work:
     """Raises BadFile where a decoder is absent, or the options do not fit the subject."""
     bundle, absent = inputs.bundle, list(inputs.bundle.absent.values())
@@ -238,9 +247,10 @@ def begin(inputs: Inputs, out: Path, options: Options) -> Work:
     # more runs of stage 2 reuse those that there are
     how = {"limit": options.limit, "protocol": asdict(protocol), "lcm": asdict(options.lcm)}
     how |= {"parts": inputs.parts, "networks": sorted(inputs.describe), "attributes": inputs.find is not None}
-    how |= {"code": code_of(compute)}
+    machine = machine_of(bundle.diffusion)
+    how |= {"code": code_of(compute), "machine": machine}
     key = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:16]
-    return Work(inputs, options, protocol, test, judge, Store(out / "evaluation" / key))
+    return Work(inputs, options, protocol, test, judge, Store(out / "evaluation" / key), machine)
 
 
 def compute(work: Work, me: Team = ALONE) -> Pieces:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from recon.bundle.evaluation import Evaluation, Row, load_evaluation
 from recon.files import BadFile, whole_file
-from recon.metrics import METRICS
+from recon.metrics import METRICS, d_prime, is_saturated
+from recon.settings import REGRESSORS
 
 BEGIN, END = "<!-- evaluation -->", "<!-- /evaluation -->"
 STAGES = {"vdvae": "stage 1", "lcm": "stage 2"}
@@ -60,6 +61,19 @@ def score_table(e: Evaluation) -> str:
     return _table(["", *titles], [*rows, chance])
 
 
+def saturation_sentence(e: Evaluation) -> str:
+    """Which identification scores of the reconstructions have nowhere left to go, and what to read instead; empty if none has."""
+    full = [r for r in e.rows if r.source in REGRESSORS and is_saturated(r.metric, r.value)]
+    if not full:
+        return ""
+    why = "in a small world of scenes" if e.simulated else "of these images"
+    told = "; ".join(
+        f"{STAGES[r.stage]}, {SOURCES[r.source]}, {METRICS[r.metric].title}: {100 * r.value:.1f} %, d′ {d_prime(r.value):.1f}"
+        for r in full
+    )
+    return f"Saturated, since {why} nearly every other image is easily told apart: {told}. Retrieval tells more."
+
+
 def share_table(kinds: dict[str, dict[str, float]]) -> str:
     rows = [[KINDS[k], *(f"{100 * shares[a]:.0f} %" for a in NAMES)] for k, shares in kinds.items()]
     return _table(["", *NAMES.values()], rows)
@@ -98,9 +112,14 @@ def roi_table(e: Evaluation) -> str:
     return _table(head, rows)
 
 
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.2g}"
+
+
 def paired_sentence(e: Evaluation) -> str:
     parts = [
-        f"{STAGES[p.stage]} {METRICS[p.metric].title} {p.difference:+.3f} ({p.low:+.3f} to {p.high:+.3f}, p = {p.p:.2g})"
+        f"{STAGES[p.stage]} {METRICS[p.metric].title} {p.difference:+.3f} ({p.low:+.3f} to {p.high:+.3f}, p {_p(p.p)}"
+        + (f", {p.ties} of {p.n} equal and left out of the test)" if p.ties else ")")
         for p in e.paired
     ]
     return ("MLP minus ridge, same pictures: " + "; ".join(parts) + ".").replace("-", "−")
@@ -119,9 +138,11 @@ def section(e: Evaluation) -> str:
     unseen = f", {e.n_unseen} of them combinations that training never shows" if e.n_unseen else ""
     parts = [
         f"{simulated}{e.n_images} test pictures{unseen}, pictures compared at {e.protocol['pixels']}² pixels. In brackets 95 % "
-        f"bootstrap intervals over pictures; stage 2: {lcm['steps']} steps, guidance {lcm['guidance']:g}, strength "
+        f"bootstrap intervals over pictures alone: of one fit to one subject, with fixed seeds; another fit may differ by more. "
+        f"Stage 2: {lcm['steps']} steps, guidance {lcm['guidance']:g}, strength "
         f"{lcm['strength']:g}, mean of {len(e.seeds)} seeds. Identification is two-way.",
         score_table(e),
+        *filter(None, [saturation_sentence(e)]),
         paired_sentence(e),
         "Retrieval: the true picture among the test pictures, by the decoded image embedding "
         f"(n = {e.retrieval[0].n}).",

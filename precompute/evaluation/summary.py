@@ -83,7 +83,8 @@ def paired_tests(scores: dict[str, np.ndarray]) -> list[Paired]:
             mlp = scores[f"{stage}/mlp/{metric}"]
             low, high = interval(mlp - ridge)
             difference = float((mlp - ridge).mean())
-            tests.append(Paired(stage, metric, difference, low, high, paired_p(mlp, ridge), len(ridge)))
+            ties = int((mlp == ridge).sum())
+            tests.append(Paired(stage, metric, difference, low, high, paired_p(mlp, ridge), len(ridge), ties))
     return tests
 
 
@@ -176,6 +177,7 @@ def tables(work: Work, pieces: Pieces, scores: dict[str, np.ndarray], unseen: np
     """What stands beside the rows; attributes where the subject's labels have some."""
     found = {"latent_r2": latent_r2(work)}
     found["without_rescaling"] = {name: _means(pieces[f"raw.{name}"], name) for name in REGRESSORS}
+    found |= {"shares": work.inputs.shares} if work.inputs.shares else {}
     if unseen.any():
         found["unseen"] = {name: _means(scores, f"lcm/{name}", unseen) for name in REGRESSORS}
     if work.judge.find:
@@ -254,6 +256,7 @@ def summarise(work: Work, pieces: Pieces) -> Evaluation:
         settings=settings,
         seeds=list(range(options.seeds)),
         versions=_versions(),
+        machine=work.machine,
         rows=rows,
         paired=paired_tests(scores),
         bottleneck=curve_points(pieces),

@@ -8,8 +8,8 @@ from html import escape
 
 from recon.bundle.evaluation import Evaluation, Row
 from recon.bundle.published_results import published_beside
-from recon.metrics import METRICS
-from recon.ui.html.number_format import DECODERS, GROUPS, SOURCES, STAGES, in_words, interval, score
+from recon.metrics import METRICS, SATURATED, d_prime, is_saturated
+from recon.ui.html.number_format import DECODERS, GROUPS, SOURCES, STAGES, in_words, interval, plain, score
 from recon.ui.html.panel import ORACLE
 from recon.ui.html.tables import cell, chance_cell, computed, head, metric_head, published_of, table
 
@@ -45,6 +45,23 @@ class Columns:
         return f'<tr class="group"><th scope="rowgroup" colspan="{self.width}">{words}</th></tr>'
 
 
+def saturation(row: Row) -> str:
+    """What stands beside a score that has nowhere left to go."""
+    return f" saturated, d′ {plain(d_prime(row.value), 1)}" if is_saturated(row.metric, row.value) else ""
+
+
+def saturation_note(evaluation: Evaluation) -> str:
+    """Why scores are saturated, and what to read instead, if some are."""
+    if not any(is_saturated(row.metric, row.value) for row in evaluation.rows):
+        return ""
+    why = "in a small world of scenes" if evaluation.simulated else "of these images"
+    return (
+        f" <b>Saturated</b> is identification from {100 * SATURATED:.0f} % on: {why}, nearly every other image is easily told "
+        "apart, and the score says little of how alike two pictures are. Its d′, and the first place and the median rank under "
+        "Retrieval, still tell methods apart."
+    )
+
+
 def score_row(stage: str, source: str, rows: dict[str, Row], n: int, columns: Columns) -> str:
     """One source of one stage; `rows` by metric."""
     first = next(iter(rows.values()))
@@ -53,7 +70,7 @@ def score_row(stage: str, source: str, rows: dict[str, Row], n: int, columns: Co
     cells = [cell("–")] * len(columns.metrics)
     for k, m in enumerate(columns.metrics):
         if m in rows:
-            cells[k] = cell(score(m, rows[m].value), interval(m, rows[m].low, rows[m].high))
+            cells[k] = cell(score(m, rows[m].value), interval(m, rows[m].low, rows[m].high) + saturation(rows[m]))
     return columns.row(head(name, f"n = {first.n}" if first.n != n else ""), cells, "not computed", source)
 
 
@@ -104,7 +121,7 @@ def score_table(evaluation: Evaluation) -> str:
     about = (
         f"Means over <b>{n}</b> test images, in brackets 95 % bootstrap intervals over images. ↑ higher is better, "
         "↓ lower is better. Chance is what guessing reaches or, where that depends on the pictures, what shuffled responses do."
-    )
+    ) + saturation_note(evaluation)
     return table("Scores", about, [n, *map(metric_head, columns.metrics), *absent], body, "scores-table")
 
 

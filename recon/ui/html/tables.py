@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from recon.bundle.evaluation import Evaluation
+from recon.bundle.evaluation import Evaluation, Paired
 from recon.bundle.published_results import PUBLISHED, Published
 from recon.metrics import METRICS
 from recon.ui.html.number_format import (
@@ -81,13 +81,19 @@ def paired_table(evaluation: Evaluation) -> str:
         if pair.p < ALPHA / len(pairs):
             verdict = "MLP better" if (pair.difference > 0) == (METRICS[m].direction == "higher") else "Ridge better"
         about = cell(score(m, pair.difference, True), interval(m, pair.low, pair.high, True))
-        rows.append(f"<tr>{head(name)}{about}{cell(p_value(pair.p))}{cell(verdict)}{cell(str(pair.n))}</tr>")
+        rows.append(
+            f"<tr>{head(name)}{about}{cell(p_value(pair.p))}{cell(verdict)}{cell(str(pair.n), ties(pair))}</tr>"
+        )
     about = (
         f"MLP minus ridge on the same images, 95 % interval; Wilcoxon’s signed-rank test, two-sided. Chance: 0. "
         f"Of {len(pairs)} tests, a difference counts where p &lt; {ALPHA} / {len(pairs)} (Bonferroni)."
     )
     columns = ("MLP − ridge", "difference", "p, uncorrected", "verdict", "n")
     return table("Ridge against MLP", about, columns, f"<tbody>{''.join(rows)}</tbody>")
+
+
+def ties(pair: Paired) -> str:
+    return f"{pair.ties} equal, left out of the test" if pair.ties else ""
 
 
 def retrieval_table(evaluation: Evaluation) -> str:

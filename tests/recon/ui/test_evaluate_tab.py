@@ -87,6 +87,15 @@ def test_chance_and_n_are_within_sight_of_the_scores(evaluation):
         assert chance[4] == "50.0"
 
 
+def test_a_saturated_score_is_said_to_be_so_with_why(evaluation):
+    assert "aturated" not in score_table(replace(evaluation, rows=evaluation.rows[:2]))
+    rows = [replace(r, value=0.999) if (r.stage, r.metric) == ("vdvae", "pixels") else r for r in evaluation.rows]
+    html = score_table(replace(evaluation, rows=rows))
+    assert "saturated, d′ 4.4" in rows_named(html, "Ridge")[0][4]
+    assert "in a small world of scenes, nearly every other image is easily told apart" in html
+    assert "saturated" not in rows_named(html, "Ridge")[1][4]
+
+
 def test_a_row_of_fewer_images_says_so(evaluation):
     rows = [replace(r, n=12) if r.source == "nearest_training" else r for r in evaluation.rows]
     html = score_table(replace(evaluation, rows=rows))
@@ -176,6 +185,16 @@ def test_a_difference_counts_only_below_the_corrected_level(evaluation):
     for row, pair in zip(rows, evaluation.paired):
         expected = "no difference shown" if pair.p > 0.005 else "MLP better" if pair.difference > 0 else "Ridge better"
         assert row[3:] == [expected, str(N)]
+
+
+def test_images_where_both_are_equal_are_counted_beside_p(evaluation):
+    pair = replace(evaluation.paired[0], ties=27, p=3e-9)
+    row = Cells(paired_table(replace(evaluation, paired=[pair]))).rows[1]
+    assert row[2] == "< 0.001" and row[4] == f"{N}27 equal, left out of the test"
+
+
+def test_how_to_read_says_what_intervals_leave_out(evaluation):
+    assert "of one fit to one person, with fixed seeds" in evaluate.introduction(evaluation)
 
 
 def test_a_lower_distance_is_a_better_one(evaluation):
