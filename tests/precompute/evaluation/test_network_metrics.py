@@ -41,6 +41,7 @@ def torchvision(monkeypatch, tmp_path):
     names = {network.architecture: small for network in NETWORKS.values()}
     monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace(models=SimpleNamespace(**names), __spec__=None))
     monkeypatch.setattr(network_metrics, "find_spec", lambda name: True)
+    monkeypatch.setattr(network_metrics, "is_installed", lambda: False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setenv("RECON_LOCK", str(tmp_path / "lock.json"))
     (tmp_path / "checkpoints").mkdir()
@@ -51,7 +52,7 @@ def save(name: str, state: dict) -> None:
 
 
 def test_without_torchvision_or_weights_each_metric_names_its_command(torchvision, monkeypatch):
-    assert open_networks() == ({}, dict.fromkeys(NETWORKS, FETCH) | {"clip": FETCH_CLIP})
+    assert open_networks() == ({}, dict.fromkeys(NETWORKS, FETCH) | {"clip": FETCH_CLIP, "lite0": INSTALL})
     monkeypatch.setattr(network_metrics, "find_spec", lambda name: None)
     assert open_networks()[1]["swav"] == f"{INSTALL} && {FETCH}"
 
@@ -60,7 +61,7 @@ def test_the_named_layer_is_read_from_the_weights_on_disk(torchvision, rng):
     state = {k: torch.randn_like(v) for k, v in small().state_dict().items()}
     save("alexnet2", state)
     found, absent = open_networks()
-    assert set(found) == {"alexnet2", "alexnet5"} and set(absent) == {"inception", "effnet", "swav", "clip"}
+    assert set(found) == {"alexnet2", "alexnet5"} and set(absent) == {"inception", "effnet", "swav", "clip", "lite0"}
     images = rng.integers(0, 256, (3, 50, 50, 3), np.uint8)
     model = small()
     model.load_state_dict(state)
