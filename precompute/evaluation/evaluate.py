@@ -228,7 +228,12 @@ def machine_of(diffusion: Diffusion) -> dict:
     """What stage 2's pictures depend on besides files and settings: device, dtype, side in pixels, and autoencoder."""
     pipe = diffusion.pipe
     dtype = str(pipe.unet.dtype).removeprefix("torch.")
-    return {"device": pipe.device.type, "dtype": dtype, "side": diffusion.size, "autoencoder": type(pipe.vae).__name__}
+    return {
+        "device": pipe.unet.device.type,
+        "dtype": dtype,
+        "side": diffusion.size,
+        "autoencoder": type(pipe.vae).__name__,
+    }
 
 
 def begin(inputs: Inputs, out: Path, options: Options) -> Work:

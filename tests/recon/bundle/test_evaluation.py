@@ -94,7 +94,7 @@ def test_a_limit_takes_so_many_and_a_bad_one_is_told(inputs, tmp_path):
 def test_pieces_of_two_machines_settings_are_never_mixed(inputs, tmp_path):
     diffusion = inputs.bundle.diffusion
     plain = begin(inputs, tmp_path, SHORT)
-    expected = {"device": diffusion.pipe.device.type, "dtype": "float32", "side": diffusion.size}
+    expected = {"device": diffusion.pipe.unet.device.type, "dtype": "float32", "side": diffusion.size}
     assert plain.machine == expected | {"autoencoder": "AutoencoderTiny"}
     folders = {plain.store.folder, begin(inputs, tmp_path, SHORT).store.folder}
     assert len(folders) == 1
