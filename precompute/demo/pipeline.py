@@ -25,6 +25,7 @@ from precompute.fitting.encode import Encoding, encode_stage
 from precompute.fitting.features import Into, extract_embeddings, extract_latents, extract_prompts
 from precompute.fitting.fit import Fit, fit_stage, layer_groups
 from precompute.fitting.response_model import response_stage
+from precompute.folder_lock import working_in
 from precompute.stage import make, place_of
 from precompute.team import ALONE, Team
 from recon.bundle.bundle import load_bundle
@@ -125,10 +126,11 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
 
 def run_demo(work: Path, out: Path, settings: Settings, options: Options, command: str) -> dict:
     """Runs what is missing in `work`, assembles the bundle `out` and evaluates it. Returns the means of the evaluation."""
-    check_settings(work, as_json(settings))
-    done = run_stages(work, stages(work, settings), command)
-    _assemble(work, out, settings, done)
-    return evaluate_bundle(work, out, options, command)
+    with working_in(work):
+        check_settings(work, as_json(settings))
+        done = run_stages(work, stages(work, settings), command)
+        _assemble(work, out, settings, done)
+        return evaluate_bundle(work, out, options, command)
 
 
 def evaluate_bundle(work: Path, out: Path, options: Options, command: str, me: Team = ALONE) -> dict:

@@ -16,6 +16,7 @@ from precompute.fetching.download import (
     progress_bar,
     readable,
 )
+from precompute.folder_lock import working_in
 from recon.decoders.published_models import MODELS, Model, locate, lock_file, locked, models_folder, write_lock
 from recon.files import BadFile, file_digest
 
@@ -27,12 +28,13 @@ def fetch_models(lock: Path | None = None, update: bool = False) -> None:
 
     Prints the total first. Raises BadFile when the network or the disk fails, or something does not exist.
     """
-    wanted = [model for model in MODELS.values() if update or not is_complete(model, lock)]
-    for model in wanted:
-        print(f"{model.name}: {model.purpose}, {model.source}")
-        entry = None if update else locked(model.name, lock)
-        fetch = fetch_file if model.is_single_file else fetch_repository
-        write_lock(model.name, fetch(model, entry), lock)
+    with working_in(models_folder()):
+        wanted = [model for model in MODELS.values() if update or not is_complete(model, lock)]
+        for model in wanted:
+            print(f"{model.name}: {model.purpose}, {model.source}")
+            entry = None if update else locked(model.name, lock)
+            fetch = fetch_file if model.is_single_file else fetch_repository
+            write_lock(model.name, fetch(model, entry), lock)
     print(
         f"{len(wanted)} of {len(MODELS)} models fetched, the others were there; revisions are in {lock or lock_file()}"
     )

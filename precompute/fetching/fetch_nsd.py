@@ -26,6 +26,7 @@ from precompute.fetching.download import (
     readable,
     size_of,
 )
+from precompute.folder_lock import working_in
 from recon.files import BadFile, load_json, save_json
 
 BUCKET = "natural-scenes-dataset"
@@ -147,7 +148,8 @@ def fetch_nsd(
     if not accept_terms:
         raise BadFile("Nothing was fetched: run again with --accept-terms if you accept the terms of use above")
     check_space(root, total - there)
-    with progress_bar(total, there) as bar:
+    with working_in(root), progress_bar(total, there) as bar:
+        done = load_json(root / MANIFEST) if (root / MANIFEST).exists() else {}  # another process may have added to it
         for remote in remotes:
             bar.set_postfix_str(Path(remote.name).name)
             _fetch(remote, root, done, {"revision": revision} if remote is captions else {}, bar)

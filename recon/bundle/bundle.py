@@ -32,16 +32,14 @@ from recon.bundle.captions import CaptionIndex
 from recon.bundle.manifest import DECODERS, TARGETS, check_files, read_manifest
 from recon.bundle.subject import Subject, load_subject
 from recon.decoders.published_models import locate
-from recon.decoders.vdvae import VDVAE, load_openai
-from recon.device import choose_dtype
 from recon.files import BadFile, open_array
 from recon.regressors.low_rank import LowRank
-from recon.regressors.mlp import MLP
 
 if TYPE_CHECKING:
     from recon.decoders.diffusion import Diffusion
+    from recon.decoders.vdvae import VDVAE
+    from recon.regressors.mlp import MLP
 
-REGRESSORS = {"ridge": LowRank, "mlp": MLP}
 T = TypeVar("T")
 
 
@@ -133,6 +131,8 @@ Decoders = tuple[
 
 
 def _own_decoders(folder: Path) -> Decoders:
+    from recon.decoders.vdvae import VDVAE  # imports torch, which takes seconds: what only names a bundle does without
+
     def stage_2() -> Diffusion:
         from recon.decoders.diffusion import load_diffusion  # imports diffusers and transformers, which takes seconds
 
@@ -143,6 +143,9 @@ def _own_decoders(folder: Path) -> Decoders:
 
 def _published_decoders() -> Decoders:
     """Those that have been fetched."""
+    from recon.decoders.vdvae import load_openai
+    from recon.device import choose_dtype
+
     vdvae, stage_2, absent = None, None, {}
     try:
         vdvae = load_openai(locate("vdvae"), choose_dtype())
@@ -169,6 +172,9 @@ def open_parts(folder: Path, manifest: dict, decoders: Decoders | None = None) -
     """
     if decoders is None:
         decoders = _own_decoders(folder) if manifest["decoders"] == "own" else _published_decoders()
+    from recon.regressors.mlp import MLP
+
+    kinds: dict[str, type[LowRank | MLP]] = {"ridge": LowRank, "mlp": MLP}
     vdvae, stage_2, absent = decoders
     bundle = Bundle(
         manifest=manifest,
@@ -178,7 +184,7 @@ def open_parts(folder: Path, manifest: dict, decoders: Decoders | None = None) -
         open_stage_2=stage_2 and once(stage_2),
         captions=CaptionIndex.load(folder / "captions.h5"),
         regressors={
-            target: {name: kind.load(folder / f"{target}_{name}.safetensors") for name, kind in REGRESSORS.items()}
+            target: {name: kind.load(folder / f"{target}_{name}.safetensors") for name, kind in kinds.items()}
             for target in TARGETS
         },
         response=LowRank.load(folder / "response.safetensors"),

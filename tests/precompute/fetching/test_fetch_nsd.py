@@ -7,11 +7,12 @@ from pathlib import Path
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
-from stand_ins import Tap, kill_ten_times, noise, point_hub_at, put_repository, tree
+from stand_ins import Tap, kill_ten_times, noise, occupy, point_hub_at, put_repository, tree
 from typer.testing import CliRunner
 
 from precompute.__main__ import app
 from precompute.fetching import download, fetch_nsd
+from precompute.folder_lock import LOCK
 from recon.files import BadFile, load_json, save_json
 
 STIMULI = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
@@ -232,3 +233,19 @@ def test_killed_ten_times_the_data_are_those_of_an_uninterrupted_fetch(s3, shelf
     inside = kill_ten_times(arguments, env, [s3, hub], tmp_path / "killed", 1_500_000)
     assert len(inside) > 3, inside
     assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
+
+
+def test_two_downloads_never_write_in_one_folder(s3, tmp_path):
+    other = occupy(tmp_path)
+    with pytest.raises(BadFile, match=f"is being worked in by process {other}"):
+        fetch(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+
+
+def test_what_another_download_has_written_down_is_kept(s3, tmp_path, monkeypatch):
+    def meanwhile(folder, needed):
+        save_json(tmp_path / fetch_nsd.MANIFEST, {"another file": {"size": 1, "etag": "x", "verified": True}})
+
+    monkeypatch.setattr(fetch_nsd, "check_space", meanwhile)
+    fetch(tmp_path)
+    assert "another file" in load_json(tmp_path / fetch_nsd.MANIFEST)

@@ -15,9 +15,11 @@ from fake_nsd import build_fake_nsd
 from forks import Forks
 from PIL import Image
 from scipy.io import loadmat
+from stand_ins import occupy
 from typer.testing import CliRunner
 
 from precompute.__main__ import app
+from precompute.folder_lock import LOCK
 from precompute.nsd.brain_diffuser import layout
 from precompute.nsd.prepare import prepare
 from precompute.nsd.prepare_job import choose_settings
@@ -355,3 +357,10 @@ def test_the_command_prints_its_report(small, tmp_path):
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout) == load_json(tmp_path / "prepare.json")
     assert layout(tmp_path / "brain-diffuser", "test", "cap", 1).exists()
+
+
+def test_two_processes_never_write_in_one_folder(small, tmp_path):
+    other = occupy(tmp_path)
+    message = refused(small[0], tmp_path, "--sessions", "1")
+    assert f"is being worked in by process {other}" in message
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
