@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
+from precompute.evaluation import check
 from precompute.fetching import fetch
 from precompute.nsd import commands
 from precompute.publishing import publish
 from precompute.terminal import command_line, failing_in_one_sentence
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(check.app, name="check")
 app.add_typer(fetch.app, name="fetch")
 app.add_typer(publish.app, name="publish")
 

@@ -8,6 +8,7 @@ true, two-dimensional one. Both are here, under two names.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -25,12 +26,30 @@ class Metric:
     chance: float | None = None  # where it does not depend on the pictures
 
 
+SATURATED = 0.99  # two-way identification from which on it no longer tells methods apart
+
+
+def d_prime(share: float) -> float:
+    """Two-way identification as the distance of two normal distributions of unit SD: √2 Φ⁻¹(share); infinite at 1.
+
+    (Two-alternative forced choice, Green & Swets 1966.) 0 at chance.
+    """
+    return float("inf") if share >= 1 else 2**0.5 * NormalDist().inv_cdf(share)
+
+
+def is_saturated(metric: str, value: float) -> bool:
+    """Whether nearly every other image is told apart, so that the score has nowhere left to go."""
+    return METRICS[metric].chance is not None and value >= SATURATED
+
+
 METRICS = {
     "pixcorr": Metric("PixCorr"),
     "ssim": Metric("SSIM"),
     "ssim_legacy": Metric("SSIM, per column (legacy)"),
     "pixels": Metric("Identification, pixels", chance=0.5),
     "clip_demo": Metric("Identification, the demo's own CLIP", chance=0.5),
+    "lite0": Metric("EfficientNet-Lite0", chance=0.5),
+    "lite0_distance": Metric("EfficientNet-Lite0 distance", "lower"),
     "alexnet2": Metric("AlexNet(2)", chance=0.5),
     "alexnet5": Metric("AlexNet(5)", chance=0.5),
     "inception": Metric("Inception", chance=0.5),

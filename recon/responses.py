@@ -42,7 +42,7 @@ def response_to(subject: Subject, index: int, settings: Settings) -> np.ndarray:
 
     Raises IndexError for a picture, ValueError for an ROI that the subject does not have.
     """
-    return apply_gains(subject.test.response(index, settings.repeats), subject.geometry.rois, settings.gains)
+    return apply_gains(subject.test.response(index, settings.repeats), subject.geometry.areas, settings.gains)
 
 
 def optimal_response(rois: Mapping[str, np.ndarray], levels: Mapping[str, float], n_voxels: int) -> np.ndarray:

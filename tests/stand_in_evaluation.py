@@ -120,6 +120,7 @@ def made_up_evaluation(
         not_computed={m: COMMAND for m in METRICS if m not in metrics},
         notes=["lcm, PixCorr: nearest_training (-0.812) is better than ridge (-0.675)"],
         tables={
+            "shares": {"latents": 0.496, "prompt": 0.0, "image": 1.0},
             "latent_r2": {"ridge": {"cv": 0.321, "test": 0.315}, "mlp": {"cv": 0.34, "test": 0.305}},
             "without_rescaling": {name: {m: 0.71 for m in metrics} for name in ("ridge", "mlp")},
             "unseen": {name: {m: 0.64 for m in metrics} for name in ("ridge", "mlp")},

@@ -16,17 +16,20 @@ import numpy as np
 from tqdm import tqdm
 
 from precompute.evaluation.candidates import LAYOUTS, NULL, STAGE_2, Candidates
-from precompute.evaluation.judge import BRAIN_DIFFUSER, Find, Judge, Protocol, Scores, taken
+from precompute.evaluation.judge import Find, Judge, Scores, taken
 from precompute.evaluation.network_metrics import Describe
+from precompute.evaluation.protocols import PUBLISHED_PROTOCOLS, Protocol
 from precompute.stage import code_of
 from precompute.team import ALONE, Team
 from recon.bundle.bundle import Bundle
 from recon.bundle.manifest import DECODERS, FILES
+from recon.decoders.diffusion import Diffusion
 from recon.decoders.published_models import read_lock
 from recon.files import BadFile, file_digest, open_array, save_array, whole_file
 from recon.reconstruct import decode_layouts
 from recon.settings import REGRESSORS, LCMSettings
 
+SESSIONS_FOR = {982: 37, 1000: 40}  # test images -> sessions that hold just these, of subjects 1, 2, 5 and 7
 N_SHUFFLES, N_CURVE = 5, 100  # permutations; test images of the bottleneck curve
 Pieces = dict[str, dict[str, np.ndarray]]  # name of the piece -> "SOURCE/METRIC" -> (n,)
 
@@ -35,7 +38,7 @@ Pieces = dict[str, dict[str, np.ndarray]]  # name of the piece -> "SOURCE/METRIC
 class Options:
     limit: int | None = None  # so many test images, drawn at random; all if None
     seeds: int = 3  # runs of stage 2
-    protocol: str = "own"  # or "brain-diffuser"
+    protocol: str = "own"  # or one of PUBLISHED_PROTOCOLS
     lcm: LCMSettings = LCMSettings()
 
 
@@ -54,6 +57,7 @@ class Inputs:
     describe: dict[str, Describe]  # networks that are there
     not_computed: dict[str, str] = field(default_factory=dict)  # metric -> the command to run first
     find: Find | None = None
+    shares: dict[str, float] = field(default_factory=dict)  # target -> the network's in the MLP's average with ridge
 
 
 def digest_parts(folder: Path, decoders: str) -> dict[str, str]:
@@ -67,17 +71,22 @@ def held_out_r2(report: dict) -> dict[str, float]:
     return {name: report[name]["validation_r2_mean"] for name in REGRESSORS}
 
 
+def shares_of_network(reports: dict[str, dict]) -> dict[str, float]:
+    """Target -> the network's share in the MLP, from what `fit` reported of each target; 0 is ridge under another name."""
+    return {target: report["mlp"]["share_of_network"] for target, report in reports.items()}
+
+
 def choose_protocol(inputs: Inputs, options: Options) -> Protocol:
     """Raises BadFile if there are not as many test images as the protocol is defined for."""
     if options.protocol == "own":
         return Protocol("own", inputs.bundle.vdvae.cfg.image_size)
-    n, wanted = len(inputs.images), BRAIN_DIFFUSER.n_images
-    if n != wanted or options.limit:
+    protocol, n = PUBLISHED_PROTOCOLS[options.protocol], len(inputs.images)
+    if n != protocol.n_images or options.limit:
         raise BadFile(
-            f"protocol brain-diffuser: expected all of {wanted} test images, got {options.limit or n} of {n}: prepare the "
-            "subject with `--sessions 37`, and evaluate without --limit"
+            f"protocol {protocol.name}: expected all of {protocol.n_images} test images, got {options.limit or n} of {n}: "
+            f"prepare the subject with `--sessions {SESSIONS_FOR[protocol.n_images]}`, and evaluate without --limit"
         )
-    return BRAIN_DIFFUSER
+    return protocol
 
 
 def choose_rows(n: int, limit: int | None) -> np.ndarray:
@@ -159,6 +168,7 @@ class Work:
     test: Candidates
     judge: Judge
     store: Store
+    machine: dict  # as `machine_of`
 
     def layouts(self, source: str) -> np.ndarray:
         return self.store.array(f"layouts_{source}", lambda: self.test.layouts(source))
@@ -197,7 +207,7 @@ class Work:
         chosen = np.sort(np.random.default_rng((0, 55)).choice(n, min(N_CURVE, n), replace=False))
         some, labels = self.test.subset(chosen), [self.judge.labels[k] for k in chosen]
         rank = self.inputs.bundle.regressors["latents"]["ridge"].n_components
-        judge = Judge(self.inputs.images[some.rows], self.judge.side, self.judge.describe, self.judge.find, labels)
+        judge = Judge(self.inputs.images[some.rows], self.judge.protocol, self.judge.describe, self.judge.find, labels)
         return {
             f"curve.{name}.{k}": lambda name=name, k=k: self.curve_point(name, k, judge, some)
             for name in REGRESSORS
@@ -214,6 +224,18 @@ class Work:
         return plan | self.curve()
 
 
+def machine_of(diffusion: Diffusion) -> dict:
+    """What stage 2's pictures depend on besides files and settings: device, dtype, side in pixels, and autoencoder."""
+    pipe = diffusion.pipe
+    dtype = str(pipe.unet.dtype).removeprefix("torch.")
+    return {
+        "device": pipe.unet.device.type,
+        "dtype": dtype,
+        "side": diffusion.size,
+        "autoencoder": type(pipe.vae).__name__,
+    }
+
+
 def begin(inputs: Inputs, out: Path, options: Options) -> Work:
     """Raises BadFile where a decoder is absent, or the options do not fit the subject."""
     bundle, absent = inputs.bundle, list(inputs.bundle.absent.values())
@@ -226,13 +248,14 @@ def begin(inputs: Inputs, out: Path, options: Options) -> Work:
     labels = [trials.labels[k] for k in rows]
     captions = [e["captions"] for e in labels]
     test = Candidates(bundle, rows, trials.averaged()[rows], captions, np.asarray(inputs.latents[rows], np.float32))
-    judge = Judge(inputs.images[rows], protocol.pixels, inputs.describe, inputs.find, labels)
+    judge = Judge(inputs.images[rows], protocol, inputs.describe, inputs.find, labels)
     # more runs of stage 2 reuse those that there are
     how = {"limit": options.limit, "protocol": asdict(protocol), "lcm": asdict(options.lcm)}
     how |= {"parts": inputs.parts, "networks": sorted(inputs.describe), "attributes": inputs.find is not None}
-    how |= {"code": code_of(compute)}
+    machine = machine_of(bundle.diffusion)
+    how |= {"code": code_of(compute), "machine": machine}
     key = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:16]
-    return Work(inputs, options, protocol, test, judge, Store(out / "evaluation" / key))
+    return Work(inputs, options, protocol, test, judge, Store(out / "evaluation" / key), machine)
 
 
 def compute(work: Work, me: Team = ALONE) -> Pieces:

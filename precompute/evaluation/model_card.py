@@ -9,7 +9,8 @@ from pathlib import Path
 
 from recon.bundle.evaluation import Evaluation, Row, load_evaluation
 from recon.files import BadFile, whole_file
-from recon.metrics import METRICS
+from recon.metrics import METRICS, d_prime, is_saturated
+from recon.settings import REGRESSORS
 
 BEGIN, END = "<!-- evaluation -->", "<!-- /evaluation -->"
 STAGES = {"vdvae": "stage 1", "lcm": "stage 2"}
@@ -24,6 +25,7 @@ SOURCES = {
     "nearest_training": "nearest training picture",
     "oracle": "oracle: knows the answer",
 }
+TARGETS = {"latents": "latents", "prompt": "the prompt", "image": "the image embedding"}
 NAMES = {"setting": "setting", "light": "light", "colour": "colour", "object": "object"}
 KINDS = {"ridge": "ridge", "mlp": "MLP", "ceiling": "ceiling", "shuffled": "shuffled: chance", "truth": "true pictures"}
 
@@ -57,6 +59,19 @@ def score_table(e: Evaluation) -> str:
     rows = [[f"{STAGES[s]}, {SOURCES[k]}", *(_cell(found.get((s, k, m))) for m in metrics)] for s, k in kinds]
     chance = ["*chance*", *(f"*{100 * METRICS[m].chance:.0f}*" if _is_share(m) else "" for m in metrics)]
     return _table(["", *titles], [*rows, chance])
+
+
+def saturation_sentence(e: Evaluation) -> str:
+    """Which identification scores of the reconstructions have nowhere left to go, and what to read instead; empty if none has."""
+    full = [r for r in e.rows if r.source in REGRESSORS and is_saturated(r.metric, r.value)]
+    if not full:
+        return ""
+    why = "in a small world of scenes" if e.simulated else "of these images"
+    told = "; ".join(
+        f"{STAGES[r.stage]}, {SOURCES[r.source]}, {METRICS[r.metric].title}: {100 * r.value:.1f} %, d′ {d_prime(r.value):.1f}"
+        for r in full
+    )
+    return f"Saturated, since {why} nearly every other image is easily told apart: {told}. Retrieval tells more."
 
 
 def share_table(kinds: dict[str, dict[str, float]]) -> str:
@@ -97,12 +112,23 @@ def roi_table(e: Evaluation) -> str:
     return _table(head, rows)
 
 
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.2g}"
+
+
 def paired_sentence(e: Evaluation) -> str:
     parts = [
-        f"{STAGES[p.stage]} {METRICS[p.metric].title} {p.difference:+.3f} ({p.low:+.3f} to {p.high:+.3f}, p = {p.p:.2g})"
+        f"{STAGES[p.stage]} {METRICS[p.metric].title} {p.difference:+.3f} ({p.low:+.3f} to {p.high:+.3f}, p {_p(p.p)}"
+        + (f", {p.ties} of {p.n} equal and left out of the test)" if p.ties else ")")
         for p in e.paired
     ]
     return ("MLP minus ridge, same pictures: " + "; ".join(parts) + ".").replace("-", "−")
+
+
+def shares_sentence(shares: dict[str, float]) -> str:
+    """How much of each MLP is a network."""
+    told = ", ".join(f"{100 * share:.0f} % for {TARGETS[target]}" for target, share in shares.items())
+    return f"The MLP is an average of a network and ridge. The network's share: {told}."
 
 
 def section(e: Evaluation) -> str:
@@ -112,9 +138,11 @@ def section(e: Evaluation) -> str:
     unseen = f", {e.n_unseen} of them combinations that training never shows" if e.n_unseen else ""
     parts = [
         f"{simulated}{e.n_images} test pictures{unseen}, pictures compared at {e.protocol['pixels']}² pixels. In brackets 95 % "
-        f"bootstrap intervals over pictures; stage 2: {lcm['steps']} steps, guidance {lcm['guidance']:g}, strength "
+        f"bootstrap intervals over pictures alone: of one fit to one subject, with fixed seeds; another fit may differ by more. "
+        f"Stage 2: {lcm['steps']} steps, guidance {lcm['guidance']:g}, strength "
         f"{lcm['strength']:g}, mean of {len(e.seeds)} seeds. Identification is two-way.",
         score_table(e),
+        *filter(None, [saturation_sentence(e)]),
         paired_sentence(e),
         "Retrieval: the true picture among the test pictures, by the decoded image embedding "
         f"(n = {e.retrieval[0].n}).",
@@ -139,6 +167,8 @@ def section(e: Evaluation) -> str:
         )
         + ".",
     ]
+    if "shares" in e.tables:
+        parts.append(shares_sentence(e.tables["shares"]))
     if e.notes:
         parts.append("Not in the order that one would expect: " + "; ".join(e.notes) + ".")
     by_command = {}

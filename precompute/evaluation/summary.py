@@ -22,8 +22,8 @@ from precompute.evaluation.evaluate import (
     compute,
     wrong_partners,
 )
-from precompute.evaluation.judge import SEEN, SIMILARITY, resized
-from precompute.evaluation.network_metrics import SIDE
+from precompute.evaluation.judge import SEEN, SIMILARITY
+from precompute.evaluation.protocols import resized
 from precompute.evaluation.uncertainty import RESAMPLES, interval, paired_p
 from precompute.fitting.encode import roi_table
 from precompute.team import ALONE, Team
@@ -83,7 +83,8 @@ def paired_tests(scores: dict[str, np.ndarray]) -> list[Paired]:
             mlp = scores[f"{stage}/mlp/{metric}"]
             low, high = interval(mlp - ridge)
             difference = float((mlp - ridge).mean())
-            tests.append(Paired(stage, metric, difference, low, high, paired_p(mlp, ridge), len(ridge)))
+            ties = int((mlp == ridge).sum())
+            tests.append(Paired(stage, metric, difference, low, high, paired_p(mlp, ridge), len(ridge), ties))
     return tests
 
 
@@ -176,6 +177,7 @@ def tables(work: Work, pieces: Pieces, scores: dict[str, np.ndarray], unseen: np
     """What stands beside the rows; attributes where the subject's labels have some."""
     found = {"latent_r2": latent_r2(work)}
     found["without_rescaling"] = {name: _means(pieces[f"raw.{name}"], name) for name in REGRESSORS}
+    found |= {"shares": work.inputs.shares} if work.inputs.shares else {}
     if unseen.any():
         found["unseen"] = {name: _means(scores, f"lcm/{name}", unseen) for name in REGRESSORS}
     if work.judge.find:
@@ -250,10 +252,11 @@ def summarise(work: Work, pieces: Pieces) -> Evaluation:
         simulated=subject.simulated,
         n_images=len(unseen),
         n_unseen=int(unseen.sum()),
-        protocol={"name": work.protocol.name, "pixels": work.protocol.pixels, "networks": SIDE},
+        protocol=work.protocol.summary(),
         settings=settings,
         seeds=list(range(options.seeds)),
         versions=_versions(),
+        machine=work.machine,
         rows=rows,
         paired=paired_tests(scores),
         bottleneck=curve_points(pieces),

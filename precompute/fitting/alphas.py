@@ -13,6 +13,7 @@ from precompute.fitting.dual import Columns, stream
 from precompute.fitting.spectrum import column_blocks
 from recon.device import choose_device
 from recon.regressors.rows import read_rows
+from recon.regressors.standardise import constant
 
 VOTES = 256  # targets of each group that vote on its alpha
 
@@ -49,13 +50,21 @@ def _gather(Y: np.ndarray, columns: np.ndarray) -> Tensor:
 
 
 def _scores(weights: Iterable[Tensor], Y: Tensor, split: Split) -> np.ndarray:
-    """R² of each column of Y (n, q) over the held-out rows, predicted by each of the weights from the others: (n_weights, q)."""
+    """R² of each column of Y (n, q) over the held-out rows, by each of the weights: (n_weights, q), NaN where constant."""
     known, truth = Y[split.rows], Y[split.held]
-    mean = known.mean(0)
+    mean, about_zero = known.mean(0), truth.square().sum(0)
     known.sub_(mean)
     truth.sub_(mean)
-    total = (truth - truth.mean(0)).square().sum(0).clamp(min=1e-12)
+    total = (truth - truth.mean(0)).square().sum(0)
+    without = constant(total.cpu().numpy(), about_zero.cpu().numpy())
+    total[torch.as_tensor(without, device=total.device)] = torch.nan
     return np.stack([(1 - (truth - w @ known).square().sum(0) / total).cpu().numpy() for w in weights])
+
+
+def _means(scores: np.ndarray) -> list[float]:
+    """R² (n_weights, q) -> its mean over the targets that vary, for each of the weights; 0 where none does."""
+    varying = scores[:, np.isfinite(scores[0])]
+    return (varying.sum(1, dtype=np.float64) / max(varying.shape[1], 1)).tolist()
 
 
 def choose_alphas(weights: Iterable[Tensor], Y: np.ndarray, split: Split, grid: Grid, seed: int) -> Choice:
@@ -67,7 +76,7 @@ def choose_alphas(weights: Iterable[Tensor], Y: np.ndarray, split: Split, grid: 
     ]
     scores = _scores(weights, _gather(Y, np.concatenate(voters)), split)
     parts = np.split(scores, np.cumsum([len(v) for v in voters])[:-1], 1)
-    curve = {name: part.mean(1, dtype=np.float64).tolist() for name, part in zip(groups, parts)}
+    curve = {name: _means(part) for name, part in zip(groups, parts)}
     chosen = np.empty(Y.shape[1])
     for name, g in groups.items():
         chosen[g] = grid.alphas[np.argmax(curve[name])]
@@ -78,13 +87,12 @@ def choose_alphas_per_target(weights: list[Tensor], Y: np.ndarray, split: Split,
     """Like `choose_alphas`, but each target takes the alpha that is best for itself. Some columns of Y at a time."""
     curve, chosen = {}, np.empty(Y.shape[1])
     for name, g in grid.groups.items():
-        total = np.zeros(len(grid.alphas))
+        scores = []
         for part in column_blocks(g.stop, start=g.start):
             values = torch.as_tensor(read_rows(Y[:, part]), device=choose_device())
-            scores = _scores(weights, values, split)
-            chosen[part] = grid.alphas[scores.argmax(0)]
-            total += scores.sum(1, dtype=np.float64)
-        curve[name] = (total / (g.stop - g.start)).tolist()
+            scores.append(_scores(weights, values, split))
+            chosen[part] = grid.alphas[scores[-1].argmax(0)]
+        curve[name] = _means(np.hstack(scores))
     return Choice(curve, chosen)
 
 

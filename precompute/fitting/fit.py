@@ -144,5 +144,6 @@ def _mlp_summary(report: MLPReport, r2: np.ndarray, training: Training, groups: 
         "curve_columns": ["epoch", "training loss", "validation R² (variance-weighted)"],
         "curve": report.curve,
         "best_epoch": report.best_epoch,
+        "rolled_back": report.rolled_back,
         "share_of_network": report.share,
     }

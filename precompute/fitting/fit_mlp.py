@@ -20,7 +20,7 @@ from torch import nn
 from precompute.fitting.train_network import NetworkReport, Training, fit_network
 from recon.regressors.mlp import MLP, Network, predict
 from recon.regressors.rows import read_rows
-from recon.regressors.standardise import Rescaler, Standardiser, r2_per_target
+from recon.regressors.standardise import RELATIVE_VARIANCE, Rescaler, Standardiser, r2_per_target
 
 ROWS = 512  # at a time, outside training
 
@@ -48,7 +48,7 @@ def best_share(truth: np.ndarray, linear: np.ndarray, network: np.ndarray, basis
     truth (n, q) less the intercept; basis (r, q); linear and network (n, r) coefficients.
     """
     variance = truth.var(0)
-    varies = variance > 1e-6 * variance.mean(dtype=np.float64)  # others have no R²
+    varies = variance > RELATIVE_VARIANCE * variance.mean(dtype=np.float64)  # others have no R²
     scaled = basis * np.where(varies, 1 / np.where(varies, variance, 1), 0)  # R² counts each target by its own variance
     metric, step = basis @ scaled.T, network - linear
     gain, cost = ((truth @ scaled.T - linear @ metric) * step).sum(), (step @ metric * step).sum()
@@ -126,7 +126,7 @@ def fit_mlp(X, Y, linear: Linear, training: Training, work: Path) -> tuple[MLP, 
         average(network, linear.weights, share)
     turn, mean = turn_to_principal_axes(network, standardise, X)
     held, intercept, basis = (held - mean) @ turn, intercept + mean @ basis, turn.T @ basis
-    report = MLPReport(report.curve, report.best_epoch, report.validation_rows, held, share)
+    report = MLPReport(**vars(report) | {"validation_coefficients": held}, share=share)
     predicted = held @ basis + intercept
     rescale = Rescaler.fit(predicted.mean(0), predicted.std(0), truth.mean(0), truth.std(0))
     return MLP(standardise, network, basis, intercept, rescale), report

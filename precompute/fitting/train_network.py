@@ -19,7 +19,9 @@ from recon.regressors.mlp import Network, predict
 from recon.regressors.rows import read_rows
 from recon.regressors.standardise import Standardiser, split_rows
 
-STATEFUL, PROGRESS = ("network", "optimiser", "schedule"), ("curve", "best", "best_r2", "best_epoch")  # of a checkpoint
+STATEFUL = ("network", "optimiser", "schedule")  # of a checkpoint
+PROGRESS = ("curve", "best", "best_r2", "best_epoch", "rolled_back")
+JUMPS = 3  # epochs after which a training may be rolled back, before it is given up
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,21 @@ class NetworkReport:
     best_epoch: int
     validation_rows: np.ndarray  # training images held out from the gradient
     validation_coefficients: np.ndarray  # (n_validation, r) predictions for them
+    rolled_back: list[int]  # epochs in which the loss jumped, so that the best weights were taken up again
 
 
 def new_network(n_voxels: int, n_out: int, training: Training) -> Network:
     """An untrained network of the kind that `training` describes."""
     dropout = training.input_dropout, training.hidden_dropout
     return Network(n_voxels, n_out, training.hidden, training.plain, dropout)
+
+
+def jumped(loss: float, earlier: list[float]) -> bool:
+    """Whether an epoch's mean loss undoes what the earlier epochs' achieved: over twice their lowest, and more than half of the way
+    back to their first; or no number."""
+    if not earlier:
+        return not np.isfinite(loss)
+    return not loss <= max(2 * min(earlier), (earlier[0] + min(earlier)) / 2)
 
 
 class Trainer:
@@ -83,6 +94,7 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, training.max_epochs)
         self.curve: list[list[float]] = []
         self.best_r2, self.best_epoch = -np.inf, 0
+        self.rolled_back: list[int] = []
         self.best = {k: v.clone() for k, v in self.network.state_dict().items()}
 
     def validate(self) -> np.ndarray:
@@ -104,7 +116,7 @@ class Trainer:
         return loss.item()
 
     def epoch(self) -> None:
-        """All training images once, in an order of the epoch's own; then validation."""
+        """All training images once, in the epoch's own order; then validation. Raises ValueError where the loss keeps jumping."""
         number, size = len(self.curve), self.training.batch
         torch.manual_seed(self.training.seed * 1_000_003 + number)
         shuffled = np.random.default_rng((self.training.seed, 41, number)).permutation(self.rows)
@@ -112,12 +124,28 @@ class Trainer:
         # ascending within a batch: the memory map is read forwards, whole rows
         losses = [self.step(np.sort(shuffled[k : k + size])) for k in range(0, len(shuffled), size)]
         self.schedule.step()
+        loss = float(np.mean(losses))
+        if jumped(loss, [earlier for _, earlier, _ in self.curve]):
+            self.roll_back(number + 1, loss)
         r2 = _variance_weighted_r2(self.Z_validation, self.unit * self.validate())
-        self.curve.append([number + 1, float(np.mean(losses)), r2])
+        self.curve.append([number + 1, loss, r2])
         if r2 > self.best_r2:
             self.best_r2, self.best_epoch = r2, number + 1
             for k, v in self.network.state_dict().items():
                 self.best[k].copy_(v)
+
+    def roll_back(self, epoch: int, loss: float) -> None:
+        """Takes up the best epoch's weights again, with fresh moments and half the learning rate."""
+        self.rolled_back.append(epoch)
+        if len(self.rolled_back) > JUMPS:
+            raise ValueError(
+                f"the MLP's training loss jumped in epochs {self.rolled_back}, last to {loss:.3g}: choose a learning rate "
+                f"under {self.training.learning_rate:g}"
+            )
+        self.network.load_state_dict(self.best)
+        self.optimiser.state.clear()
+        for group in self.optimiser.param_groups:
+            group["lr"] /= 2
 
     def save(self, path: Path) -> None:
         parts = {name: getattr(self, name).state_dict() for name in STATEFUL}
@@ -142,7 +170,7 @@ class Trainer:
         for layer in self.network.last_layers:
             layer.weight *= self.unit
             layer.bias *= self.unit
-        report = NetworkReport(self.curve, self.best_epoch, self.validation, self.validate())
+        report = NetworkReport(self.curve, self.best_epoch, self.validation, self.validate(), self.rolled_back)
         return self.network.cpu(), report
 
 

@@ -137,6 +137,7 @@ def bundle(
 class Protocol(str, Enum):
     own = "own"
     brain_diffuser = "brain-diffuser"
+    mindeye = "mindeye"
 
 
 def evaluate(
@@ -145,7 +146,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="So many test images, drawn at random; by default all.")] = None,
     seeds: Annotated[int, typer.Option(help="Runs of stage 2.")] = 3,
     protocol: Annotated[
-        Protocol, typer.Option(help="Sizes and images: ours, or those of Brain-Diffuser's table.")
+        Protocol, typer.Option(help="Sizes and images: ours, or those of Brain-Diffuser's or MindEye's tables.")
     ] = Protocol.own,
     folder: Annotated[Path | None, typer.Option(help="Of the prepared subject, or of the demo's files.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="What is evaluated; the evaluation becomes a part of it.")] = None,

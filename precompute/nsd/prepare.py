@@ -11,6 +11,7 @@ Writes into `out`, rows of each split in ascending order of their 0-based NSD id
     train_voxels.npy                               (n_train, n_voxels) float32, mean over an image's repeats
     {train,test}_repeats.npy, {train,test}_ids.npy (n,) how many repeats; NSD ids
     {train,test}_64.npy, {train,test}_512.npy      (n, side, side, 3) uint8, bicubic, antialiased when smaller
+    test_425.npy                                   (n, 425, 425, 3) uint8, as they were: what published protocols compare with
     train.json, test.json                          captions and NSD id of every image
     prepare.json                                   settings, counts, sizes; it is written last
 
@@ -73,7 +74,14 @@ def prepare_stage(job: Job) -> Stage:
     sides = [
         f"{split}_{kind}" for split in SPLITS for kind in (*(f"{side}.npy" for side in SIDES), "ids.npy", "repeats.npy")
     ]
-    names = ["prepare.json", "train_voxels.npy", "subject.h5", *sides, *(f"{split}.json" for split in SPLITS)]
+    names = [
+        "prepare.json",
+        "train_voxels.npy",
+        "subject.h5",
+        f"test_{raw.SIDE}.npy",
+        *sides,
+        *(f"{split}.json" for split in SPLITS),
+    ]
     inputs = dict.fromkeys(job.files, "fetch nsd --subject N")
     return Stage(JOB, inputs, tuple(job.out / name for name in names), partial(_prepare, job), asdict(job.settings))
 
@@ -112,10 +120,11 @@ def _read_pictures(job: Job, split: str, start: int, stop: int) -> np.ndarray:
 def _write_pictures(job: Job, split: str) -> None:
     def make(start: int, stop: int):
         pictures = _read_pictures(job, split, start, stop)
-        return [resized(pictures, side) for side in SIDES], None
+        return [resized(pictures, side) for side in sides], None
 
     n = len(job.images[split].ids)
-    files = [Rows(job.out / f"{split}_{side}.npy", (n, side, side, 3), "uint8") for side in SIDES]
+    sides = SIDES if split == "train" else (*SIDES, raw.SIDE)
+    files = [Rows(job.out / f"{split}_{side}.npy", (n, side, side, 3), "uint8") for side in sides]
     fill(files, spans(n, BLOCK), make, job.parts, f"{split} pictures")
 
 
@@ -145,7 +154,8 @@ def _write_subject(job: Job, test: np.ndarray) -> int:
     blocks = tqdm(spans(len(test), BLOCK), "subject")
     shown = np.concatenate([resized(_read_pictures(job, "test", *span), SHOWN_SIDE) for span in blocks])
     saturated = int((np.abs(test) > Z_MAX).sum())
-    trials = Trials(np.clip(test, -Z_MAX, Z_MAX), shown, load_json(job.out / "test.json"))
+    averaged = None if job.settings.recipe == "session" else job.images["test"].n_repeats
+    trials = Trials(np.clip(test, -Z_MAX, Z_MAX), shown, load_json(job.out / "test.json"), averaged)
     ncsnr = raw.read_ncsnr(job.tree, job.volume)
     name = f"NSD subj{job.settings.subject:02d}"
     save_subject(job.out / "subject.h5", Subject(name, False, job.volume, ncsnr, trials))

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from precompute.evaluation.evaluate import Inputs, Options, digest_parts, held_out_r2
-from precompute.evaluation.network_metrics import absent_networks, open_networks
+from precompute.evaluation.evaluate import Inputs, Options, digest_parts, held_out_r2, shares_of_network
+from precompute.evaluation.network_metrics import OWN, absent_networks, open_networks
+from precompute.evaluation.protocols import PHOTOGRAPH, PUBLISHED_PROTOCOLS, Protocol
 from precompute.evaluation.summary import attach, evaluate, overview
 from precompute.fitting.encode import Encoding, encode_stage
 from precompute.fitting.features import Into, extract_embeddings, extract_latents, extract_prompts
@@ -237,29 +238,44 @@ def make_bundle(folder: Path, out: Path) -> dict:
 # --- evaluation -------------------------------------------------------------------------------------------------------
 
 
+def _protocol(options: Options) -> Protocol:
+    return PUBLISHED_PROTOCOLS.get(options.protocol, OWN)
+
+
+def _photographs(options: Options) -> str:
+    """The test images that a protocol compares with: as they were, or at stage 2's size."""
+    return f"test_{PHOTOGRAPH if options.protocol in PUBLISHED_PROTOCOLS else SIDES['clip-image']}.npy"
+
+
 def evaluate_stage(folder: Path, bundle: Path, options: Options) -> Stage:
     """Makes the evaluation a part of the bundle; its pieces are kept in `folder`."""
-    makers = {"test_512.npy": "prepare", "train_512.npy": "prepare", "train.json": "prepare", "latents_fit.json": "fit"}
+    makers = {
+        _photographs(options): "prepare",
+        "train_512.npy": "prepare",
+        "train.json": "prepare",
+        "latents_fit.json": "fit",
+    }
     makers |= {"latents_test.npy": "features --target vdvae", "image_test.npy": "features --target clip-image"}
     inputs = {folder / name: f"{command} --subject N" for name, command in makers.items()}
     inputs |= {bundle / name: "bundle --subject N" for name in FILES}
-    settings = asdict(options) | {"absent": sorted(absent_networks()), "models": read_lock()}
+    settings = asdict(options) | {"absent": sorted(absent_networks(_protocol(options))), "models": read_lock()}
     outputs = tuple(bundle / name for name in EVALUATION_FILES)
     return Stage("evaluate", inputs, outputs, partial(write_evaluation, folder, bundle, options), settings, shared=True)
 
 
 def write_evaluation(folder: Path, bundle: Path, options: Options) -> dict:
     """Scores the bundle on the test images of `folder`; the processes of the team share the pieces. Returns the means."""
-    networks, absent = open_networks()
+    networks, absent = open_networks(_protocol(options))
     inputs = Inputs(
         bundle=load_bundle(bundle),
         parts=digest_parts(bundle, "published"),
-        images=open_array(folder / "test_512.npy"),
+        images=open_array(folder / _photographs(options)),
         latents=open_array(folder / "latents_test.npy"),
         embeddings=np.asarray(open_array(folder / "image_test.npy"), np.float32),
         training_images=open_array(folder / "train_512.npy"),
         training_labels=load_json(folder / "train.json"),
         held_out_r2=held_out_r2(load_json(folder / "latents_fit.json")),
+        shares=shares_of_network({target: load_json(folder / f"{target}_fit.json") for target in TARGETS}),
         describe=networks,
         not_computed=absent,
     )

@@ -6,6 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+UNLABELLED = "unlabelled"  # voxels of no area
+
+
+def with_unlabelled(rois: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Areas (n_voxels,) by name, and as one more the voxels that belong to none, so that all areas together are all voxels."""
+    rest = ~np.any(list(rois.values()), axis=0) if rois else np.zeros(0, bool)
+    return rois | ({UNLABELLED: rest} if rest.any() else {})
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -15,6 +23,11 @@ class Geometry:
     hemisphere: np.ndarray  # (n_voxels,) uint8
     vertex: np.ndarray  # (n_voxels,) int32, within the hemisphere
     rois: dict[str, np.ndarray]  # name -> (n_voxels,) bool
+
+    @property
+    def areas(self) -> dict[str, np.ndarray]:
+        """`rois`, and the voxels of none of them."""
+        return with_unlabelled(self.rois)
 
     @property
     def n_voxels(self) -> int:
@@ -29,6 +42,11 @@ class Volume:
     indices: np.ndarray  # (n_voxels, 3) int16, 0-based, in C order of (x, y, z)
     affine: np.ndarray  # (4, 4) float64: indices -> mm
     rois: dict[str, np.ndarray]  # name -> (n_voxels,) bool
+
+    @property
+    def areas(self) -> dict[str, np.ndarray]:
+        """`rois`, and the voxels of none of them."""
+        return with_unlabelled(self.rois)
 
     @property
     def n_voxels(self) -> int:

@@ -44,7 +44,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Paired:
-    """MLP minus ridge on the same images; p of Wilcoxon's signed-rank test."""
+    """MLP minus ridge on the same images; p of Wilcoxon's signed-rank test, which leaves out images where both are equal."""
 
     stage: str
     metric: str
@@ -53,6 +53,7 @@ class Paired:
     high: float
     p: float
     n: int
+    ties: int | None = None  # images where both are equal; older files do not say
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ class Evaluation:
     not_computed: dict[str, str]  # metric -> the command to run first
     notes: list[str]
     tables: dict  # latent R², scores without rescaling, unseen combinations, what captions and a classifier get right
+    machine: dict = field(default_factory=dict)  # stage 2's device, dtype, side and autoencoder; older files do not say
     images: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))  # (n,) which test images
     image_scores: dict[str, np.ndarray] = field(default_factory=dict)  # "STAGE/SOURCE/METRIC" -> (n,) float32
     galleries: list[Gallery] = field(default_factory=list)

@@ -27,11 +27,24 @@ class Trials:
     voxels: np.ndarray  # (n_images, n_repeats, n_voxels) float32, NaN where a repeat is missing
     images: np.ndarray  # (n_images, height, width, 3) uint8 RGB, possibly memory-mapped
     labels: list[dict]  # attributes of each image; "captions" is a list of strings
+    n_trials: np.ndarray | None = (
+        None  # (n_images,) how many trials showed each image, where `voxels` holds their average alone
+    )
+
+    @property
+    def n_apart(self) -> np.ndarray:
+        """(n_images,) how many responses to each image `voxels` holds apart."""
+        return np.isfinite(self.voxels).any(2).sum(1)
 
     @property
     def n_repeats(self) -> np.ndarray:
-        """(n_images,) how many repeats each image has."""
-        return np.isfinite(self.voxels[:, :, 0]).sum(1)
+        """(n_images,) how many trials the mean response to each image is the mean of: the design's number, if it is known."""
+        return self.n_apart if self.n_trials is None else self.n_trials
+
+    def n_averaged(self, index: int, repeats: int | None) -> int:
+        """How many trials `response` is the mean of; an average that is stored alone cannot be taken apart."""
+        n = int(self.n_repeats[index])
+        return n if self.n_trials is not None else min(repeats or n, n)
 
     def averaged(self) -> np.ndarray:
         """(n_images, n_voxels) float32: the mean over the repeats that there are."""
@@ -100,7 +113,9 @@ def _read_geometry(group: h5py.Group) -> Geometry | Volume:
 
 
 def _write_trials(group: h5py.Group, trials: Trials) -> None:
-    group["n_repeats"] = trials.n_repeats.astype(np.uint8)
+    group["n_repeats"] = trials.n_apart.astype(np.uint8)
+    if trials.n_trials is not None:
+        group["n_trials"] = trials.n_trials.astype(np.uint8)
     group["labels"] = json.dumps(trials.labels, ensure_ascii=False)
     for name, values in (("betas", encode_betas(trials.voxels)), ("images", trials.images)):
         chunks = (1, *values.shape[1:])
@@ -112,7 +127,8 @@ def _read_trials(group: h5py.Group) -> Trials:
     repeats = group["n_repeats"][:]
     missing = np.arange(betas.shape[1])[None, :] >= repeats[:, None]
     betas[missing] = np.nan
-    return Trials(betas, group["images"][:], json.loads(group["labels"][()]))
+    n_trials = group["n_trials"][:] if "n_trials" in group else None
+    return Trials(betas, group["images"][:], json.loads(group["labels"][()]), n_trials)
 
 
 def load_subject(path: Path) -> Subject:

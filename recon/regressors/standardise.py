@@ -9,6 +9,8 @@ import numpy as np
 
 from recon.regressors.rows import read_rows
 
+RELATIVE_VARIANCE = 1e-7  # up to which a target counts as constant
+
 
 class Regressor(Protocol):
     def predict(self, X: np.ndarray, components: int | None = None) -> np.ndarray:
@@ -117,15 +119,26 @@ def split_rows(n: int, share: float = 0.1, seed: int = 0) -> tuple[np.ndarray, n
 
 
 def r2_per_target(truth: np.ndarray, predicted: np.ndarray, width: int = 4096) -> np.ndarray:
-    """1 - SS_residual / SS_total per column, against the mean of `truth`; (-inf, 1], NaN where `truth` is constant.
+    """1 - SS_residual / SS_total per column, against the mean of `truth`; (-inf, 1], NaN where `truth` is `constant`.
 
     (n, n_targets) both; `width` columns at a time become float64.
     """
     blocks = [slice(k, k + width) for k in range(0, truth.shape[1], width)]
-    return np.concatenate([_r2(truth[:, b].astype(np.float64), predicted[:, b]) for b in blocks])
+    sums = [_sums_of_squares(truth[:, b].astype(np.float64), predicted[:, b]) for b in blocks]
+    residual, total, about_zero = np.concatenate(sums, axis=1)
+    without = constant(total, about_zero)
+    return np.where(without, np.nan, 1 - residual / np.where(without, 1, total))
 
 
-def _r2(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    residual = ((truth - predicted) ** 2).sum(0)
-    total = ((truth - truth.mean(0)) ** 2).sum(0)
-    return np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), np.nan)
+def constant(total: np.ndarray, about_zero: np.ndarray) -> np.ndarray:
+    """(n_targets,) bool: which targets do not vary but for rounding, as those of CLIP's first token, the same for every text.
+
+    By sums of squares (n_targets,) about the mean and about zero: at most 1e-7, relative to the targets' mean
+    variance or to the target's own mean square. Such a target has no R²: rounding errors would be divided by one another.
+    """
+    return total <= RELATIVE_VARIANCE * np.maximum(total.mean(), about_zero)
+
+
+def _sums_of_squares(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """(3, n_targets): of residuals, about the mean, and about zero."""
+    return np.stack([((truth - values) ** 2).sum(0) for values in (predicted, truth.mean(0), 0.0)])

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 from scipy.spatial.distance import correlation, cosine
-from scipy.stats import pearsonr
+from scipy.stats import norm, pearsonr
 from skimage.color import rgb2gray
 from skimage.metrics import structural_similarity
 
 from recon.metrics import (
     correlation_distance,
+    d_prime,
+    is_saturated,
     pixel_correlation,
     retrieval_ranks,
     ssim,
@@ -80,6 +82,18 @@ def test_random_pictures_identify_at_chance_within_sampling_error_and_the_truth_
     share = two_way_identification(guess, truth)
     assert abs(share.mean() - 0.5) < 3 * 0.29 / np.sqrt(400)  # a rank among 400 is uniform: SD 1/√12
     assert (two_way_identification(truth, truth) == 1).all()
+
+
+@pytest.mark.parametrize("d", [0.0, 0.7, 2.5])
+def test_d_prime_is_the_distance_at_which_two_normal_choices_are_that_often_right(rng, d):
+    right = (rng.normal(d, 1, 400_000) > rng.normal(0, 1, 400_000)).mean()
+    assert d_prime(right) == pytest.approx(d, abs=0.02)
+    assert d_prime(right) == pytest.approx(2**0.5 * norm.ppf(right))
+
+
+def test_identification_alone_can_be_saturated():
+    assert is_saturated("pixels", 0.995) and not is_saturated("pixels", 0.98) and not is_saturated("ssim", 1.0)
+    assert d_prime(1.0) == np.inf
 
 
 def test_retrieval_ranks_are_those_of_a_loop(rng):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from recon.brain.space import with_unlabelled
 from recon.bundle.bundle import load_bundle
 from recon.reconstruct import reconstruct
 from recon.responses import apply_gains, optimal_response, predicted_response, response_to, with_noise
@@ -16,6 +17,20 @@ def test_gains_multiply_voxels_of_their_area_and_of_several_areas_by_all(rng):
     got = apply_gains(response, ROIS, (("V1", 0.5), ("V2", 2.0)))
     np.testing.assert_allclose(got, response * [0.5, 1, 2, 1, 1], rtol=1e-6)
     assert np.array_equal(apply_gains(response, ROIS, ()), response)
+
+
+def test_lesioning_every_area_leaves_nothing_to_read_as_unlabelled_voxels_are_one(tiny_bundle):
+    subject = load_bundle(tiny_bundle).subject
+    labelled = tuple((name, 0.0) for name in subject.geometry.rois)
+    assert response_to(subject, 1, Settings(gains=labelled)).any()
+    everything = tuple((name, 0.0) for name in subject.geometry.areas)
+    assert everything[-1] == ("unlabelled", 0.0)
+    assert not response_to(subject, 1, Settings(gains=everything)).any()
+
+
+def test_areas_together_are_all_voxels_and_without_areas_there_is_none():
+    assert with_unlabelled(ROIS)["unlabelled"].tolist() == [False, False, False, True, True]
+    assert with_unlabelled({"all": np.ones(5, bool)}).keys() == {"all"} and with_unlabelled({}) == {}
 
 
 def test_an_unknown_area_is_told():

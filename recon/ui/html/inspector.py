@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.brain.space import UNLABELLED
 from recon.images import area_average
 from recon.ui.html.parts import THUMBNAIL, data_uri
 
@@ -174,7 +175,7 @@ def whereabouts(bundle: Bundle, voxel: int) -> str:
     from recon.brain.geometry import HEMISPHERES, hemisphere_of  # imports nilearn, which takes seconds
 
     geometry = bundle.subject.geometry
-    areas = ", ".join(name for name, mask in geometry.rois.items() if mask[voxel]) or "unlabelled"
+    areas = ", ".join(name for name, mask in geometry.rois.items() if mask[voxel]) or UNLABELLED
     return f"{HEMISPHERES[hemisphere_of(geometry)[voxel]]} hemisphere · {areas}"
 
 
@@ -185,7 +186,7 @@ def roi_panel(bundle: Bundle, name: str) -> str:
     """
     from recon.brain.geometry import hemisphere_of
 
-    rois, scores = bundle.subject.geometry.rois, scores_of(bundle)
+    rois, scores = bundle.subject.geometry.areas, scores_of(bundle)
     if name not in rois:
         raise ValueError(f"area: expected one of {', '.join(rois)}, got {name!r}")
     here = rois[name]

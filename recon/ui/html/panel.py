@@ -52,9 +52,8 @@ def card(kind: str, title: str, picture: str, value: str, note: str) -> str:
     )
 
 
-def reading_note(n_repeats: int, settings: Settings) -> str:
-    """How many responses, and what was done to them."""
-    n = min(settings.repeats or n_repeats, n_repeats)
+def reading_note(n: int, settings: Settings) -> str:
+    """Of how many responses the mean is read, and what was done to it."""
     parts = [f"mean of {n} responses" if n > 1 else "one response"]
     if settings.components:
         parts.append(f"{settings.components} component{'s' * (settings.components > 1)}")
@@ -115,7 +114,7 @@ def panel(bundle: Bundle, truth: np.ndarray, view: View, layout: Frame | None, s
     index, settings, trials = view.index, view.settings, bundle.subject.test
     shapes = bundle.vdvae.layer_shapes() if bundle.vdvae else []
     resolutions = sorted({shape[1] for shape in shapes[: bundle.n_layers]})
-    note = reading_note(int(trials.n_repeats[index]), settings)
+    note = reading_note(trials.n_averaged(index, settings.repeats), settings)
     original = picture_or("", trials.images[index], "Original")
     follows, waits = (ABSENT, ABSENT) if bundle.absent else ("follows stage 1", "waits")
     cards = stage_1_cards(layout, truth) | {

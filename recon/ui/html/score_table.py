@@ -8,41 +8,57 @@ from html import escape
 
 from recon.bundle.evaluation import Evaluation, Row
 from recon.bundle.published_results import published_beside
-from recon.metrics import METRICS
-from recon.ui.html.number_format import DECODERS, GROUPS, SOURCES, STAGES, in_words, interval, score
+from recon.metrics import METRICS, SATURATED, d_prime, is_saturated
+from recon.ui.html.number_format import DECODERS, GROUPS, SOURCES, STAGES, in_words, interval, plain, score
 from recon.ui.html.panel import ORACLE
-from recon.ui.html.tables import cell, chance_cell, computed, head, metric_head, table
+from recon.ui.html.tables import cell, chance_cell, computed, head, metric_head, published_of, table
 
 KINDS = {"Nulls": "null", "Ceilings": "ceiling", "Reconstructions": "own"}  # a group's class
 KNOWING = {("lcm", "ceiling"), ("lcm", "oracle")}  # drawn from the true captions
 
 
-def absent_heads(not_computed: dict[str, str]) -> list[str]:
-    """One column for all metrics that wait for the same command."""
-    heads = []
+def absent_line(not_computed: dict[str, str]) -> str:
+    """Which metrics wait for which command; empty if none does."""
+    parts = []
     for command in dict.fromkeys(not_computed.values()):
-        names = " · ".join(escape(METRICS[m].title) for m, c in not_computed.items() if c == command)
-        heads.append(f"{names}<small>not computed: first run <code>{escape(command)}</code></small>")
-    return heads
+        names = ", ".join(escape(METRICS[m].title) for m, c in not_computed.items() if c == command)
+        parts.append(f"{names} (first run <code>{escape(command)}</code>)")
+    return f" Not computed: {'; '.join(parts)}." if parts else ""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Those of the score table: metrics with scores, and `n_absent` that say what was not computed."""
+    """Those of the score table: metrics with scores."""
 
     metrics: list[str]
-    n_absent: int
 
     @property
     def width(self) -> int:
-        return 1 + len(self.metrics) + self.n_absent
+        return 1 + len(self.metrics)
 
-    def row(self, heading: str, cells: Sequence[str], absent: str = "", kind: str = "") -> str:
+    def row(self, heading: str, cells: Sequence[str], kind: str = "") -> str:
         """heading and cells are HTML."""
-        return f'<tr class="{escape(kind)}">{heading}{"".join(cells)}{f"<td><small>{absent}</small></td>" * self.n_absent}</tr>'
+        return f'<tr class="{escape(kind)}">{heading}{"".join(cells)}</tr>'
 
     def label(self, words: str) -> str:
         return f'<tr class="group"><th scope="rowgroup" colspan="{self.width}">{words}</th></tr>'
+
+
+def saturation(row: Row) -> str:
+    """What stands beside a score that has nowhere left to go."""
+    return f" saturated, d′ {plain(d_prime(row.value), 1)}" if is_saturated(row.metric, row.value) else ""
+
+
+def saturation_note(evaluation: Evaluation) -> str:
+    """Why scores are saturated, and what to read instead, if some are."""
+    if not any(is_saturated(row.metric, row.value) for row in evaluation.rows):
+        return ""
+    why = "in a small world of scenes" if evaluation.simulated else "of these images"
+    return (
+        f" <b>Saturated</b> is identification from {100 * SATURATED:.0f} % on: {why}, nearly every other image is easily told "
+        "apart, and the score says little of how alike two pictures are. Its d′, and the first place and the median rank under "
+        "Retrieval, still tell methods apart."
+    )
 
 
 def score_row(stage: str, source: str, rows: dict[str, Row], n: int, columns: Columns) -> str:
@@ -53,8 +69,8 @@ def score_row(stage: str, source: str, rows: dict[str, Row], n: int, columns: Co
     cells = [cell("–")] * len(columns.metrics)
     for k, m in enumerate(columns.metrics):
         if m in rows:
-            cells[k] = cell(score(m, rows[m].value), interval(m, rows[m].low, rows[m].high))
-    return columns.row(head(name, f"n = {first.n}" if first.n != n else ""), cells, "not computed", source)
+            cells[k] = cell(score(m, rows[m].value), interval(m, rows[m].low, rows[m].high) + saturation(rows[m]))
+    return columns.row(head(name, f"n = {first.n}" if first.n != n else ""), cells, source)
 
 
 def stage_body(evaluation: Evaluation, stage: str, columns: Columns) -> str:
@@ -88,27 +104,27 @@ def published_body(evaluation: Evaluation, columns: Columns) -> str:
     """What papers report, if it may be compared."""
     rows = []
     for paper in published_beside(evaluation):
-        subjects = f"subject{'s' * (',' in paper['subjects'])} {paper['subjects']}"
-        name = head(
-            escape(f"{paper['method']}, {paper['year']}"), f"{STAGES[paper['stage']].lower()}, {subjects}, n = 982"
-        )
-        rows.append(columns.row(name, [cell(score(m, paper["scores"].get(m))) for m in columns.metrics]))
-    label = columns.label("Published, same protocol; without intervals")
+        name = head(escape(f"{paper.method}, {paper.year}"), f"{published_of(paper)}, n = {paper.n_images}")
+        rows.append(columns.row(name, [cell(score(m, paper.scores.get(m))) for m in columns.metrics]))
+    label = columns.label("Published, same protocol and n; without intervals")
     return f'<tbody class="published">{label}{"".join(rows)}</tbody>' if rows else ""
 
 
 def score_table(evaluation: Evaluation) -> str:
     """Both stages: reconstructions, nulls and ceilings against every metric."""
-    absent = absent_heads(evaluation.not_computed)
-    columns = Columns(computed(evaluation), len(absent))
+    columns = Columns(computed(evaluation))
     body = "".join(stage_body(evaluation, stage, columns) for stage in STAGES)
     body += seeds_body(evaluation, columns) + published_body(evaluation, columns)
     n = f"n = {evaluation.n_images}"
     about = (
-        f"Means over <b>{n}</b> test images, in brackets 95 % bootstrap intervals over images. ↑ higher is better, "
-        "↓ lower is better. Chance is what guessing reaches or, where that depends on the pictures, what shuffled responses do."
+        (
+            f"Means over <b>{n}</b> test images, in brackets 95 % bootstrap intervals over images. ↑ higher is better, "
+            "↓ lower is better. Chance is what guessing reaches or, where that depends on the pictures, what shuffled responses do."
+        )
+        + saturation_note(evaluation)
+        + absent_line(evaluation.not_computed)
     )
-    return table("Scores", about, [n, *map(metric_head, columns.metrics), *absent], body, "scores-table")
+    return table("Scores", about, [n, *map(metric_head, columns.metrics)], body, "scores-table")
 
 
 def row_notes(evaluation: Evaluation) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from recon.bundle.evaluation import Evaluation
+from recon.bundle.evaluation import Evaluation, Paired
+from recon.bundle.published_results import PUBLISHED, Published
 from recon.metrics import METRICS
 from recon.ui.html.number_format import (
     ARROWS,
@@ -22,6 +23,7 @@ from recon.ui.html.number_format import (
 from recon.ui.html.panel import REGRESSOR_NAMES
 
 ALPHA = 0.05
+TARGET_NAMES = {"latents": "latents of the layout", "prompt": "the prompt", "image": "the image embedding"}
 
 
 def cell(value: str, detail: str = "") -> str:
@@ -79,13 +81,19 @@ def paired_table(evaluation: Evaluation) -> str:
         if pair.p < ALPHA / len(pairs):
             verdict = "MLP better" if (pair.difference > 0) == (METRICS[m].direction == "higher") else "Ridge better"
         about = cell(score(m, pair.difference, True), interval(m, pair.low, pair.high, True))
-        rows.append(f"<tr>{head(name)}{about}{cell(p_value(pair.p))}{cell(verdict)}{cell(str(pair.n))}</tr>")
+        rows.append(
+            f"<tr>{head(name)}{about}{cell(p_value(pair.p))}{cell(verdict)}{cell(str(pair.n), ties(pair))}</tr>"
+        )
     about = (
         f"MLP minus ridge on the same images, 95 % interval; Wilcoxon’s signed-rank test, two-sided. Chance: 0. "
         f"Of {len(pairs)} tests, a difference counts where p &lt; {ALPHA} / {len(pairs)} (Bonferroni)."
     )
     columns = ("MLP − ridge", "difference", "p, uncorrected", "verdict", "n")
     return table("Ridge against MLP", about, columns, f"<tbody>{''.join(rows)}</tbody>")
+
+
+def ties(pair: Paired) -> str:
+    return f"{pair.ties} equal, left out of the test" if pair.ties else ""
 
 
 def retrieval_table(evaluation: Evaluation) -> str:
@@ -153,6 +161,37 @@ def latent_table(values: dict[str, dict[str, float]], n: int) -> str:
     return table("Latents", about, columns, lines(rows) + f"<tbody>{chance_row(2 * cell('0'))}</tbody>")
 
 
+def published_of(paper: Published) -> str:
+    """Which stage, and whose."""
+    return f"{STAGES[paper.stage].lower()}, subject{'s' * (',' in paper.subjects)} {paper.subjects}"
+
+
+def published_table(evaluation: Evaluation) -> str:
+    """Every published row, whatever its protocol; ours is not among them."""
+    metrics = [m for m in METRICS if any(m in paper.scores for paper in PUBLISHED)]
+    rows = []
+    for paper in PUBLISHED:
+        name = head(escape(f"{paper.method}, {paper.year}"), published_of(paper))
+        cells = [cell(escape(paper.protocol)), cell("–" if paper.n_images is None else str(paper.n_images))]
+        rows.append(f"<tr>{name}{''.join(cells)}{''.join(cell(score(m, paper.scores.get(m))) for m in metrics)}</tr>")
+    about = (
+        "What papers report of the same data, without intervals. Scores compare only under one protocol and one n: here "
+        f"“{escape(str(evaluation.protocol['name']))}” and n = {evaluation.n_images}. Rows of both stand in the table of scores."
+    )
+    columns = ("Published", "protocol", "n", *map(metric_head, metrics))
+    return table("Published results", about, columns, f"<tbody>{''.join(rows)}</tbody>")
+
+
+def shares_table(shares: dict[str, float]) -> str:
+    """How much of each MLP is a network."""
+    rows = [[TARGET_NAMES[target], percent(share)] for target, share in shares.items()]
+    about = (
+        "The MLP is an average of a network and ridge, with the share that predicts held-out training images best. "
+        "At 0 % it is ridge under another name."
+    )
+    return table("The network’s share of the MLP", about, ("Predicts", "share"), lines(rows))
+
+
 def side_tables(evaluation: Evaluation) -> str:
     """All tables beside the scores that this evaluation has."""
     n, extra = evaluation.n_images, evaluation.tables
@@ -173,4 +212,8 @@ def side_tables(evaluation: Evaluation) -> str:
         made.append(means_table("Without rescaling", evaluation, "vdvae", extra["without_rescaling"], about))
     if "latent_r2" in extra:
         made.append(latent_table(extra["latent_r2"], n))
+    if "shares" in extra:
+        made.append(shares_table(extra["shares"]))
+    if not evaluation.simulated:
+        made.append(published_table(evaluation))
     return f'<div class="side-tables">{"".join(made)}</div>'

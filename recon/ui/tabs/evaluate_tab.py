@@ -39,8 +39,9 @@ HOW_TO_READ = (
     "regressor can add. Whatever <b>knows the answer</b> was given the true captions: it is no reconstruction.",
     "<b>Two-way identification</b> is how often a picture is more like its own original than like another test image; "
     "guessing gives 50 %. It nears 100 % long before pictures look alike.",
-    "An <b>interval</b> says how far a mean would move with other test images of the same kind. It says nothing about other "
-    "people.",
+    "An <b>interval</b> says how far a mean would move with other test images of the same kind. It leaves out all other chance: "
+    "everything is of one fit to one person, with fixed seeds, and a regressor that is fitted again, or another person, may differ "
+    "by more than the interval is wide.",
 )
 
 
@@ -58,6 +59,13 @@ def listed(values: dict) -> str:
     return ", ".join(f"{escape(str(k)).replace('_', ' ')} {escape(str(v))}" for k, v in values.items() if v is not None)
 
 
+def network_sides(networks: int | dict[str, int]) -> str:
+    """The sizes of what networks look at: one for all, or for each metric that differs from 224²."""
+    if isinstance(networks, int):
+        return f"{networks}²"
+    return "224² (" + ", ".join(f"{METRICS[m].title} {side}²" for m, side in networks.items()) + ")"
+
+
 def introduction(evaluation: Evaluation) -> str:
     """Of whom, on what, how; and how to read it."""
     unseen = f", {evaluation.n_unseen} of them combinations that training never shows" if evaluation.n_unseen else ""
@@ -68,13 +76,14 @@ def introduction(evaluation: Evaluation) -> str:
     )
     protocol, settings = evaluation.protocol, evaluation.settings
     others = {k: v for k, v in settings.items() if k not in LCM}
+    made_on = f"Stage 2 ran on {listed(evaluation.machine)}. " if evaluation.machine else ""
     return (
         f'<section class="panel introduction"><p><b>{escape(evaluation.subject)}</b>: {kind}. '
         f"<b>n = {evaluation.n_images}</b> test images{unseen}. Protocol “{escape(str(protocol['name']))}”: pixels compared at "
-        f"{protocol['pixels']}², networks look at {protocol['networks']}². Stage 2: "
+        f"{protocol['pixels']}², networks look at {network_sides(protocol['networks'])}. Stage 2: "
         f"{listed({k: settings[k] for k in LCM if k in settings})}, seeds {', '.join(map(str, evaluation.seeds))}.</p>"
         f"<details><summary>How to read this</summary><ul>{''.join(f'<li>{line}</li>' for line in HOW_TO_READ)}</ul>"
-        f'<p class="small">Settings: {listed(others)}. Made with {listed(evaluation.versions)}.</p></details></section>'
+        f'<p class="small">Settings: {listed(others)}. {made_on}Made with {listed(evaluation.versions)}.</p></details></section>'
     )
 
 

@@ -157,7 +157,7 @@ def reading_panel(studio: Studio) -> gr.HTML:
         html_template=page_text("reading.html"),
         js_on_load=page_text("reading.js"),
         apply_default_css=False,
-        rois=list(studio.subject.geometry.rois),
+        rois=list(studio.subject.geometry.areas),
         rank=studio.manifest["components"],
     )
 

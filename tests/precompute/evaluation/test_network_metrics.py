@@ -1,6 +1,7 @@
 """Networks for the metrics: which layer is read, how weights are found or missed; on stand-ins with random weights."""
 
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import nn
 
 from precompute.evaluation import network_metrics
 from precompute.evaluation.network_metrics import (
+    EFFNET_V2,
     FETCH,
     FETCH_CLIP,
     INSTALL,
@@ -18,6 +20,7 @@ from precompute.evaluation.network_metrics import (
     network_inputs,
     open_networks,
 )
+from precompute.evaluation.protocols import BRAIN_DIFFUSER, MINDEYE, network_pixels
 from recon.files import BadFile
 
 
@@ -38,6 +41,7 @@ def torchvision(monkeypatch, tmp_path):
     names = {network.architecture: small for network in NETWORKS.values()}
     monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace(models=SimpleNamespace(**names), __spec__=None))
     monkeypatch.setattr(network_metrics, "find_spec", lambda name: True)
+    monkeypatch.setattr(network_metrics, "is_installed", lambda: False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setenv("RECON_LOCK", str(tmp_path / "lock.json"))
     (tmp_path / "checkpoints").mkdir()
@@ -48,7 +52,7 @@ def save(name: str, state: dict) -> None:
 
 
 def test_without_torchvision_or_weights_each_metric_names_its_command(torchvision, monkeypatch):
-    assert open_networks() == ({}, dict.fromkeys(NETWORKS, FETCH) | {"clip": FETCH_CLIP})
+    assert open_networks() == ({}, dict.fromkeys(NETWORKS, FETCH) | {"clip": FETCH_CLIP, "lite0": INSTALL})
     monkeypatch.setattr(network_metrics, "find_spec", lambda name: None)
     assert open_networks()[1]["swav"] == f"{INSTALL} && {FETCH}"
 
@@ -57,7 +61,7 @@ def test_the_named_layer_is_read_from_the_weights_on_disk(torchvision, rng):
     state = {k: torch.randn_like(v) for k, v in small().state_dict().items()}
     save("alexnet2", state)
     found, absent = open_networks()
-    assert set(found) == {"alexnet2", "alexnet5"} and set(absent) == {"inception", "effnet", "swav", "clip"}
+    assert set(found) == {"alexnet2", "alexnet5"} and set(absent) == {"inception", "effnet", "swav", "clip", "lite0"}
     images = rng.integers(0, 256, (3, 50, 50, 3), np.uint8)
     model = small()
     model.load_state_dict(state)
@@ -87,3 +91,17 @@ def test_inputs_are_imagenets_normalised_224_pixels():
     torch.testing.assert_close(
         white[0, :, 0, 0], (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
     )
+
+
+def test_each_protocol_reads_its_own_weights_of_efficientnet_at_its_own_size(torchvision, rng):
+    first, second = ({k: torch.randn_like(v) for k, v in small().state_dict().items()} for _ in range(2))
+    save("effnet", first)
+    torch.save(second, EFFNET_V2.path)
+    images = rng.integers(0, 256, (2, 300, 300, 3), np.uint8)
+    for protocol, side, state in ((BRAIN_DIFFUSER, 224, first), (MINDEYE, 255, second)):
+        model = small()
+        model.load_state_dict(state)
+        expected = layer_output(
+            model, "avgpool", network_pixels(images, protocol, side), partial(network_inputs, side=side)
+        )
+        np.testing.assert_allclose(open_networks(protocol)[0]["effnet"](images), expected, rtol=1e-4, atol=1e-5)

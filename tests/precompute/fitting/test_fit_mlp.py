@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import r2_score
 
 from precompute.fitting.fit_mlp import Linear, best_share, fit_mlp
-from precompute.fitting.train_network import STUDENT, Training, fit_network
+from precompute.fitting.train_network import STUDENT, Trainer, Training, fit_network, jumped
 from recon.files import BadFile
-from recon.regressors.mlp import MLP, Network
+from recon.regressors.mlp import MLP, Network, predict
 from recon.regressors.standardise import Standardiser, r2_per_target, split_rows
 
 QUICK = Training(hidden=16, input_dropout=0.0, hidden_dropout=0.0, learning_rate=3e-3, weight_decay=0.0, max_epochs=25)
@@ -85,6 +86,65 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(rng, tmp_path, monke
     assert len(report.curve) == 4
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values()):
         torch.testing.assert_close(a, b)
+
+
+def blown_up(epochs):
+    """A step of training that in these epochs, numbered from 1, first makes the weights fifty times as large."""
+    step = Trainer.step
+
+    def spoilt(self, batch):
+        if len(self.curve) + 1 in epochs and self.spoilt_in != len(self.curve):
+            self.spoilt_in = len(self.curve)
+            with torch.no_grad():
+                for layer in self.network.last_layers:
+                    layer.weight *= 50
+        return step(self, batch)
+
+    return spoilt
+
+
+@pytest.fixture
+def spoil(monkeypatch):
+    def spoil(*epochs):
+        monkeypatch.setattr(Trainer, "spoilt_in", None, raising=False)
+        monkeypatch.setattr(Trainer, "step", blown_up(epochs))
+
+    return spoil
+
+
+def test_a_training_whose_loss_jumps_is_rolled_back_and_learns_on(rng, tmp_path, spoil):
+    X, Z = problem(rng, 2000)
+    standardise = Standardiser.fit(X)
+    _, calm = fit_network(X, Z, standardise, QUICK, tmp_path / "a.pt")
+    spoil(4)
+    network, report = fit_network(X, Z, standardise, QUICK, tmp_path / "b.pt")
+    assert calm.rolled_back == [] and report.rolled_back == [4]
+    assert report.curve[3][1] > 10 * report.curve[2][1]
+    held = report.validation_rows
+    assert r2_score(Z[held], predict(network, standardise(X[held]))) > max(r2 for *_, r2 in calm.curve) - 0.02
+
+
+def test_a_training_whose_loss_keeps_jumping_is_refused(rng, tmp_path, spoil):
+    X, Z = problem(rng)
+    spoil(*range(2, 20))
+    with pytest.raises(ValueError, match=r"jumped in epochs \[2, 3, 4, 5\].*choose a learning rate under 0.003"):
+        fit_network(X, Z, Standardiser.fit(X), QUICK, tmp_path / "c.pt")
+
+
+@pytest.mark.parametrize(
+    "loss, earlier, expected",
+    [
+        (0.634, [0.35, 0.2, 0.116], True),
+        (0.2, [0.35, 0.2, 0.116], False),
+        (0.99, [1.0, 0.98], False),  # little can be learned: nothing to lose
+        (3e-5, [1.0, 1e-5], False),  # all has been learned
+        (float("nan"), [1.0, 0.5], True),
+        (float("inf"), [], True),
+        (7.0, [], False),
+    ],
+)
+def test_a_jump_undoes_most_of_what_was_learned(loss, earlier, expected):
+    assert jumped(loss, earlier) == expected
 
 
 def ignorant(basis, intercept, n_voxels, n) -> Linear:

@@ -141,6 +141,19 @@ def test_per_target_every_column_gets_its_own_best_alpha_and_scikit_learns_predi
     np.testing.assert_allclose(model.predict(X), expected, atol=0.02)  # targets have SDs of 1 and 10
 
 
+@pytest.mark.parametrize("per_target", [False, True])
+def test_constant_targets_do_not_enter_the_mean_r2_of_their_group(rng, per_target):
+    X, Y = problem(rng, 120, 10, 6)
+    with_constant = np.hstack([33.1 + 1e-5 * rng.normal(size=(120, 2)), Y]).astype(np.float32)
+    held, rows = split_rows(120)
+    alphas = [1.0, 100.0]
+    _, report = fit_ridge(X, with_constant, Grid(np.array(alphas), {"all": slice(0, 8)}), 3, held, per_target)
+    z = (X - X.mean(0)) / X.std(0, ddof=1)
+    expected = [r2_score(Y[held], Ridge(alpha).fit(z[rows], Y[rows]).predict(z[held])) for alpha in alphas]
+    np.testing.assert_allclose(report.curve["all"], expected, atol=1e-3)
+    assert np.isnan(report.r2[:2]).all() and np.isfinite(report.r2[2:]).all()
+
+
 def test_low_rank_is_the_best_approximation_of_the_training_predictions(rng):
     X, Y = problem(rng, 50, 12, 9)
     groups = {"all": slice(0, 9)}

@@ -149,8 +149,10 @@ def test_the_legacy_recipe_is_brain_diffusers_exactly(trees, tmp_path, subject, 
     run(root, tmp_path / "raw", subject, asked, "brain-diffuser", export=tmp_path / "files")
     raw, z = expected_legacy(root, truths[subject], subject, sessions)
     assert np.array_equal(np.load(tmp_path / "raw/train_voxels.npy"), z[False])
-    test = load_subject(tmp_path / "raw/subject.h5").test.voxels
+    trials = load_subject(tmp_path / "raw/subject.h5").test
+    test, seen = trials.voxels, shown(root, subject, sessions)[True]
     assert np.array_equal(test[:, 0], as_stored(z[True]))
+    assert trials.n_repeats.tolist() == [len(seen[i]) for i in sorted(seen)] and trials.n_repeats.max() == 3
     assert test.shape[1] == 1
     for is_test, split in ((False, "train"), (True, "test")):
         exported = np.load(layout(tmp_path / "files", split, "fmriavg_nsdgeneral", subject))
@@ -190,6 +192,7 @@ def test_pictures_labels_ids_and_repeats_share_the_order_of_ids(small, tmp_path)
         assert load_json(tmp_path / f"{split}.json") == [
             {"nsd_id": i, "captions": five} for i, five in zip(ids, captions)
         ]
+    assert np.array_equal(np.load(tmp_path / "test_425.npy"), np.stack([truth.stimuli[i] for i in ids]))
     subject = load_subject(tmp_path / "subject.h5")
     assert subject.test.labels == load_json(tmp_path / "test.json") and not subject.simulated
     assert subject.test.images.shape == (len(ids), 256, 256, 3)

@@ -4,18 +4,27 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import bootstrap
 
 from precompute.evaluation.candidates import Candidates
-from precompute.evaluation.evaluate import Inputs, Options, begin, compute, random_partners, wrong_partners
+from precompute.evaluation.evaluate import (
+    Inputs,
+    Options,
+    begin,
+    compute,
+    random_partners,
+    shares_of_network,
+    wrong_partners,
+)
 from precompute.evaluation.model_card import BEGIN, END, section, with_section
-from precompute.evaluation.summary import ATTRIBUTES, evaluate
+from precompute.evaluation.summary import ATTRIBUTES, evaluate, paired_tests
 from precompute.evaluation.uncertainty import interval, paired_p
 from recon.bundle.bundle import load_bundle
 from recon.bundle.evaluation import load_evaluation
 from recon.bundle.published_results import PUBLISHED, published_beside
 from recon.decoders.diffusion import refine, refine_all
-from recon.files import BadFile
+from recon.files import BadFile, load_json, save_json
 from recon.settings import LCMSettings
 
 
@@ -82,6 +91,31 @@ def test_a_limit_takes_so_many_and_a_bad_one_is_told(inputs, tmp_path):
         evaluate(inputs, tmp_path, Options(protocol="brain-diffuser"))
 
 
+def test_pieces_of_two_machines_settings_are_never_mixed(inputs, tmp_path):
+    diffusion = inputs.bundle.diffusion
+    plain = begin(inputs, tmp_path, SHORT)
+    expected = {"device": diffusion.pipe.unet.device.type, "dtype": "float32", "side": diffusion.size}
+    assert plain.machine == expected | {"autoencoder": "AutoencoderTiny"}
+    folders = {plain.store.folder, begin(inputs, tmp_path, SHORT).store.folder}
+    assert len(folders) == 1
+    diffusion.pipe.unet.register_to_config(sample_size=8)
+    folders.add(begin(inputs, tmp_path, SHORT).store.folder)
+    diffusion.pipe.unet.to(torch.bfloat16)
+    folders.add(begin(inputs, tmp_path, SHORT).store.folder)
+    diffusion.pipe.vae = torch.nn.Identity()
+    folders.add(begin(inputs, tmp_path, SHORT).store.folder)
+    assert len(folders) == 4
+
+
+def test_an_evaluation_tells_its_machine_and_older_ones_that_do_not_are_read(inputs, tmp_path):
+    found = evaluate(inputs, tmp_path, SHORT)
+    assert load_evaluation(tmp_path).machine == found.machine and found.machine["side"] == inputs.bundle.diffusion.size
+    content = load_json(tmp_path / "evaluation.json")
+    del content["machine"]
+    save_json(tmp_path / "evaluation.json", content)
+    assert load_evaluation(tmp_path).machine == {}
+
+
 def test_true_captions_change_only_what_knows_the_answer(inputs):
     test, X = inputs.bundle.subject.test, inputs.bundle.subject.test.averaged()
     one, other = (
@@ -103,6 +137,28 @@ def test_intervals_are_scipys_percentile_bootstrap(rng):
     np.testing.assert_allclose(interval(scores), expected, atol=0.03)
 
 
+def test_images_where_ridge_and_mlp_score_equally_are_counted():
+    ridge, mlp = np.array([0.5, 1.0, 1.0, 0.25], np.float32), np.array([0.5, 1.0, 0.75, 0.5], np.float32)
+    (pair,) = paired_tests({"lcm/ridge/pixels": ridge, "lcm/mlp/pixels": mlp})
+    assert (pair.n, pair.ties) == (4, 2)
+
+
+def test_the_card_gives_small_p_values_as_bounds_and_counts_ties(inputs, tmp_path):
+    found = evaluate(inputs, tmp_path, SHORT)
+    pairs = [replace(found.paired[0], p=p, ties=ties, n=5) for p, ties in ((3e-9, 2), (0.0123, 0))]
+    text = section(replace(found, paired=pairs))
+    assert "p < 0.001, 2 of 5 equal and left out of the test)" in text and "p = 0.012)" in text
+    assert "of one fit to one subject, with fixed seeds" in text
+
+
+def test_the_card_says_which_scores_are_saturated(inputs, tmp_path):
+    found = evaluate(inputs, tmp_path, SHORT)
+    assert "Saturated" not in section(replace(found, rows=[replace(r, value=0.5) for r in found.rows]))
+    rows = [replace(r, value=0.999 if (r.source, r.metric) == ("mlp", "pixels") else 0.5) for r in found.rows]
+    assert "Saturated, since in a small world of scenes" in section(replace(found, rows=rows))
+    assert "stage 2, MLP, Identification, pixels: 99.9 %, d′ 4.4" in section(replace(found, rows=rows))
+
+
 def test_equal_scores_do_not_differ():
     assert paired_p(np.ones(9), np.ones(9)) == 1 and paired_p(np.arange(30) + 1.0, np.zeros(30)) < 1e-4
 
@@ -118,8 +174,16 @@ def test_pictures_without_previews_are_those_of_the_last_step(inputs):
 def test_published_rows_never_stand_beside_a_simulated_subject(inputs, tmp_path):
     found = evaluate(inputs, tmp_path, SHORT)
     assert found.simulated and published_beside(found) == []
-    real = {**vars(found), "simulated": False, "protocol": {"name": "brain-diffuser"}}
-    assert published_beside(type(found)(**real)) == PUBLISHED
+    real = replace(found, simulated=False, protocol={"name": "brain-diffuser"}, n_images=982)
+    assert published_beside(real) == [p for p in PUBLISHED if p.method.startswith("Brain-Diffuser")]
+    assert published_beside(replace(real, n_images=300)) == []
+
+
+def test_the_networks_share_of_the_mlp_stands_in_the_card(inputs, tmp_path):
+    reports = {t: {"mlp": {"share_of_network": s}} for t, s in (("latents", 0.496), ("prompt", 0.0))}
+    found = evaluate(replace(inputs, shares=shares_of_network(reports)), tmp_path, SHORT)
+    assert "The network's share: 50 % for latents, 0 % for the prompt." in section(load_evaluation(tmp_path))
+    assert found.tables["shares"] == {"latents": 0.496, "prompt": 0.0}
 
 
 def test_the_card_gives_every_row_and_stands_between_its_marks(inputs, tmp_path):

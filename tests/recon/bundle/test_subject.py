@@ -1,5 +1,7 @@
 """A subject's file gives back what was saved, on a surface or in a volume."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,23 @@ def test_a_subject_comes_back_as_it_was_saved(tmp_path, rng, where, rois):
         else:
             assert np.array_equal(found, expected) and getattr(found, "dtype", None) == getattr(expected, "dtype", None)
     assert not isinstance(loaded.geometry, Volume) or loaded.geometry.shape == (5, 6, 7)
+
+
+def test_repeats_of_averages_are_the_designs_and_survive_the_disk(tmp_path, rng):
+    subject = make_subject(surface({}), rng)
+    averages = replace(subject.test, voxels=subject.test.voxels[:, :1], n_trials=np.array([3, 1, 2]))
+    save_subject(tmp_path / "subject.h5", replace(subject, test=averages))
+    loaded = load_subject(tmp_path / "subject.h5").test
+    assert loaded.n_repeats.tolist() == [3, 1, 2] and loaded.n_apart.tolist() == [1, 1, 1]
+    assert [loaded.n_averaged(k, 1) for k in range(3)] == [3, 1, 2]
+    assert np.array_equal(loaded.voxels, averages.voxels)
+
+
+def test_a_missing_first_voxel_is_no_missing_repeat(rng):
+    trials = make_subject(surface({}), rng).test
+    trials.voxels[:, :, 0] = np.nan
+    assert trials.n_repeats.tolist() == [2, 1, 2]
+    assert [trials.n_averaged(k, n) for k, n in ((0, None), (0, 1), (1, 2))] == [2, 1, 1]
 
 
 def test_areas_that_do_not_fit_the_voxels_are_refused(tmp_path, rng):

@@ -40,6 +40,27 @@ def test_r2_of_a_constant_target_is_undefined():
     assert np.isnan(r2_per_target(np.ones((4, 1)), np.ones((4, 1)))).all()
 
 
+def two_tokens(rng, n: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 16) float32: a first token that is the same for every text but for rounding, among it a number near 0; a second one."""
+    first = np.array([33.1, -28.4, 0.7, 1.0, -0.3, 0.001, 0.0, 2.0])
+    truth = np.hstack([first + 1e-6 * rng.normal(size=(n, 8)), rng.normal(size=(n, 8))])
+    guess = np.hstack([first + 1e-5 * rng.normal(size=(n, 8)), truth[:, 8:] + 0.9 * rng.normal(size=(n, 8))])
+    return truth.astype(np.float32), guess.astype(np.float32)
+
+
+def test_a_token_that_varies_by_rounding_alone_is_left_out_of_the_mean_r2(rng):
+    truth, guess = two_tokens(rng)
+    r2 = r2_per_target(truth, guess)
+    assert np.isnan(r2[:8]).all()
+    assert np.nanmean(r2) == pytest.approx(r2_score(truth[:, 8:], guess[:, 8:]), abs=1e-6)
+    assert r2_score(truth, guess) < -1  # what a mean over all of them would say
+
+
+def test_small_targets_beside_large_ones_count(rng):
+    truth = rng.normal(size=(200, 3)) * [1, 0.01, 30] + [5, 0.1, 0]
+    assert np.isfinite(r2_per_target(truth, truth)).all()
+
+
 def test_rescaling_maps_moments_and_caps_the_gain_of_unknown_latents():
     rescale = Rescaler.fit(np.array([1.0, 0.0]), np.array([0.5, 1e-9]), np.array([3.0, 2.0]), np.array([1.0, 1.0]))
     np.testing.assert_allclose(rescale(np.array([[1.5, 0.0]])), [[4.0, 2.0]])

@@ -87,6 +87,15 @@ def test_chance_and_n_are_within_sight_of_the_scores(evaluation):
         assert chance[4] == "50.0"
 
 
+def test_a_saturated_score_is_said_to_be_so_with_why(evaluation):
+    assert "aturated" not in score_table(replace(evaluation, rows=evaluation.rows[:2]))
+    rows = [replace(r, value=0.999) if (r.stage, r.metric) == ("vdvae", "pixels") else r for r in evaluation.rows]
+    html = score_table(replace(evaluation, rows=rows))
+    assert "saturated, d′ 4.4" in rows_named(html, "Ridge")[0][4]
+    assert "in a small world of scenes, nearly every other image is easily told apart" in html
+    assert "saturated" not in rows_named(html, "Ridge")[1][4]
+
+
 def test_a_row_of_fewer_images_says_so(evaluation):
     rows = [replace(r, n=12) if r.source == "nearest_training" else r for r in evaluation.rows]
     html = score_table(replace(evaluation, rows=rows))
@@ -97,9 +106,10 @@ def test_a_row_of_fewer_images_says_so(evaluation):
 def test_metrics_that_were_not_computed_name_the_command(evaluation):
     html = score_table(evaluation)
     assert COMMAND.replace("&&", "&amp;&amp;") in html
-    assert rows_named(html, "Ridge")[0][-1] == "not computed"
-    for name in evaluation.not_computed:
-        assert METRICS[name].title in Cells(html).rows[0][-1]
+    (line,) = re.findall(r"Not computed: ([^<]*) \(first run", html)
+    assert line.split(", ") == [METRICS[name].title for name in evaluation.not_computed]
+    assert len(Cells(html).rows[0]) == 1 + len({row.metric for row in evaluation.rows})
+    assert "Not computed" not in score_table(replace(evaluation, not_computed={}))
 
 
 def test_what_knows_the_answer_is_marked(evaluation):
@@ -110,18 +120,43 @@ def test_what_knows_the_answer_is_marked(evaluation):
 
 
 @pytest.mark.parametrize(
-    "simulated, protocol, shown",
-    [(True, "brain-diffuser", False), (True, "own", False), (False, "own", False), (False, "brain-diffuser", True)],
+    "simulated, protocol, n, shown",
+    [
+        (True, "brain-diffuser", 982, set()),
+        (True, "own", 982, set()),
+        (False, "own", 982, set()),
+        (False, "brain-diffuser", 982, {"Brain-Diffuser", "Brain-Diffuser, VDVAE"}),
+        (False, "brain-diffuser", 300, set()),
+        (False, "mindeye", 982, {"MindEye1"}),
+        (False, "mindeye", 1000, {"MindEye2"}),
+    ],
 )
-def test_published_rows_stand_beside_nsd_subjects_under_the_same_protocol_alone(images, simulated, protocol, shown):
-    html = score_table(made_up_evaluation(images, simulated, protocol, ("pixcorr", "ssim", "ssim_legacy", "clip")))
-    assert bool(rows_named(html, "Published")) == shown
+def test_published_rows_stand_beside_nsd_subjects_under_the_same_protocol_and_n_alone(
+    images, simulated, protocol, n, shown
+):
+    made = made_up_evaluation(images, simulated, protocol, ("pixcorr", "ssim", "ssim_legacy", "clip"))
+    html = score_table(replace(made, n_images=n))
+    assert bool(rows_named(html, "Published")) == bool(shown)
     for paper in PUBLISHED:
-        assert any(paper["method"] in row[0] for row in Cells(html).rows) == shown
-    if shown:
+        there = any(row[0].startswith(f"{paper.method}, {paper.year}") for row in Cells(html).rows)
+        assert there == (paper.method in shown)
+    if "MindEye2" in shown:
         row = rows_named(html, "MindEye2")[0]
-        assert "n = 982" in row[0] and "subjects 1, 2, 5, 7" in row[0]
+        assert "n = 1000" in row[0] and "subjects 1, 2, 5, 7" in row[0]
         assert row[1:5] == ["0.322", "0.431", "–", "93.0"]
+
+
+def test_every_published_row_tells_its_own_protocol_and_number_of_images(images):
+    html = side_tables(made_up_evaluation(images, simulated=False))
+    for name, how in {
+        "MindEye1": ["mindeye", "982"],
+        "MindEye2": ["mindeye", "1000"],
+        "Brain-IT": ["mindeye", "–"],
+    }.items():
+        assert [row[1:3] for row in rows_named(html, name)] == [how]
+    takagi = rows_named(html, "Takagi & Nishimoto")[0]
+    assert takagi[1:] == ["their own", "982", "–", "–", "–", "83.0", "83.0", "76.0", "77.0", "–", "–"]
+    assert not rows_named(side_tables(made_up_evaluation(images)), "MindEye1")
 
 
 def test_numbers_have_a_true_minus_and_unknown_ones_a_dash():
@@ -151,6 +186,16 @@ def test_a_difference_counts_only_below_the_corrected_level(evaluation):
     for row, pair in zip(rows, evaluation.paired):
         expected = "no difference shown" if pair.p > 0.005 else "MLP better" if pair.difference > 0 else "Ridge better"
         assert row[3:] == [expected, str(N)]
+
+
+def test_images_where_both_are_equal_are_counted_beside_p(evaluation):
+    pair = replace(evaluation.paired[0], ties=27, p=3e-9)
+    row = Cells(paired_table(replace(evaluation, paired=[pair]))).rows[1]
+    assert row[2] == "< 0.001" and row[4] == f"{N}27 equal, left out of the test"
+
+
+def test_how_to_read_says_what_intervals_leave_out(evaluation):
+    assert "of one fit to one person, with fixed seeds" in evaluate.introduction(evaluation)
 
 
 def test_a_lower_distance_is_a_better_one(evaluation):
@@ -238,6 +283,19 @@ def test_a_gallery_states_its_rule_and_shows_every_kind_of_every_picture(evaluat
     value = score("pixcorr", evaluation.image_scores["lcm/mlp/pixcorr"][gallery.images[0]])
     assert rows_named(html, "MLP, stage 2")[0][1].startswith(f"r {value}")
     assert f"?subject=demo&amp;picture={gallery.images[0]}" in html
+
+
+def test_the_introduction_says_what_size_each_network_looks_at(evaluation):
+    assert "networks look at 224². Stage 2" in evaluate.introduction(evaluation)
+    sides = {"pixels": 425, "name": "mindeye", "networks": {"inception": 342, "effnet": 255}}
+    html = evaluate.introduction(replace(evaluation, protocol=sides))
+    assert "networks look at 224² (Inception 342², EffNet-B1 distance 255²). Stage 2" in html
+
+
+def test_the_networks_share_of_the_mlp_stands_on_the_page_for_each_target(evaluation):
+    html = side_tables(evaluation)
+    shares = {"latents of the layout": "49.6 %", "the prompt": "0.0 %", "the image embedding": "100.0 %"}
+    assert [rows_named(html, name) for name in shares] == [[[name, share]] for name, share in shares.items()]
 
 
 def studio_of(folder, simulated=True, name="demo"):

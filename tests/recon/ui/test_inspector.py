@@ -62,7 +62,7 @@ def test_what_does_not_exist_is_refused_in_words(bundle):
     for voxel in (-1, 7, 1.5, None):
         with pytest.raises(ValueError, match="voxel: expected a whole number from 0 to 6, got"):
             voxel_panel(bundle, voxel)
-    with pytest.raises(ValueError, match="area: expected one of V1, got 'V9'"):
+    with pytest.raises(ValueError, match="area: expected one of V1, unlabelled, got 'V9'"):
         roi_panel(bundle, "V9")
 
 
