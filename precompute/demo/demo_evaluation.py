@@ -13,7 +13,7 @@ from transformers import CLIPVisionModelWithProjection
 from precompute.demo.checker import Checker
 from precompute.demo.world import make_scenes
 from precompute.evaluation.candidates import Candidates
-from precompute.evaluation.evaluate import Inputs, Options, digest_parts, held_out_r2
+from precompute.evaluation.evaluate import Inputs, Options, digest_parts, held_out_r2, shares_of_network
 from precompute.evaluation.network_metrics import open_networks
 from precompute.evaluation.sheets import draw_sheets
 from precompute.evaluation.summary import evaluate
@@ -21,6 +21,7 @@ from precompute.fitting.clip import image_embeddings
 from precompute.team import Team
 from recon.bundle.bundle import load_bundle
 from recon.bundle.evaluation import Evaluation
+from recon.bundle.manifest import TARGETS
 from recon.files import load_json, open_array
 from recon.images import area_average
 
@@ -42,6 +43,7 @@ def gather(scenes: Path, folder: Path) -> Inputs:
     """From scenes, and the demo's bundle in `folder`. Raises BadFile."""
     bundle, see = load_bundle(folder), own_clip(folder / "vision")
     networks, absent = open_networks()
+    reports = load_json(folder / "provenance.json")["reports"]
     images = np.asarray(open_array(scenes / "test.npy"))
     small = area_average(images, bundle.vdvae.cfg.image_size)
     return Inputs(
@@ -52,7 +54,8 @@ def gather(scenes: Path, folder: Path) -> Inputs:
         embeddings=see(images),
         training_images=open_array(scenes / "train.npy"),
         training_labels=load_json(scenes / "train.json"),
-        held_out_r2=held_out_r2(load_json(folder / "provenance.json")["reports"]["latents_fit"]),
+        held_out_r2=held_out_r2(reports["latents_fit"]),
+        shares=shares_of_network({target: reports[f"{target}_fit"] for target in TARGETS}),
         describe={"clip_demo": see} | networks,
         not_computed=absent,
         find=Checker.load(folder / "checker.safetensors").right,

@@ -239,7 +239,12 @@ def _is_number(value) -> bool:
 
 
 def _is_table(name: str, table: dict) -> bool:
-    """Whether it has the same numbers in every row; of regressors and known columns, where the page names them."""
+    """Whether it has the same numbers in every row; of regressors and known columns, where the page names them.
+
+    The network's shares have no rows: a number for a target.
+    """
+    if name == "shares":
+        return table.keys() <= {"latents", "prompt", "image"} and all(map(_is_number, table.values()))
     rows = list(table.values())
     columns = {"latent_r2": ("cv", "test"), "unseen": METRICS, "without_rescaling": METRICS}.get(name)
     named = columns is None or (table.keys() <= {"ridge", "mlp"} and rows[0].keys() <= set(columns))
