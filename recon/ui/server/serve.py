@@ -27,6 +27,9 @@ ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 if ZERO_GPU:
     import spaces  # before the page launches and before anything touches CUDA: it stands in for parts of both
 
+MAX_SESSIONS = (
+    500  # whose components' values gradio keeps, a quarter of a megabyte each; an older visitor's page begins anew
+)
 MAX_UPLOAD = "64mb"  # a thousand responses of a large subject; gradio's own limit is none
 
 
@@ -83,6 +86,7 @@ def serve(demo: gr.Blocks, library: Library, **options) -> None:
         library.open_first()
     demo.launch(
         max_file_size=MAX_UPLOAD,
+        state_session_capacity=MAX_SESSIONS,
         enable_monitoring=False,
         app_kwargs={
             "routes": [Route("/healthz", health(library.first, describe_device))],
