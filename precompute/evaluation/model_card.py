@@ -131,6 +131,10 @@ def shares_sentence(shares: dict[str, float]) -> str:
     return f"The MLP is an average of a network and ridge. The network's share: {told}."
 
 
+def _of_seeds(n: int) -> str:
+    return "one seed" if n == 1 else f"mean of {n} seeds"
+
+
 def section(e: Evaluation) -> str:
     """Markdown, without the marks around it."""
     lcm, latent = e.settings, e.tables["latent_r2"]
@@ -140,7 +144,7 @@ def section(e: Evaluation) -> str:
         f"{simulated}{e.n_images} test pictures{unseen}, pictures compared at {e.protocol['pixels']}² pixels. In brackets 95 % "
         f"bootstrap intervals over pictures alone: of one fit to one subject, with fixed seeds; another fit may differ by more. "
         f"Stage 2: {lcm['steps']} steps, guidance {lcm['guidance']:g}, strength "
-        f"{lcm['strength']:g}, mean of {len(e.seeds)} seeds. Identification is two-way.",
+        f"{lcm['strength']:g}, {_of_seeds(len(e.seeds))}. Identification is two-way.",
         score_table(e),
         *filter(None, [saturation_sentence(e)]),
         paired_sentence(e),
