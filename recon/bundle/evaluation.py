@@ -225,7 +225,7 @@ def _checked(kind, row: dict):
         value = getattr(made, f.name)
         if f.type in ("float", "int") and not _is_number(value):
             raise ValueError(f"{kind.__name__}.{f.name}: expected a number, got {value!r}")
-        if f.type == "float | None" and not (value is None or _is_number(value)):
+        if f.type in ("float | None", "int | None") and not (value is None or _is_number(value)):
             raise ValueError(f"{kind.__name__}.{f.name}: expected a number or null, got {value!r}")
         if f.type == "str" and not isinstance(value, str):
             raise ValueError(f"{kind.__name__}.{f.name}: expected a string, got {value!r}")
