@@ -28,7 +28,7 @@ def run(work):
 def smoke(tmp_path_factory):
     work = tmp_path_factory.mktemp("smoke")
     command = [sys.executable, "-m", "precompute", "demo", "--smoke", "--work", str(work)]
-    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert first.returncode == 0, first.stderr
     return work
 
