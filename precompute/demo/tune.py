@@ -14,6 +14,7 @@ import numpy as np
 from precompute.demo.checker import Checker
 from precompute.demo.demo_evaluation import own_clip
 from precompute.evaluation.judge import Judge
+from precompute.evaluation.protocols import Protocol
 from precompute.fitting.train_network import Training
 from recon.bundle.bundle import Bundle, open_parts
 from recon.bundle.manifest import TARGETS
@@ -47,7 +48,7 @@ class HeldOut:
         everything = load_json(scenes / "train.json")
         labels = [everything[k] for k in rows]
         find = Checker.load(checker).right
-        judge = Judge(images, bundle.vdvae.cfg.image_size, {"clip_demo": own_clip(clip)}, find, labels)
+        judge = Judge(images, Protocol("own", bundle.vdvae.cfg.image_size), {"clip_demo": own_clip(clip)}, find, labels)
         return cls(bundle, X, judge)
 
     def scores(self, images: np.ndarray) -> dict[str, float]:
