@@ -6,6 +6,7 @@ process that reads it, not the one that serves the page.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from recon.files import BadFile
 MEMORY = 250 << 20  # bytes that such a process may hold, code of its libraries apart
 SECONDS = 10  # of computing; three times as long by the clock
 REFUSED = 3  # exit code: stderr is the sentence for the visitor
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 ROOT = Path(__file__).parents[1]
 
 
@@ -23,7 +25,8 @@ def run_limited(module: str, path: Path, *arguments: object) -> bytes:
     """What `python -m MODULE PATH ARGUMENTS` writes to stdout. Raises BadFile with its sentence, or if it came to its limits."""
     command = [sys.executable, "-m", module, str(Path(path).absolute()), *map(str, arguments)]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=3 * SECONDS)
+        # a thread for each core would each take memory of the limit
+        done = subprocess.run(command, cwd=ROOT, env=os.environ | ONE_THREAD, capture_output=True, timeout=3 * SECONDS)
     except subprocess.TimeoutExpired:
         raise BadFile(f"{path.name} takes more than {3 * SECONDS} s to read: save it again, smaller") from None
     if done.returncode == REFUSED:

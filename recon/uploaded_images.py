@@ -79,10 +79,11 @@ def _from_file(content: bytes) -> Image.Image:
         image.draft(None, (DRAFT, DRAFT))
         if image.mode != "RGB":
             exif = image.getexif()
-            image = image.convert("RGBA")  # palettes may hold alpha
+            image.info.pop("transparency", None)  # of palettes; alpha is dropped
             image = image.convert("RGB")
             image.info["exif"] = exif.tobytes()
-        return ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
     except (OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"picture: the file is damaged ({error}): save it again") from error
 

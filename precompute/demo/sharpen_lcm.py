@@ -23,10 +23,8 @@ from precompute.demo.train_unet import on_this_hardware
 from precompute.demo.training import Schedule, step_rng, train
 from recon.device import choose_device
 
-ADVERSARIAL, OWN = (
-    0.1,
-    0.25,
-)  # weights of the adversarial loss, and of regression to the ends of the student's own walks
+ADVERSARIAL = 0.1  # weight of the adversarial loss
+OWN = 0.25  # weight of regression to the ends of the student's own walks
 ALONE = 100  # steps that the discriminator learns alone
 NOISED = (0, 260)  # from and below which timestep what it sees is noised, by the same noise for real and found
 HIDDEN = 64  # channels of its heads

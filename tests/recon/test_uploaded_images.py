@@ -124,6 +124,7 @@ def largest(kind: str, **options) -> bytes:
 
 LARGEST = {
     "PNG": lambda: largest("PNG"),
+    "PNG with alpha": lambda: file_of(np.zeros((4896, 4896, 4), np.uint8)),
     "PNG with a palette": lambda: file_of(np.zeros((4896, 4896), np.uint8)),
     "JPEG": lambda: largest("JPEG"),
     "progressive JPEG": lambda: largest("JPEG", progressive=True, subsampling=0),
