@@ -130,11 +130,11 @@ def _refined(
     layout: np.ndarray, reading: Reading, bundle: Bundle, settings: Settings, shown: Shown | None
 ) -> Iterator[Frame]:
     """Stage 2: a layout (S, S, 3) -> a frame after every denoising step. Without anything shown the oracle has no words."""
-    from recon.decoders.diffusion import refine  # imports diffusers, which takes seconds: stage 1 does without
+    from recon.decoders.diffusion import Meaning, refine  # imports diffusers, which takes seconds: stage 1 does without
 
     captions = [shown.captions if shown else [""]]
     prompt = prompt_embeddings(reading.response[None], bundle, settings, captions, reading.embedding[None])
-    for preview in refine(bundle.stage_2, layout[None], prompt, settings.lcm):
+    for preview in refine(bundle.stage_2, layout[None], Meaning(prompt), settings.lcm):
         last = preview.step == settings.lcm.steps
         yield Frame("lcm", preview.step, {"lcm": preview.images[0]}, 0.0, last, last, reading)
 

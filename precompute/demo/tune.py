@@ -18,7 +18,7 @@ from precompute.evaluation.protocols import Protocol
 from precompute.fitting.train_network import Training
 from recon.bundle.bundle import Bundle, open_parts
 from recon.bundle.manifest import TARGETS
-from recon.decoders.diffusion import refine_all
+from recon.decoders.diffusion import Meaning, refine_all
 from recon.files import load_json, open_array, save_json
 from recon.reconstruct import decode_layouts, decoded
 from recon.regressors.standardise import Rescaler, split_rows
@@ -58,7 +58,7 @@ class HeldOut:
     def stage_2(self, layouts: np.ndarray, settings: LCMSettings) -> dict[str, float]:
         """Scores of stage 2 from layouts (n, S, S, 3) and the MLP's prompts."""
         prompts = decoded("prompt", self.X, self.bundle, "mlp").reshape(-1, *self.bundle.diffusion.prompt_shape)
-        return self.scores(refine_all(self.bundle.diffusion, layouts, prompts, settings))
+        return self.scores(refine_all(self.bundle.diffusion, layouts, Meaning(prompts), settings))
 
 
 def exponents_of(shapes: list[tuple[int, int, int]], coarse: float, fine: float) -> np.ndarray:

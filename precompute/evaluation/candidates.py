@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recon.bundle.bundle import Bundle
-from recon.decoders.diffusion import refine_all
+from recon.decoders.diffusion import Meaning, refine_all
 from recon.reconstruct import decode_layouts, decoded, prompt_embeddings
 from recon.settings import REGRESSORS, LCMSettings, Settings
 
@@ -73,7 +73,7 @@ class Candidates:
 
     def refined(self, layouts: np.ndarray, prompts: np.ndarray, run: int, settings: LCMSettings) -> np.ndarray:
         """Stage 2's last pictures (n, S, S, 3); an image's seed depends on the run and the image alone."""
-        return refine_all(self.bundle.diffusion, layouts, prompts, settings, seeds=run * SEED_STEP + self.rows)
+        return refine_all(self.bundle.diffusion, layouts, Meaning(prompts), settings, seeds=run * SEED_STEP + self.rows)
 
     def nearest_training(self) -> np.ndarray:
         """(n,) rows of the training pictures whose CLIP embedding is nearest to the decoded one."""

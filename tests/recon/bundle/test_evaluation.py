@@ -23,7 +23,7 @@ from precompute.evaluation.uncertainty import interval, paired_p
 from recon.bundle.bundle import load_bundle
 from recon.bundle.evaluation import load_evaluation
 from recon.bundle.published_results import PUBLISHED, published_beside
-from recon.decoders.diffusion import refine, refine_all
+from recon.decoders.diffusion import Meaning, refine, refine_all
 from recon.files import BadFile, load_json, save_json
 from recon.settings import LCMSettings
 
@@ -166,8 +166,8 @@ def test_equal_scores_do_not_differ():
 def test_pictures_without_previews_are_those_of_the_last_step(inputs):
     bundle = inputs.bundle
     prompts = np.random.default_rng(0).normal(size=(3, *bundle.diffusion.prompt_shape)).astype(np.float32)
-    *_, last = refine(bundle.diffusion, inputs.images[:3], prompts, LCMSettings(2), [5, 6, 7])
-    got = refine_all(bundle.diffusion, inputs.images[:3], prompts, LCMSettings(2), batch=2, seeds=[5, 6, 7])
+    *_, last = refine(bundle.diffusion, inputs.images[:3], Meaning(prompts), LCMSettings(2), [5, 6, 7])
+    got = refine_all(bundle.diffusion, inputs.images[:3], Meaning(prompts), LCMSettings(2), batch=2, seeds=[5, 6, 7])
     assert np.abs(got.astype(int) - last.images).max() <= 1
 
 
