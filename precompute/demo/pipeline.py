@@ -31,7 +31,7 @@ from precompute.team import ALONE, Team
 from recon.bundle.bundle import load_bundle
 from recon.bundle.captions import CaptionIndex
 from recon.bundle.evaluation import EVALUATION_FILES
-from recon.bundle.manifest import FILES, OWN_DECODERS, read_manifest, write_manifest
+from recon.bundle.manifest import ADAPTER, FILES, OWN_DECODERS, read_manifest, write_manifest
 from recon.decoders.vdvae import VDVAE
 from recon.files import load_json, open_array, save_json
 
@@ -159,7 +159,7 @@ def _assemble(work: Path, out: Path, settings: Settings, done: dict) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name in EVALUATION_FILES:  # of other parts
         (out / name).unlink(missing_ok=True)
-    for name in (*FILES, *OWN_DECODERS, *EXTRAS):
+    for name in (*FILES, *OWN_DECODERS, ADAPTER, *EXTRAS):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(work / name, out / name)
     provenance = {

@@ -17,7 +17,7 @@ from precompute.evaluation.judge import Judge
 from precompute.evaluation.protocols import Protocol
 from precompute.fitting.train_network import Training
 from recon.bundle.bundle import Bundle, open_parts
-from recon.bundle.manifest import TARGETS
+from recon.bundle.manifest import ADAPTER, TARGETS
 from recon.decoders.diffusion import Meaning, refine_all
 from recon.files import load_json, open_array, save_json
 from recon.reconstruct import decode_layouts, decoded
@@ -42,7 +42,9 @@ class HeldOut:
         cls, scenes: Path, voxels: Path, folder: Path, clip: Path, n_layers: int, training: Training, checker: Path
     ) -> HeldOut:
         """`voxels` (n, n_voxels): responses to the training images; `training`: the MLP's, which says what was held out."""
-        bundle = open_parts(folder, {"n_layers": n_layers, "decoders": "own"})
+        bundle = open_parts(
+            folder, {"n_layers": n_layers, "decoders": "own", "files": {p.name: {} for p in folder.glob(ADAPTER)}}
+        )
         rows = split_rows(len(open_array(voxels)), training.validation_share, training.seed)[0][:N]
         X, images = open_array(voxels)[rows], open_array(scenes / "train.npy")[rows]
         everything = load_json(scenes / "train.json")

@@ -24,9 +24,9 @@ def draw_sheets(test: Candidates, images: np.ndarray, out: Path, seed: int) -> N
     layouts = {name: some.layouts(name) for name in ("ceiling", "ridge", "mlp")}
     truth = area_average(images[chosen], test.bundle.vdvae.cfg.image_size)
     contact_sheet([truth, *layouts.values()], out / "contact_sheet.png", 2)
-    prompts = some.prompts("ridge")
+    prompts = some.meaning("ridge")
     by_steps = [some.refined(layouts["ridge"], prompts, 0, LCMSettings(steps)) for steps in SHEET_STEPS]
-    ceiling = some.refined(layouts["ceiling"], some.prompts("oracle"), 0, LCMSettings())
+    ceiling = some.refined(layouts["ceiling"], some.meaning("oracle"), 0, LCMSettings())
     enlarged = to_images(to_pixels(layouts["ridge"], side))
     contact_sheet([area_average(images[chosen], side), enlarged, *by_steps, ceiling], out / "stage2_sheet.jpg", 1)
 

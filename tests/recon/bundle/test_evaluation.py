@@ -123,7 +123,9 @@ def test_true_captions_change_only_what_knows_the_answer(inputs):
         for captions in ([e["captions"] for e in test.labels], [["something else", "at night"]] * 5)
     )
     for source in ("ridge", "mlp", "mean", "none", "oracle"):
-        assert np.array_equal(one.prompts(source), other.prompts(source)) == (source != "oracle"), source
+        assert np.array_equal(one.meaning(source).prompts, other.meaning(source).prompts) == (source != "oracle"), (
+            source
+        )
 
 
 def test_a_wrong_partner_is_never_oneself():

@@ -11,7 +11,7 @@ from tiny_diffusion import TOKENS, WIDTH, tiny_lora, tiny_pipeline
 from recon.decoders.diffusion import Meaning, load_diffusion, refine
 from recon.files import BadFile
 from recon.images import to_pixels
-from recon.settings import LCMSettings
+from recon.settings import LCMSettings, Settings
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["tiny autoencoder", "KL autoencoder"])
@@ -119,6 +119,21 @@ def test_the_seed_decides(model, pictures, meaning):
 def test_settings_out_of_range_are_told_in_one_sentence(wrong):
     with pytest.raises(ValueError, match=r"^[\w ]+: expected a (whole )?number from .* to .*, got .*$"):
         LCMSettings(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong, sentence",
+    [
+        ({"image_scale": float("nan")}, "image scale: expected a number from 0 to 1.5, got nan"),
+        ({"image_scale": 9}, "image scale: expected a number from 0 to 1.5, got 9"),
+        ({"balance": -0.1}, "balance of text and image: expected a number from 0 to 1, got -0.1"),
+        ({"balance": "both"}, "balance of text and image: expected a number from 0 to 1, got 'both'"),
+        ({"guide": "mine"}, "image embedding: expected one of decoded, nearest, oracle, got 'mine'"),
+    ],
+)
+def test_guidance_out_of_range_is_told_in_one_sentence(wrong, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        Settings(**wrong)
 
 
 def test_prompt_embeddings_of_another_encoder_are_told(model, pictures):
