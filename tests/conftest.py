@@ -62,7 +62,7 @@ def random_regressors(n_voxels: int, n_targets: int, rng: np.random.Generator) -
 def write_tiny_bundle(
     folder: Path, n_voxels: int = 7, fitted_voxels: int = 7, decoders: str = "own", adapter: bool = False
 ) -> Path:
-    """A whole bundle of random parts; `fitted_voxels` other than `n_voxels` makes it inconsistent; with an image adapter or without.
+    """A whole bundle of random parts, with an image adapter or not; `fitted_voxels` other than `n_voxels` makes it inconsistent.
 
     decoders: "own" come with it; "published" are not a part of it, and the regressors predict what those take.
     """
