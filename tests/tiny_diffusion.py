@@ -72,10 +72,12 @@ def tiny_lora(pipe: StableDiffusionImg2ImgPipeline, path: Path, scale: float = 0
     return path
 
 
-def tiny_adapter(pipe: StableDiffusionImg2ImgPipeline, path: Path, width: int = EMBEDDING, seed: int = 2) -> Path:
+def tiny_adapter(pipe: StableDiffusionImg2ImgPipeline, path: Path, width: int = EMBEDDING, gain: float = 20) -> Path:
     """Saves an image adapter with random weights for the pipeline's UNet, in the published layout."""
-    torch.manual_seed(seed)
+    torch.manual_seed(2)
     shapes = adapter_shapes(pipe.unet, width)
-    tensors = {name: torch.randn(shape) for name, shape in shapes.items()}  # large: an image shows what it does
-    save_file({name: value * 20 ** name.endswith("to_v_ip.weight") for name, value in tensors.items()}, path)
+    tensors = {
+        name: torch.randn(shape) for name, shape in shapes.items()
+    }  # with a large gain an image shows what it does
+    save_file({name: value * gain ** name.endswith("to_v_ip.weight") for name, value in tensors.items()}, path)
     return path

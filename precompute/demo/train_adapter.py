@@ -4,7 +4,11 @@ An IP-Adapter (Ye et al. 2023) of four tokens. The UNet is frozen; only the proj
 cross-attentions learn. For a part of the rows the prompt, the image or both are left out, so that each can guide alone. For a
 quarter the embedding is blended with a smaller part of another image's, as least-squares predictions from voxels are.
 
-python -m precompute.demo.train_adapter --work data/demo --scenes train --steps 1500 --batch 32
+For networks that are trained already, without an adapter:
+
+python -m precompute.demo.train_adapter --networks assets/demo --work data/demo --scenes train --steps 700 --batch 32
+
+What it makes, `ip_adapter.safetensors`, becomes theirs when it is put beside them.
 """
 
 from __future__ import annotations
@@ -23,24 +27,27 @@ from transformers import CLIPVisionModelWithProjection
 from precompute.demo.train_unet import (
     BLENDED,
     LARGEST,
+    NOISE_SCHEDULE,
     Examples,
+    Sources,
     extract_codes,
     extract_tokens,
     on_this_hardware,
     velocity_loss,
 )
-from precompute.demo.training import Schedule, resident, rows_of, save_report, step_rng, train
+from precompute.demo.training import Schedule, Weights, resident, rows_of, step_rng, train
 from precompute.fitting.clip import image_embeddings
+from recon.bundle.manifest import ADAPTER
 from recon.decoders.ip_adapter import N_TOKENS, PROJECTION, adapter_shapes, attach, cross_attentions, image_condition
 from recon.device import choose_device
-from recon.files import open_array, save_array, whole_file
+from recon.files import open_array, save_array, save_json, whole_file
 
 NO_TEXT, NO_IMAGE, NEITHER = 0.05, 0.05, 0.05  # shares of rows, after Ye et al.
 
 
-def extract_both(images: Path, clip: Path, out: Path, batch: int = 50) -> None:
+def extract_both(images: Path, vision: Path, out: Path, batch: int = 50) -> None:
     """CLIP embeddings of every image and of its mirror image: (2, n, d) float16, of unit length."""
-    model = CLIPVisionModelWithProjection.from_pretrained(clip).eval().to(choose_device())
+    model = CLIPVisionModelWithProjection.from_pretrained(vision).float().eval().to(choose_device())
     pictures, parts = open_array(images), ([], [])
     for k in range(0, len(pictures), batch):
         some = np.asarray(pictures[k : k + batch])
@@ -91,14 +98,11 @@ def left_out(batch: int, rng: np.random.Generator, device: torch.device) -> tupl
     return (kind < text) | neither, ((kind >= text) & (kind < image)) | neither
 
 
-def train_adapter(examples: Examples, embeddings: Path, unet: Path, out: Path, schedule: Schedule, seed: int) -> dict:
-    """Saves the adapter to `out` (safetensors, float16) and a report beside it.
-
-    `embeddings`: what `extract_both` wrote of the images of the examples; `unet`: the folder of the frozen UNet.
-    """
-    seen, noise_schedule = resident(embeddings), DDPMScheduler.from_pretrained(unet)
+def train_adapter(files: Sources, unet: Path, weights: Weights, schedule: Schedule, seed: int) -> dict:
+    """Saves the adapter (safetensors, float16). Returns a report. `unet`: the folder of the frozen UNet."""
+    examples, seen, noise_schedule = Examples.load(files), resident(files.embeddings), DDPMScheduler(**NOISE_SCHEDULE)
     torch.manual_seed(seed)
-    model = UNet2DConditionModel.from_pretrained(unet)
+    model = UNet2DConditionModel.from_pretrained(unet).float()
     attach(model, new_adapter(model, seen[0]))
     model = on_this_hardware(model).requires_grad_(False)
     for module in (model.encoder_hid_proj, *(a.processor for a in cross_attentions(model).values())):
@@ -118,32 +122,32 @@ def train_adapter(examples: Examples, embeddings: Path, unet: Path, out: Path, s
             )
         }
 
-    checkpoint = out.with_suffix(".checkpoint.pt")
-    best, report = train(model, loss, checkpoint, schedule, seed)
-    with whole_file(out) as part:
+    best, report = train(model, loss, weights.checkpoint(), schedule, seed)
+    with whole_file(weights.out) as part:
         save_file(adapter_tensors(best), part)
-    save_report(out, report, checkpoint)
     return report
 
 
 def main(
-    work: Annotated[Path, typer.Option(help="Folder with the demo's scenes, CLIP, autoencoder and UNet.")],
+    networks: Annotated[Path, typer.Option(help="Folder with the trained networks: diffusion and vision.")],
+    work: Annotated[Path, typer.Option(help="Folder with the scenes; what is made lies there, too.")],
     scenes: Annotated[str, typer.Option(help="Learn from these: corpus, or train, the subject's alone.")] = "corpus",
     steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = 1500,
     batch: Annotated[int, typer.Option(help="Images of a step.")] = 32,
 ) -> None:
-    """Trains the adapter alone, on decoders that there are; goes on where a run was stopped."""
+    """Trains an adapter for networks that there are; goes on where a run was stopped."""
+    diffusion, drawn = networks / "diffusion", work / "scenes" / f"{scenes}.npy"
     codes, ids, seen = (work / f"{name}_{scenes}.npy" for name in ("codes", "tokens", "embeddings"))
-    drawn = work / "scenes" / f"{scenes}.npy"
     if not codes.exists():
-        extract_codes(drawn, work / "codec", codes)
+        extract_codes(drawn, diffusion / "vae", codes)
     if not ids.exists():
-        extract_tokens(work / "scenes" / f"{scenes}.json", work / "clip", ids)
+        extract_tokens(drawn.with_suffix(".json"), diffusion, ids)
     if not seen.exists():
-        extract_both(drawn, work / "clip", seen)
+        extract_both(drawn, networks / "vision", seen)
     schedule = Schedule(steps, 1e-3, batch, weight_decay=0.0, average=0.99, save_every=50)
-    examples = Examples.load(ids, codes, work / "clip")
-    train_adapter(examples, seen, work / "unet", work / "ip_adapter.safetensors", schedule, seed=0)
+    weights, files = Weights(work / ADAPTER, work), Sources(ids, codes, diffusion, seen)
+    report = train_adapter(files, diffusion / "unet", weights, schedule, seed=0)
+    save_json(work / "ip_adapter.training.json", report)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import torch
 from precompute.evaluation.evaluate import Inputs, Options, digest_parts, held_out_r2, shares_of_network
 from precompute.evaluation.network_metrics import OWN, absent_networks, open_networks
 from precompute.evaluation.protocols import PHOTOGRAPH, PUBLISHED_PROTOCOLS, Protocol
-from precompute.evaluation.summary import attach, evaluate, overview
+from precompute.evaluation.summary import attach, detach, evaluate, overview
 from precompute.fitting.encode import Encoding, encode_stage
 from precompute.fitting.features import Into, extract_embeddings, extract_latents, extract_prompts
 from precompute.fitting.fit import ALPHAS, BRAIN_DIFFUSER, Fit, fit_stage, layer_groups
@@ -287,6 +287,9 @@ def evaluate_stage(folder: Path, bundle: Path, options: Options) -> Stage:
 
 def write_evaluation(folder: Path, bundle: Path, options: Options) -> dict:
     """Scores the bundle on the test images of `folder`; the processes of the team share the pieces. Returns the means."""
+    if team().first:
+        detach(bundle)
+    team().wait()
     networks, absent = open_networks(_protocol(options))
     inputs = Inputs(
         bundle=load_bundle(bundle),

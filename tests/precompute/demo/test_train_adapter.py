@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from tiny_diffusion import SIDE, TOKENS, WIDTH, tiny_pipeline
 
 from precompute.demo.train_adapter import blended, left_out, new_adapter, train_adapter
-from precompute.demo.train_unet import Examples
-from precompute.demo.training import Schedule
+from precompute.demo.train_unet import Examples, Sources
+from precompute.demo.training import Schedule, Weights
 from recon.decoders.ip_adapter import adapter_shapes, attach, image_condition, load_adapter
 
 N, D = 6, 5
@@ -58,10 +58,13 @@ def test_a_new_adapter_changes_nothing(unet, rng):
     torch.testing.assert_close(got, expected)
 
 
-def test_the_adapter_learns_what_the_prompt_does_not_tell_and_the_unet_stays(unet, examples, embeddings, tmp_path):
+def test_the_adapter_learns_what_the_prompt_does_not_tell_and_the_unet_stays(
+    unet, examples, embeddings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Examples, "load", lambda files: examples)
     schedule = Schedule(150, 2e-2, N, weight_decay=0.0, average=0.9)
-    report = train_adapter(examples, embeddings, unet, tmp_path / "ip_adapter.safetensors", schedule, 0)
-    assert not (tmp_path / "ip_adapter.checkpoint.pt").exists()
+    files, weights = Sources(None, None, None, embeddings), Weights(tmp_path / "ip_adapter.safetensors", tmp_path)
+    report = train_adapter(files, unet, weights, schedule, 0)
     before = UNet2DConditionModel.from_pretrained(unet).state_dict()
     model = UNet2DConditionModel.from_pretrained(unet)
     load_adapter(model, tmp_path / "ip_adapter.safetensors")
