@@ -182,7 +182,7 @@ def _encode(model: Diffusion, pixels: torch.Tensor, generators) -> torch.Tensor:
 
 
 def _decode(vae: AutoencoderKL | AutoencoderTiny, latents: torch.Tensor) -> np.ndarray:
-    return to_images(vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0])
+    return to_images(vae.decode(latents / vae.config["scaling_factor"], return_dict=False)[0])
 
 
 def _preview(model: Diffusion, latents: torch.Tensor) -> np.ndarray:
