@@ -174,11 +174,14 @@ def fit_targets(folder: Path, alpha: str, training: Training = TRAINING, ranks: 
 def encode_stages(folder: Path) -> list[Stage]:
     """The encoding model with the scores of every voxel, and the one that the page predicts responses by."""
     images = {split: folder / f"{split}_64.npy" for split in SPLITS}
-    latents = {split: folder / f"latents_{split}.npy" for split in SPLITS}
+    latents, embeddings = (
+        {split: folder / f"{target}_{split}.npy" for split in SPLITS} for target in ("latents", "image")
+    )
     voxels, maker = folder / "train_voxels.npy", "features --target vdvae --subject N"
     makers = dict.fromkeys([*images.values(), voxels, folder / "subject.h5"], "prepare --subject N")
     makers |= dict.fromkeys(latents.values(), maker)
-    files = Encoding(images, latents, voxels, folder / "subject.h5")
+    makers |= dict.fromkeys(embeddings.values(), "features --target clip-image --subject N")
+    files = Encoding(images, latents, embeddings, voxels, folder / "subject.h5")
     return [encode_stage(files, folder, makers), response_stage(latents, voxels, folder, (maker, makers[voxels]))]
 
 
