@@ -18,7 +18,7 @@ def test_the_expected_r2_is_that_of_the_hat_matrix(rng):
             H = z @ np.linalg.solve(z.T @ z + alpha * np.eye(p), z.T) + 1 / n
             left = (((Y - H @ Y) / (1 - np.trace(H) / n)) ** 2).sum(0)
             ours = gcv_r2(decompose(z), torch.tensor(Y).float(), np.array([alpha]))[0]
-            np.testing.assert_allclose(ours, 1 - left / (Y**2).sum(0), atol=1e-4)
+            np.testing.assert_allclose(ours, 1 - left / (Y**2).sum(0), atol=1e-3)
 
 
 def test_the_expected_r2_is_near_that_of_leaving_each_image_out(rng):
