@@ -39,6 +39,17 @@ def ranked(told: Told) -> str:
     return f' <span class="rank" title="{hint}">picture ranks <b>{told.rank:g}</b> of {told.n}</span>'
 
 
+def quoted(caption: str) -> str:
+    """A caption as HTML; of an experiment without captions, that."""
+    return f"“{escape(caption)}”" if caption else "no captions came with this subject"
+
+
+def true_caption(label: dict) -> str:
+    """The first caption of an image as HTML, and where it is from if nobody wrote it for this image."""
+    source = f" (nearest in {escape(str(label['captions_from']))})" if label.get("captions_from") else ""
+    return quoted(next(iter(label["captions"]), "")) + source
+
+
 def captions(label: dict, told: Told, settings: Settings) -> str:
     """The true caption, the decoded one and what that is, and the prompt of stage 2."""
     hint = "Setting, object and light never occur together in training"
@@ -52,8 +63,8 @@ def captions(label: dict, told: Told, settings: Settings) -> str:
     )
     similarity = f"(r = {told.similarity:.2f})".replace("-", "−")
     return (
-        f'<p class="truth"><span class="tag">truth</span>“{escape(label["captions"][0])}”{unseen}</p>'
-        f'<p class="decoded" title="{what}"><span class="tag">decoded</span>“{escape(told.caption)}” '
+        f'<p class="truth"><span class="tag">truth</span>{true_caption(label)}{unseen}</p>'
+        f'<p class="decoded" title="{what}"><span class="tag">decoded</span>{quoted(told.caption)} '
         f"<span>{similarity}</span>{ranked(told)}</p>"
         f'<p class="prompt-used"><span class="tag">prompt</span>{prompt}</p>'
     )
