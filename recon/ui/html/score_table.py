@@ -100,6 +100,16 @@ def seeds_body(evaluation: Evaluation, columns: Columns) -> str:
     return f'<tbody class="seeds">{columns.row(name, cells)}</tbody>'
 
 
+def fits_body(evaluation: Evaluation, columns: Columns) -> str:
+    """The spread of stage 1's means between fits with other seeds, once for each regressor; empty if it was not measured."""
+    rows = []
+    for regressor, sds in evaluation.tables.get("refits", {}).items():
+        detail = f"SD of a mean of stage 1 over {sds['fits']:.0f} fits with other seeds"
+        name = head(f"Spread between fits, {escape(SOURCES[regressor])}", detail)
+        rows.append(columns.row(name, [cell(score(m, sds[m])) if m in sds else cell("–") for m in columns.metrics]))
+    return f'<tbody class="fits">{"".join(rows)}</tbody>' if rows else ""
+
+
 def published_body(evaluation: Evaluation, columns: Columns) -> str:
     """What papers report, if it may be compared."""
     rows = []
@@ -114,12 +124,14 @@ def score_table(evaluation: Evaluation) -> str:
     """Both stages: reconstructions, nulls and ceilings against every metric."""
     columns = Columns(computed(evaluation))
     body = "".join(stage_body(evaluation, stage, columns) for stage in STAGES)
-    body += seeds_body(evaluation, columns) + published_body(evaluation, columns)
+    body += fits_body(evaluation, columns) + seeds_body(evaluation, columns) + published_body(evaluation, columns)
     n = f"n = {evaluation.n_images}"
     about = (
         (
             f"Means over <b>{n}</b> test images, in brackets 95 % bootstrap intervals over images. ↑ higher is better, "
             "↓ lower is better. Chance is what guessing reaches or, where that depends on the pictures, what shuffled responses do."
+            " Intervals leave out what another fit or another subject would change; how far fits with other seeds lie apart, the "
+            "rows of spread say, if it was measured."
         )
         + saturation_note(evaluation)
         + absent_line(evaluation.not_computed)
@@ -140,12 +152,12 @@ def row_notes(evaluation: Evaluation) -> str:
 
 
 def order_notes(evaluation: Evaluation) -> str:
-    """Where ceiling ≥ ridge ≥ nulls does not hold."""
+    """Where ceiling ≥ ridge ≥ nulls, or the same of the MLP, does not hold."""
     if not evaluation.notes:
-        return '<p class="order">Ceiling ≥ ridge ≥ every null, on every metric of both stages.</p>'
+        return '<p class="order">Ceiling ≥ ridge ≥ every null, and ceiling ≥ MLP ≥ every null, on every metric of both stages.</p>'
     items = "".join(f"<li>{escape(in_words(note))}</li>" for note in evaluation.notes)
     n = len(evaluation.notes)
     return (
-        f'<details class="order" open><summary>Expected is ceiling ≥ ridge ≥ every null. It does not hold in '
+        f'<details class="order" open><summary>Expected is ceiling ≥ ridge and MLP ≥ every null. It does not hold in '
         f"{n} case{'s' * (n > 1)}:</summary><ul>{items}</ul></details>"
     )
