@@ -96,7 +96,7 @@ class Roi:
     n_voxels: int
     median_r2: float
     median_r: float
-    median_ceiling: float
+    median_ceiling: float | None  # None: unknown, no image was shown twice
     median_ratio: float | None  # R² over the ceiling, where the ceiling is at least 10 %
     n_ceiling_10: int
     n_significant: int  # q ≤ 0.05
