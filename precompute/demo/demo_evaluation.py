@@ -12,13 +12,15 @@ from transformers import CLIPVisionModelWithProjection
 
 from precompute.demo.checker import Checker
 from precompute.evaluation.candidates import Candidates
-from precompute.evaluation.evaluate import Inputs, Options, digest_parts
+from precompute.evaluation.evaluate import Inputs, Options, digest_parts, held_out_r2, shares_of_network
 from precompute.evaluation.network_metrics import open_networks
+from precompute.evaluation.refits import Learned, refit, spread_of_fits
 from precompute.evaluation.sheets import draw_sheets
 from precompute.evaluation.summary import attach, detach, evaluate, overview
 from precompute.fitting.clip import image_embeddings
 from precompute.team import team
 from recon.bundle.bundle import load_bundle
+from recon.bundle.manifest import TARGETS
 from recon.files import load_json, open_array
 from recon.images import area_average
 
@@ -31,11 +33,19 @@ def own_clip(folder: Path):
     return lambda images: image_embeddings(vision, images)
 
 
-def gather(scenes: Path, folder: Path, fits: dict) -> Inputs:
-    """From scenes, and the demo's bundle in `folder`. Raises BadFile.
+def fits_of(folder: Path) -> dict:
+    """What the bundle's fits reported: "r2" of held-out training images by regressor, "shares" of the network by target."""
+    reports = load_json(folder / "provenance.json")["reports"]
+    shares = shares_of_network({target: reports[f"{target}_fit"] for target in TARGETS})
+    return {"r2": held_out_r2(reports["latents_fit"]), "shares": shares}
 
-    `fits`: "r2" of held-out training images by regressor, "shares" of the network by target.
+
+def gather(work: Path, folder: Path, fits: dict) -> Inputs:
+    """From the scenes in `work`, the demo's bundle in `folder`, and fits with other seeds, if there are some in `work`.
+
+    `fits`: as `fits_of`. Raises BadFile.
     """
+    scenes = work / "scenes"
     bundle, see = load_bundle(folder), own_clip(folder / "vision")
     networks, absent = open_networks()
     images = np.asarray(open_array(scenes / "test.npy"))
@@ -53,7 +63,18 @@ def gather(scenes: Path, folder: Path, fits: dict) -> Inputs:
         describe={"clip_demo": see} | networks,
         not_computed=absent,
         find=Checker.load(folder / "checker.safetensors").right,
+        refits=spread_of_fits(work),
     )
+
+
+def refit_demo(work: Path, folder: Path, n: int) -> dict:
+    """Fits the regressors of the latents n times with other seeds, and scores stage 1; returns the spread. Raises BadFile.
+
+    `work` holds scenes, responses and latents, and keeps the fits; `folder` is the bundle.
+    """
+    report = load_json(folder / "provenance.json")["reports"]["latents_fit"]
+    learned = Learned(work / "brain" / "train_voxels.npy", work / "latents_train.npy", report)
+    return refit(learned, gather(work, folder, fits_of(folder)), work, n)
 
 
 def write_evaluation(work: Path, folder: Path, options: Options, fits: dict) -> dict:
@@ -65,7 +86,7 @@ def write_evaluation(work: Path, folder: Path, options: Options, fits: dict) -> 
     if me.first:
         detach(folder)
     me.wait()
-    inputs = gather(work / "scenes", folder, fits)
+    inputs = gather(work, folder, fits)
     trials, rows = inputs.bundle.subject.test, np.arange(len(inputs.images))
     captions = [e["captions"] for e in trials.labels]
     test = Candidates(inputs.bundle, rows, trials.averaged(), captions, inputs.latents)

@@ -13,13 +13,14 @@ import torch
 
 from precompute.demo.chain import cost_of, make_and_tell, reach, report_of, staged
 from precompute.demo.decoders import provenance_of, scene_stage
-from precompute.demo.demo_evaluation import SHEETS, write_evaluation
+from precompute.demo.demo_evaluation import SHEETS, fits_of, write_evaluation
 from precompute.demo.recipe import Settings
 from precompute.demo.subject_stages import subject_stages
 from precompute.demo.taken import parts_of
 from precompute.demo.train_vdvae import N_LAYERS
-from precompute.evaluation.evaluate import Options, held_out_r2, shares_of_network
+from precompute.evaluation.evaluate import Options
 from precompute.evaluation.network_metrics import OWN, absent_networks
+from precompute.evaluation.refits import FILE as REFITS
 from precompute.folder_lock import working_in
 from precompute.stage import Stage
 from precompute.team import ALONE, Team
@@ -90,16 +91,13 @@ def _provenance(stages: list[Stage], settings: Settings, out: Path) -> dict:
 # --- evaluation -------------------------------------------------------------------------------------------------------
 
 
-def evaluate_stage(work: Path, out: Path, options: Options, reports: dict) -> Stage:
-    """Makes the evaluation a part of the bundle `out`; its pieces are kept in `work`.
-
-    `reports`: of the fits, by target.
-    """
+def evaluate_stage(work: Path, out: Path, options: Options) -> Stage:
+    """Makes the evaluation a part of the bundle `out`; its pieces are kept in `work`."""
     scenes = work / "scenes"
     inputs = [scenes / f"{split}{rest}" for split in ("train", "test") for rest in (".npy", ".json")]
     inputs += [out / name for name in (*FILES, *parts_of(out))]
-    fits = {"r2": held_out_r2(reports["latents_fit"])}
-    fits["shares"] = shares_of_network({target: reports[f"{target}_fit"] for target in TARGETS})
+    inputs += [work / REFITS] if (work / REFITS).exists() else []
+    fits = fits_of(out)
     settings = asdict(options) | fits | {"absent": sorted(absent_networks(OWN)), "models": read_lock()}
     outputs = tuple(out / name for name in (*EVALUATION_FILES, *SHEETS))
     run = partial(write_evaluation, work, out, options, fits)
@@ -117,7 +115,7 @@ def evaluate_bundle(work: Path, out: Path, options: Options, command: str, me: T
     made = provenance["settings"]
     for split in ("train", "test"):
         make_and_tell(scene_stage(work, split, made[f"n_{split}"], made["seed"]), command, me)
-    stage = evaluate_stage(work, out, options, provenance["reports"])
+    stage = evaluate_stage(work, out, options)
     report = make_and_tell(stage, command, me)
     if me.first and not report["already finished"]:
         provenance["stages"]["evaluate"] = cost_of(stage)

@@ -118,8 +118,11 @@ def _fits(work: Path, s: Settings) -> list[Stage]:
 
 def _encodings(work: Path) -> list[Stage]:
     brain, images = work / "brain", {split: work / "scenes" / f"{split}_{world.SMALL}.npy" for split in SPLITS}
-    latents, voxels = {split: work / f"latents_{split}.npy" for split in SPLITS}, brain / "train_voxels.npy"
-    files = Encoding(images, latents, voxels, work / "subject.h5", brain / "truth.npz")
+    latents, embeddings = (
+        {split: work / f"{target}_{split}.npy" for split in SPLITS} for target in ("latents", "image")
+    )
+    voxels = brain / "train_voxels.npy"
+    files = Encoding(images, latents, embeddings, voxels, work / "subject.h5", brain / "truth.npz")
     return [encode_stage(files, work), response_stage(latents, voxels, work)]
 
 

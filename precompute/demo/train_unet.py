@@ -211,11 +211,11 @@ def _start(size: UNetSize, examples: Examples, weights: Path | None) -> UNet2DCo
     if weights is None:
         return model
     found = UNet2DConditionModel.from_pretrained(weights, torch_dtype=torch.float32)
-    for name in ("block_out_channels", "in_channels", "cross_attention_dim", "attention_head_dim"):
-        if found.config[name] != model.config[name]:
-            raise BadFile(
-                f"{weights}: expected a UNet whose {name} is {model.config[name]}, got {found.config[name]}: start from another"
-            )
+    shapes, wanted = ({name: value.shape for name, value in net.state_dict().items()} for net in (found, model))
+    if shapes != wanted:
+        raise BadFile(
+            f"{weights}: expected a UNet of {size} on {channels} latents, got other layers: start from another"
+        )
     return found
 
 
