@@ -188,7 +188,7 @@ def encode_stages(folder: Path) -> list[Stage]:
     voxels, maker = folder / "train_voxels.npy", "features --target vdvae --subject N"
     makers = dict.fromkeys([*images.values(), voxels, folder / "subject.h5"], PREPARE)
     makers |= dict.fromkeys(latents.values(), maker)
-    makers |= dict.fromkeys(embeddings.values(), "features --target clip-image --subject N")
+    makers |= dict.fromkeys(embeddings.values(), "features --target clip-vision --subject N")
     files = Encoding(images, latents, embeddings, voxels, folder / "subject.h5")
     return [encode_stage(files, folder, makers), response_stage(latents, voxels, folder, (maker, makers[voxels]))]
 
