@@ -8,6 +8,7 @@ for every cross-attention of the UNet, in diffusers' order, N = 1, 3, 5 …, a s
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -31,7 +32,7 @@ def cross_attentions(unet: UNet2DConditionModel) -> dict[int, Attention]:
 
 def adapter_shapes(unet: UNet2DConditionModel, embedding_width: int) -> Shapes:
     """Every tensor of an adapter for this UNet, by its name in the file."""
-    width = unet.config.cross_attention_dim
+    width = unet.config["cross_attention_dim"]
     shapes: Shapes = {
         PROJECTION: (N_TOKENS * width, embedding_width),
         "image_proj.proj.bias": (N_TOKENS * width,),
@@ -45,14 +46,15 @@ def adapter_shapes(unet: UNet2DConditionModel, embedding_width: int) -> Shapes:
 
 
 def has_adapter(unet: UNet2DConditionModel) -> bool:
-    return unet.config.encoder_hid_dim_type == "ip_image_proj"
+    return getattr(unet.config, "encoder_hid_dim_type", None) == "ip_image_proj"
 
 
 def embedding_width(unet: UNet2DConditionModel) -> int | None:
     """Numbers of the image embedding that the UNet's adapter takes; None without one."""
     if not has_adapter(unet):
         return None
-    return unet.encoder_hid_proj.image_projection_layers[0].image_embeds.in_features
+    projection: Any = unet.encoder_hid_proj
+    return projection.image_projection_layers[0].image_embeds.in_features
 
 
 def load_adapter(unet: UNet2DConditionModel, path: Path) -> None:
@@ -91,7 +93,8 @@ def check_tensors(unet: UNet2DConditionModel, tensors: dict[str, Tensor], path: 
 def set_scale(unet: UNet2DConditionModel, scale: float) -> None:
     """How strongly the image's tokens count beside the text's; at 0 they are left out."""
     for attention in cross_attentions(unet).values():
-        attention.processor.scale = [scale]
+        processor: Any = attention.processor
+        processor.scale = [scale]
 
 
 def image_condition(embeddings: Tensor) -> dict[str, list[Tensor]]:

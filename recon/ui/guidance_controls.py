@@ -22,7 +22,8 @@ SAME = "value => value"
 def guidance_controls(no_adapter: str) -> tuple[dict[str, Any], gr.Radio]:
     """Controls by name, and the presets; without an adapter they rest, and the page says why and what to do."""
     defaults, off = Settings(), {"interactive": not no_adapter}
-    with gr.Row(elem_classes="controls guidance"):
+    title = "Text or image: what stage 2 follows" + (" · no image adapter, text alone" if no_adapter else "")
+    with gr.Accordion(title, open=False), gr.Row(elem_classes="controls guidance"):
         presets = gr.Radio(
             list(MEANINGS.items()),
             value=defaults.balance,
