@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
@@ -97,7 +98,7 @@ def settings_controls(has_captions: bool = True) -> dict[str, Component]:
     return controls
 
 
-def tell_changes(controls: dict[str, Component], draws: list[Callable]) -> None:
+def tell_changes(controls: dict[str, Any], draws: list[Callable]) -> None:
     """Whatever a visitor changes is told to the picker; each of the events `draws` draws a new seed first."""
     told = {
         "fn": None,
