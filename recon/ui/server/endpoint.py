@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import gradio as gr
@@ -14,7 +15,7 @@ from recon.settings import LCMSettings, Settings, shown
 from recon.share import png_with_record, record
 from recon.ui.controls import read_settings
 from recon.ui.html.parts import REGRESSOR_NAMES, TITLES
-from recon.ui.server.frames import frames_of
+from recon.ui.server.frames import frames_of, remembered
 from recon.ui.server.studio import Studio
 from recon.ui.told import in_one_sentence
 
@@ -39,12 +40,30 @@ def base64_png(picture: np.ndarray, content: dict) -> str:
     return base64.b64encode(png_with_record(picture, content)).decode("ascii")
 
 
-def panel_files(studio: Studio, frames: Frames, wish: dict) -> list[dict]:
-    """The panel that a wish shows, as files for the browser to save: name, type, base64."""
+def panel_files(studio: Studio, wish: dict) -> list[dict] | None:
+    """The panel that a wish shows, as files for the browser to save: name, type, base64.
+
+    None if it is not remembered, or no wish: whatever computes has to wait for its turn, and this does not.
+    """
+    try:
+        return _files_of(studio, wish["index"], read_settings(wish["settings"], wish["reading"]))
+    except (Forgotten, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+class Forgotten(Exception):
+    """A reconstruction that is not remembered, or was not finished."""
+
+
+@lru_cache(maxsize=8)
+def _files_of(studio: Studio, index: int, settings: Settings) -> list[dict]:
+    """Raises Forgotten."""
     from recon.compare import labelled_row
 
-    index, settings = wish["index"], read_settings(wish["settings"], wish["reading"])
-    *_, (_, images, seconds) = so_far(frames, index, settings)
+    frames = remembered(studio, index, settings)
+    if frames is None:
+        raise Forgotten
+    *_, (_, images, seconds) = so_far(lambda *_: iter(frames), index, settings)
     content = record(studio.manifest, index, settings, seconds)
     names = TITLES | {"lcm": f"{REGRESSOR_NAMES[settings.regressor]} → VDVAE → LCM"}
     shown = {"Original": studio.subject.test.images[index]}

@@ -89,7 +89,12 @@ def frame_source(
 @cache
 def frames_of(studio: Studio) -> Callable[[int, Settings], Iterator[Frame]]:
     """The one source of a subject's reconstructions, for the page and for scripts."""
-    return frame_source(studio, generator(studio), FrameCache())
+    return frame_source(studio, generator(studio), studio.finished)
+
+
+def remembered(studio: Studio, index: int, settings: Settings) -> tuple[Frame, ...] | None:
+    """A reconstruction that was finished lately; nothing is computed for it."""
+    return studio.finished.get((bundle_identity(studio)["digest"], index, settings))
 
 
 def log_reconstruction(

@@ -22,7 +22,7 @@ from recon.ui.html.panel import View, panel
 from recon.ui.html.parts import COLUMNS, QUIET, THUMBNAIL
 from recon.ui.html.under_images import Told
 from recon.ui.html_block import html_block
-from recon.ui.server.endpoint import Frames, panel_files
+from recon.ui.server.endpoint import panel_files
 from recon.ui.server.frames import frames_of
 from recon.ui.server.studio import Studio
 from recon.ui.told import as_text, in_one_sentence
@@ -129,11 +129,11 @@ def page_text(name: str) -> str:
     return (PAGE / name).read_text(encoding="utf-8")
 
 
-def image_picker(studio: Studio, frames: Frames) -> gr.HTML:
+def image_picker(studio: Studio) -> gr.HTML:
     """All test images to choose from; its value is what the visitor wants."""
 
-    def download(wish: dict) -> list[dict]:
-        return panel_files(studio, frames, wish)
+    def download(wish: dict) -> list[dict] | None:
+        return panel_files(studio, wish)
 
     def thumbnails(_: None) -> str:
         return studio.thumbnails
@@ -170,7 +170,7 @@ def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
     has_captions = any(label["captions"] for label in studio.subject.test.labels)
     with gr.Row(elem_classes="columns", equal_height=True):
         with gr.Column(scale=19, min_width=340):
-            picker = image_picker(studio, frames)
+            picker = image_picker(studio)
             view = html_block(html('<section class="panel waiting">Reconstructing …</section>'))
             controls, reading = settings_controls(has_captions), reading_panel(studio)
         with gr.Column(scale=10, min_width=340):
