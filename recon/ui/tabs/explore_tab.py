@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from recon.bundle.adapter_file import find_adapter
 from recon.responses import response_to
 from recon.settings import Settings
 from recon.share import from_query, to_query
@@ -170,9 +171,10 @@ def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
     has_captions = any(label["captions"] for label in studio.subject.test.labels)
     with gr.Row(elem_classes="columns", equal_height=True):
         with gr.Column(scale=19, min_width=340):
+            _, no_adapter = find_adapter(studio.folder, studio.manifest)
             picker = image_picker(studio)
             view = html_block(html('<section class="panel waiting">Reconstructing …</section>'))
-            controls, reading = settings_controls(has_captions), reading_panel(studio)
+            controls, reading = settings_controls(has_captions, no_adapter), reading_panel(studio)
         with gr.Column(scale=10, min_width=340):
             brain = brain_panel(studio)
 
