@@ -52,11 +52,13 @@ class LCMSettings:
 
 def shown(value: object) -> str:
     """A value that somebody sent, as a message quotes it: no longer than a line."""
+    if isinstance(value, int) and abs(value) > 10**60:  # Python refuses to write the largest
+        return "a very large number"
     return shorten(repr(value) if len(str(value)) < 1000 else f"{str(value)[:60]!r}", 80, placeholder=" …")
 
 
 def _in_range(name: str, value, low, high, whole: bool = False) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    number = type(value) is int or (isinstance(value, float) and math.isfinite(value))
     if not number or (whole and value != int(value)) or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
         raise ValueError(f"{name}: expected {kind} from {low} to {high}, got {shown(value)}")
@@ -121,6 +123,8 @@ class Settings:
             if getattr(self, name) is not None:
                 _in_range(name, getattr(self, name), 1, 2**31, whole=True)
                 object.__setattr__(self, name, int(getattr(self, name)))
+        if not isinstance(self.gains, tuple) or not all(isinstance(g, tuple) and len(g) == 2 for g in self.gains):
+            raise ValueError(f"gains: expected areas and numbers, got {shown(self.gains)}")
         if len(self.gains) > MAX_GAINS:
             raise ValueError(f"gains: expected at most {MAX_GAINS} areas, got {len(self.gains)}")
         for roi, gain in self.gains:

@@ -8,6 +8,7 @@ import gradio as gr
 
 from recon.settings import MAX_IMAGE_SCALE, MEANINGS, Settings
 from recon.ui.html.markup import html
+from recon.ui.html_block import html_block
 
 GUIDE_CHOICES = [("Decoded", "decoded"), ("Nearest", "nearest"), ("⚠ Oracle: knows the answer", "oracle")]
 HELP = {
@@ -54,8 +55,6 @@ def guidance_controls(no_adapter: str) -> tuple[dict[str, Any], gr.Radio]:
             **off,
         )
         if no_adapter:
-            gr.HTML(
-                html('<p class="small unguided">Text alone guides stage 2. {}</p>', no_adapter), apply_default_css=False
-            )
+            html_block(html('<p class="small unguided">Text alone guides stage 2. {}</p>', no_adapter))
     balance.change(None, balance, presets, js=SAME)
     return {"balance": balance, "image_scale": scale, "guide": guide}, presets

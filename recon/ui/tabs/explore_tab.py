@@ -26,7 +26,7 @@ from recon.ui.html_block import html_block
 from recon.ui.server.endpoint import panel_files
 from recon.ui.server.frames import frames_of
 from recon.ui.server.studio import Studio
-from recon.ui.told import as_text, in_one_sentence
+from recon.ui.told import as_text, in_one_sentence, without_folders
 
 if TYPE_CHECKING:
     from recon.reconstruct import Frame, Reading
@@ -183,6 +183,8 @@ def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
             for shown, response in explored(studio, frames, wish, visit):
                 yield {view: shown, brain: response}
         except (IndexError, ValueError) as error:
+            if visit.shown is None:  # nothing will follow what the page began with
+                yield {view: html('<section class="panel waiting">{}</section>', without_folders(error))}
             raise in_one_sentence(error) from error
 
     def begin(query: str, wish: dict, visit: Visit) -> Iterator[dict]:
