@@ -37,12 +37,25 @@ def apply_gains(response: np.ndarray, rois: Mapping[str, np.ndarray], gains: Ite
     return response
 
 
+def another_image(index: int, n_images: int) -> int:
+    """Another of n_images test images, drawn at random by the image's number: the same one every time; itself if it is alone."""
+    other = int(np.random.default_rng((index, 71)).integers(max(n_images - 1, 1)))
+    return other + (other >= index) if n_images > 1 else index
+
+
 def response_to(subject: Subject, index: int, settings: Settings) -> np.ndarray:
-    """(n_voxels,) response to a test picture, repeats averaged and areas weighted as the settings say.
+    """(n_voxels,) response to a test picture or the null in its place, repeats averaged and areas weighted as the settings say.
 
     Raises IndexError for a picture, ValueError for an ROI that the subject does not have.
     """
-    return apply_gains(subject.test.response(index, settings.repeats), subject.geometry.areas, settings.gains)
+    response = subject.test.response(index, settings.repeats)
+    if settings.response == "other":
+        response = subject.test.response(another_image(index, len(subject.test.voxels)), settings.repeats)
+    elif settings.response == "shuffled":
+        response = np.random.default_rng((index, 72)).permutation(response)
+    elif settings.response == "none":
+        response = np.zeros_like(response)
+    return apply_gains(response, subject.geometry.areas, settings.gains)
 
 
 def optimal_response(rois: Mapping[str, np.ndarray], levels: Mapping[str, float], n_voxels: int) -> np.ndarray:

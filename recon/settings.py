@@ -18,6 +18,12 @@ PROMPTS = {
     "none": "no prompt",
     "oracle": "the true captions: knows the answer",
 }
+RESPONSES = {  # what is decoded; all but the first are nulls: what comes of them owes nothing to the image
+    "own": "the response to this image",
+    "other": "the response to another image",
+    "shuffled": "this response with its voxels shuffled",
+    "none": "no response: every voxel at its mean",
+}
 
 
 @dataclass(frozen=True)
@@ -64,17 +70,20 @@ class Settings:
     repeats: int | None = None  # how many responses to the picture are averaged; all that there are if None
     components: int | None = None  # of the regressors: the first of them, all if None
     gains: tuple[tuple[str, float], ...] = ()  # ROI -> what its voxels are multiplied by: 0 lesions it
+    response: str = "own"  # one of RESPONSES
 
     @property
     def reading(self) -> tuple:
         """What stage 1 depends on besides the picture."""
-        return self.repeats, self.components, self.gains
+        return self.repeats, self.components, self.gains, self.response
 
     def __post_init__(self):
         if self.regressor not in REGRESSORS:
             raise ValueError(f"regressor: expected one of {', '.join(REGRESSORS)}, got {shown(self.regressor)}")
         if self.prompt not in tuple(PROMPTS):
             raise ValueError(f"prompt source: expected one of {', '.join(PROMPTS)}, got {shown(self.prompt)}")
+        if self.response not in tuple(RESPONSES):
+            raise ValueError(f"response: expected one of {', '.join(RESPONSES)}, got {shown(self.response)}")
         if not isinstance(self.own_prompt, str):
             raise ValueError(f"own prompt: expected words, got {shown(self.own_prompt)}")
         if len(self.own_prompt) > MAX_PROMPT:

@@ -18,7 +18,7 @@ from recon.settings import LCMSettings, Settings
 PACKAGES = ("torch", "diffusers", "transformers", "gradio", "numpy")
 LCM = {"steps": int, "guidance": float, "strength": float, "seed": int}
 READING = {"repeats": int, "components": int}
-WORDS = ("regressor", "prompt", "own_prompt")
+WORDS = ("regressor", "prompt", "own_prompt", "response")
 RECORD = "recon"  # name of the PNG's text chunk
 
 

@@ -28,7 +28,14 @@ HELP = {
     "regressor": "Which regressor reads the voxels: linear ridge, or the MLP.",
     "prompt": "Where stage 2's words come from. Oracle uses the true captions, so it knows the answer.",
     "own": "Your own words for stage 2; Enter applies them.",
+    "response": "What is decoded. All but the first are nulls: whatever still looks right does not come from this brain response.",
 }
+RESPONSE_CHOICES = [
+    ("This image’s", "own"),
+    ("⚠ Another image’s", "other"),
+    ("⚠ Voxels shuffled", "shuffled"),
+    ("⚠ None", "none"),
+]
 OWN_PROMPT = "a red boat on the sea at sunset"
 CHANGED = """(...values) => {{
     const detail = Object.fromEntries({names}.map((name, k) => [name, values[k]]));
@@ -84,6 +91,9 @@ def settings_controls() -> dict[str, Component]:
                 OWN_PROMPT, label="Own prompt", max_length=MAX_PROMPT, info=HELP["own"], elem_classes="own"
             ),
         }
+        controls["response"] = gr.Radio(
+            RESPONSE_CHOICES, value="own", label="Response", info=HELP["response"], elem_classes="response"
+        )
     tell_changes(controls, [random_seed.click, always.select])
     return controls
 

@@ -6,8 +6,8 @@ import pytest
 from recon.brain.space import with_unlabelled
 from recon.bundle.bundle import load_bundle
 from recon.reconstruct import reconstruct
-from recon.responses import apply_gains, optimal_response, predicted_response, response_to, with_noise
-from recon.settings import Settings
+from recon.responses import another_image, apply_gains, optimal_response, predicted_response, response_to, with_noise
+from recon.settings import RESPONSES, Settings
 
 ROIS = {"V1": np.array([1, 1, 0, 0, 0], bool), "V2": np.array([0, 1, 1, 0, 0], bool)}
 
@@ -31,6 +31,27 @@ def test_lesioning_every_area_leaves_nothing_to_read_as_unlabelled_voxels_are_on
 def test_areas_together_are_all_voxels_and_without_areas_there_is_none():
     assert with_unlabelled(ROIS)["unlabelled"].tolist() == [False, False, False, True, True]
     assert with_unlabelled({"all": np.ones(5, bool)}).keys() == {"all"} and with_unlabelled({}) == {}
+
+
+def test_nulls_stand_in_for_the_response(tiny_bundle):
+    subject = load_bundle(tiny_bundle).subject
+    own, other, shuffled, none = (response_to(subject, 1, Settings(response=name)) for name in RESPONSES)
+    assert np.array_equal(own, subject.test.response(1)) and not none.any() and none.shape == own.shape
+    assert np.array_equal(other, subject.test.response(another_image(1, 5))) and not np.array_equal(other, own)
+    assert np.array_equal(np.sort(shuffled), np.sort(own)) and not np.array_equal(shuffled, own)
+    for name in RESPONSES:
+        again = response_to(subject, 1, Settings(response=name, gains=(("V1", 0.0),)))
+        assert not again[:3].any() and np.array_equal(again[3:], response_to(subject, 1, Settings(response=name))[3:])
+
+
+def test_another_image_is_never_the_image_itself_and_stays_the_same():
+    others = [another_image(k, 30) for k in range(30)]
+    assert all(0 <= other < 30 and other != k for k, other in enumerate(others)) and len(set(others)) > 10
+    assert others == [another_image(k, 30) for k in range(30)] and another_image(0, 1) == 0
+
+
+def test_stage_1_of_a_null_is_not_taken_for_that_of_the_response():
+    assert len({Settings(response=name).reading for name in RESPONSES}) == 4
 
 
 def test_an_unknown_area_is_told():

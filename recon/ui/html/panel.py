@@ -10,7 +10,7 @@ import numpy as np
 
 from recon.decoders.published_models import COMMAND
 from recon.metrics import similarity
-from recon.settings import Settings
+from recon.settings import RESPONSES, Settings
 from recon.ui.html.parts import ABSENT, ORACLE, REGRESSOR_NAMES, TITLES, data_uri, duration, picture_or
 from recon.ui.html.under_images import Told, captions, filmstrip, progress
 
@@ -55,6 +55,8 @@ def card(kind: str, title: str, picture: str, value: str, note: str) -> str:
 def reading_note(n: int, settings: Settings) -> str:
     """Of how many responses the mean is read, and what was done to it."""
     parts = [f"mean of {n} responses" if n > 1 else "one response"]
+    if settings.response != "own":
+        parts = [f"⚠ {RESPONSES[settings.response]}"]
     if settings.components:
         parts.append(f"{settings.components} component{'s' * (settings.components > 1)}")
     lesions = [f"{roi} ×{gain:g}" for roi, gain in settings.gains]
@@ -131,7 +133,7 @@ def panel(bundle: Bundle, truth: np.ndarray, view: View, layout: Frame | None, s
     }
     attributes = " ".join(f'data-{name}="{value}"' for name, value in data.items())
     return (
-        f'<section class="panel view" {attributes}>'
+        f'<section class="panel view{" null" * (settings.response != "own")}" {attributes}>'
         f'<div class="cards">{"".join(cards[name] for name in ORDER)}</div>'
         f'<div class="under"><div class="captions">{captions(trials.labels[index], view.told, settings)}</div>'
         f"{filmstrip(steps, settings.lcm.steps)}{progress(layout, frame, resolutions, settings.lcm.steps, waits)}"

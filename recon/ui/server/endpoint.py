@@ -73,6 +73,7 @@ def add_endpoint(library: Library) -> None:
         repeats: int | None = None,
         gains: dict | None = None,
         subject: str | None = None,
+        response: str = "own",
     ) -> Iterator[dict]:
         """Reconstructs one test picture: `stage`, `step`, `seconds` of the stage, and `png`, base64, after every step of either
         stage; the last one, finished, also has `record`: all settings, seconds, versions, checksums."""
@@ -86,7 +87,8 @@ def add_endpoint(library: Library) -> None:
                 raise ValueError(f"gains: expected areas and numbers, {{name: gain}}, got {shown(gains)}")
             studio = library.studio(name)
             lcm = LCMSettings(steps, guidance, strength, seed)
-            settings = Settings(regressor, prompt, own_prompt, lcm, repeats, components, tuple((gains or {}).items()))
+            pairs = tuple((gains or {}).items())
+            settings = Settings(regressor, prompt, own_prompt, lcm, repeats, components, pairs, response)
             for frame, images, seconds in so_far(frames_of(studio), index, settings):
                 picture = images["lcm" if "lcm" in images else regressor]
                 step = {"stage": frame.stage, "step": frame.step, "seconds": round(seconds[frame.stage], 3)}
