@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from recon.files import BadFile, load_json, open_h5, save_json, whole_file
+from recon.files import BadFile, array_in, group_in, load_json, open_h5, save_json, whole_file
 from recon.metrics import METRICS
 
 VERSION = 1
@@ -96,7 +96,7 @@ class Roi:
     n_voxels: int
     median_r2: float
     median_r: float
-    median_ceiling: float
+    median_ceiling: float | None  # None: unknown, no image was shown twice
     median_ratio: float | None  # R² over the ceiling, where the ceiling is at least 10 %
     n_ceiling_10: int
     n_significant: int  # q ≤ 0.05
@@ -238,6 +238,13 @@ def _is_number(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _is_network_size(networks) -> bool:
+    """One side in pixels for all networks, or one for each metric that differs."""
+    if isinstance(networks, dict):
+        return networks.keys() <= METRICS.keys() and all(map(_is_number, networks.values()))
+    return _is_number(networks)
+
+
 def _is_table(name: str, table: dict) -> bool:
     """Whether it has the same numbers in every row; of regressors and known columns, where the page names them.
 
@@ -263,13 +270,15 @@ def _check_types(evaluation: Evaluation) -> None:
         "n_images": type(e.n_images) is int,
         "n_unseen": type(e.n_unseen) is int,
         "protocol": isinstance(e.protocol.get("name"), str)
-        and all(_is_number(e.protocol.get(name)) for name in ("pixels", "networks")),
+        and _is_number(e.protocol.get("pixels"))
+        and _is_network_size(e.protocol.get("networks")),
         "settings": all(v is None or isinstance(v, (str, int, float)) for v in e.settings.values()),
         "seeds": isinstance(e.seeds, list) and all(type(seed) is int for seed in e.seeds),
         "versions": all(isinstance(v, str) for v in e.versions.values()),
         "not_computed": e.not_computed.keys() <= METRICS.keys()
         and all(isinstance(v, str) for v in e.not_computed.values()),
         "notes": isinstance(e.notes, list) and all(isinstance(note, str) for note in e.notes),
+        "machine": all(isinstance(v, (str, int, float)) for v in e.machine.values()),
         "tables": all(_is_table(name, table) for name, table in e.tables.items()),
     }
     wrong = [name for name, is_right in fit.items() if not is_right]
@@ -281,16 +290,21 @@ def _load_scores(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     with open_h5(path, "recon-image-scores", VERSION) as f:
         names = []
         f.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        return f["images"][:], {name: f[name][:] for name in names if name != "images"}
+        return array_in(f, "images"), {name: array_in(f, name) for name in names if name != "images"}
 
 
 def _load_galleries(path: Path) -> list[Gallery]:
     with open_h5(path, "recon-gallery", VERSION) as f:
         return [
-            Gallery(name, str(g.attrs["rule"]), g["images"][:], {kind: _pictures(g[kind]) for kind in GALLERY_KINDS})
-            for name, g in f.items()
+            Gallery(
+                name,
+                str(g.attrs["rule"]),
+                array_in(g, "images"),
+                {kind: _pictures(array_in(g, kind)) for kind in GALLERY_KINDS},
+            )
+            for name, g in ((name, group_in(f, name)) for name in f)
         ]
 
 
-def _pictures(files: h5py.Dataset) -> list[np.ndarray]:
+def _pictures(files: np.ndarray) -> list[np.ndarray]:
     return [np.asarray(Image.open(io.BytesIO(file.tobytes())).convert("RGB")) for file in files]

@@ -27,7 +27,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.utils.torch_utils import randn_tensor
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.lora.layer import LoraLayer
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from recon.device import choose_device, choose_side
@@ -151,7 +151,7 @@ def fuse_lora(pipe: StableDiffusionImg2ImgPipeline, lora: Path) -> None:
     except Exception as error:
         raise BadFile(f"{lora} does not fit the UNet: {str(error).splitlines()[0]}") from error
     wanted = sum(key.endswith(("lora_A.weight", "lora.down.weight")) for key in state)
-    loaded = [m for m in pipe.unet.modules() if isinstance(m, BaseTunerLayer)]
+    loaded = [m for m in pipe.unet.modules() if isinstance(m, LoraLayer)]
     if not wanted or len(loaded) != wanted:
         raise BadFile(f"{lora} does not fit the UNet: {wanted} LoRA modules in the file, {len(loaded)} of them found")
     if not any(m.lora_B["lcm"].weight.any() for m in loaded):
@@ -179,11 +179,11 @@ def _encode(model: Diffusion, pixels: torch.Tensor, generators) -> torch.Tensor:
     else:
         mean, sd = encoded.latent_dist.mean, encoded.latent_dist.std
         latents = mean + sd * randn_tensor(mean.shape, generator=generators, device=mean.device, dtype=mean.dtype)
-    return latents * model.pipe.vae.config.scaling_factor
+    return latents * model.pipe.vae.config["scaling_factor"]
 
 
 def _decode(vae: AutoencoderKL | AutoencoderTiny, latents: torch.Tensor) -> np.ndarray:
-    return to_images(vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0])
+    return to_images(vae.decode(latents / vae.config["scaling_factor"], return_dict=False)[0])
 
 
 def _preview(model: Diffusion, latents: torch.Tensor) -> np.ndarray:
