@@ -15,9 +15,12 @@ import numpy as np
 
 from recon.settings import Settings
 
+MAX_GAIN = 4.0  # of predicted responses
+
 if TYPE_CHECKING:
     from recon.bundle.bundle import Bundle
     from recon.bundle.subject import Subject
+    from recon.regressors.low_rank import LowRank
 
 
 def _mask(rois: Mapping[str, np.ndarray], name: str) -> np.ndarray:
@@ -74,10 +77,24 @@ def optimal_response(rois: Mapping[str, np.ndarray], levels: Mapping[str, float]
 def predicted_response(images: np.ndarray, bundle: Bundle) -> np.ndarray:
     """Images (n, S, S, 3) uint8, at the VDVAE's size -> (n, n_voxels): the z-scores that an encoding model expects, without noise.
 
-    The model is linear in the images' latents. It predicts means, which vary less than measured responses do. Raises
-    ValueError, saying what to do, if the VDVAE is absent.
+    The model is linear in the images' latents. It predicts means, which vary less than responses do; they are given the spread
+    that a voxel's responses would have if they had no noise. Raises ValueError, saying what to do, if the VDVAE is absent.
     """
-    return bundle.response.predict(bundle.own_latents(images))
+    model = bundle.response
+    return _with_noiseless_spread(model.predict(bundle.own_latents(images)), model, bundle.subject.ncsnr)
+
+
+def _with_noiseless_spread(predicted: np.ndarray, model: LowRank, ncsnr: np.ndarray) -> np.ndarray:
+    """Predictions (n, n_voxels) with SD √(ncsnr² / (1 + ncsnr²)) over training images, about the same means.
+
+    A z-scored response has variance 1 = signal + noise. Over training images the model's coordinates are uncorrelated and have
+    variance 1, so that a voxel's predictions vary by the squares of its column of `up`. Where ncsnr is unknown, as they are; a voxel
+    whose predictions hardly vary is not known to the model, and gets at most MAX_GAIN times their spread.
+    """
+    ncsnr = np.asarray(ncsnr, float)
+    spread, wanted = np.sqrt(np.square(model.up).sum(0)), ncsnr / np.sqrt(1 + ncsnr**2)
+    gain = np.where(np.isnan(wanted), 1, np.minimum(wanted / np.maximum(spread, 1e-12), MAX_GAIN))
+    return (model.intercept + (predicted - model.intercept) * gain).astype(np.float32)
 
 
 def with_noise(response: np.ndarray, ncsnr: np.ndarray, n_repeats: int, seed: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from recon.decoders.published_models import COMMAND
 from recon.metrics import similarity
 from recon.settings import RESPONSES, Settings
+from recon.ui.html.image_scores import on_screen
 from recon.ui.html.markup import html, joined
 from recon.ui.html.parts import ABSENT, ORACLE, REGRESSOR_NAMES, TITLES, data_uri, duration, picture_or
 from recon.ui.html.under_images import Told, captions, filmstrip, progress
@@ -151,7 +152,7 @@ def panel(
         '<div class="cards">{}</div>'
         '<div class="under"><div class="captions">{}</div>'
         "{}{}"
-        "{}{}</div></section>",
+        "{}{}{}</div></section>",
         " null" * (settings.response != "own"),
         attributes,
         joined(cards[name] for name in ORDER),
@@ -159,8 +160,15 @@ def panel(
         filmstrip(steps, settings.lcm.steps),
         progress(layout, frame, resolutions, settings.lcm.steps, waits),
         ACTIONS,
+        on_screen(shown_images(layout, frame, settings.regressor), truth),
         view.standing,
     )
+
+
+def shown_images(layout: Frame | None, frame: Frame | None, regressor: str) -> dict[str, np.ndarray]:
+    """Stage -> its newest image, of stage 1 the one that stage 2 starts from."""
+    first = {"vdvae": layout.images[regressor]} if layout and regressor in layout.images else {}
+    return first | ({"lcm": frame.images["lcm"]} if frame else {})
 
 
 def absent_banner(absent: dict[str, str]) -> Markup:
