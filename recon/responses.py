@@ -15,7 +15,7 @@ import numpy as np
 
 from recon.settings import Settings
 
-MAX_GAIN = 4.0  # of predicted responses
+MAX_STRETCH = 4.0  # of predicted responses
 
 if TYPE_CHECKING:
     from recon.bundle.bundle import Bundle
@@ -88,12 +88,12 @@ def _with_noiseless_spread(predicted: np.ndarray, model: LowRank, ncsnr: np.ndar
     """Predictions (n, n_voxels) with SD √(ncsnr² / (1 + ncsnr²)) over training images, about the same means.
 
     A z-scored response has variance 1 = signal + noise. Over training images the model's coordinates are uncorrelated and have
-    variance 1, so that a voxel's predictions vary by the squares of its column of `up`. Where ncsnr is unknown, as they are; a voxel
-    whose predictions hardly vary is not known to the model, and gets at most MAX_GAIN times their spread.
+    variance 1, so that a voxel's predictions vary by the squares of its column of `up`. Where ncsnr is unknown, as they are. A
+    voxel whose predictions hardly vary is not known to the model, and gets at most MAX_STRETCH times their spread.
     """
     ncsnr = np.asarray(ncsnr, float)
     spread, wanted = np.sqrt(np.square(model.up).sum(0)), ncsnr / np.sqrt(1 + ncsnr**2)
-    gain = np.where(np.isnan(wanted), 1, np.minimum(wanted / np.maximum(spread, 1e-12), MAX_GAIN))
+    gain = np.where(np.isnan(wanted), 1, np.minimum(wanted / np.maximum(spread, 1e-12), MAX_STRETCH))
     return (model.intercept + (predicted - model.intercept) * gain).astype(np.float32)
 
 
