@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import gradio as gr
 import numpy as np
+from markupsafe import Markup
 
 from recon.settings import LCMSettings, Settings
 from recon.ui.decode import (
@@ -21,6 +22,16 @@ from recon.ui.server.studio import Studio
 from recon.ui.told import in_one_sentence
 
 SCALE = "z-scored as the regressors were fitted; raw ones are z-scored over the file’s own rows, 10 at least."
+
+
+def lead(n_voxels: int) -> Markup:
+    """What the tab is for, and what becomes of a file."""
+    return html(
+        '<p class="lead">Decode responses of your own, of <b>this subject’s {n} voxels</b> in its order: a NumPy <code>.npy</code> '
+        "or an HDF5 file of shape ({n},) or (n, {n}), real numbers, at most 64 MB. The file is read, never executed, and deleted; "
+        "its numbers are kept for an hour at most, or until you send others.</p>",
+        n=n_voxels,
+    )
 
 
 def own_data_tab(studio: Studio) -> None:
@@ -51,16 +62,7 @@ def own_data_tab(studio: Studio) -> None:
         except (ValueError, TypeError) as error:
             raise in_one_sentence(error) from error
 
-    html_block(
-        html(
-            '<p class="lead">Decode responses of your own, of <b>this subject’s {} voxels</b> in its order: a NumPy '
-            "<code>.npy</code> or an HDF5 file of shape ({},) or (n, {}), real numbers, at most 64 MB. The file is "
-            "read, never executed, and deleted; its numbers are kept for an hour at most, or until you send others.</p>",
-            n_voxels,
-            n_voxels,
-            n_voxels,
-        )
-    )
+    html_block(lead(n_voxels))
     with gr.Row(elem_classes="tab-controls"):
         upload = gr.File(label="Responses", file_types=[".npy", ".h5", ".hdf5"], height=140)
         with gr.Column(min_width=220):
