@@ -1,18 +1,19 @@
 // Terms that are explained on tap, and the tour: one sheet at the foot of the window, that covers nothing that it explains.
 {
-  const sheet = Object.assign(document.createElement("aside"), { className: "sheet", hidden: true, tabIndex: -1 });
-  sheet.setAttribute("role", "dialog");
+  const button = (className, text) => make("button", { type: "button", className }, text);
+  const sheet = make("aside", { className: "sheet", hidden: true, tabIndex: -1, role: "dialog" },
+    make("h2", { id: "sheet-title" }), make("p"),
+    make("div", { className: "steps" }, make("span"), button("button back", "Back"), button("button first next", "Next")),
+    Object.assign(button("sheet-close", "✕"), { ariaLabel: "Close" }));
   sheet.setAttribute("aria-labelledby", "sheet-title");
-  sheet.innerHTML = `<h2 id="sheet-title"></h2><p></p><div class="steps"><span></span><button type="button" class="button back">Back</button>
-    <button type="button" class="button first next">Next</button></div><button type="button" class="sheet-close" aria-label="Close">✕</button>`;
   const $ = (selector) => sheet.querySelector(selector);
   let [stop, before] = [null, null]; // of the tour; what had the focus
 
   function show(title, words) {
     if (sheet.hidden) before = document.activeElement;
+    if (!sheet.isConnected) document.body.append(sheet);
     $("h2").textContent = title;
     $("p").textContent = words;
-    $(".steps").hidden = stop === null;
     $(".steps").style.display = stop === null ? "none" : "";
     sheet.hidden = false;
     sheet.focus({ preventScroll: true });
@@ -30,8 +31,8 @@
     stop = Math.max(to, 0);
     unmark();
     const { tab, target, title, words } = STOPS[stop];
-    const button = [...document.querySelectorAll("[role=tab]")].find((t) => t.textContent.trim() === tab);
-    if (button?.getAttribute("aria-selected") !== "true") button?.click();
+    const opens = [...document.querySelectorAll("[role=tab]")].find((t) => t.textContent.trim() === tab);
+    if (opens?.getAttribute("aria-selected") !== "true") opens?.click();
     setTimeout(() => {
       const place = [...document.querySelectorAll(target)].find((e) => e.offsetParent);
       place?.classList.add("tour-target");
@@ -42,7 +43,6 @@
     $(".back").disabled = stop === 0;
     $(".next").textContent = stop === STOPS.length - 1 ? "Done" : "Next";
   }
-  document.addEventListener("DOMContentLoaded", () => document.body.append(sheet));
   document.addEventListener("click", ({ target }) => {
     const term = target.closest?.(".term");
     if (term) { stop = null; unmark(); show(TERMS[term.dataset.term].title, TERMS[term.dataset.term].words); }

@@ -1,10 +1,12 @@
 // Any image at full size on a click, and, where an original stands in the same part of the page, a cut between the two.
 {
-  const dialog = Object.assign(document.createElement("dialog"), { className: "lightbox" });
-  dialog.setAttribute("aria-label", "Image at full size");
-  dialog.innerHTML = `<div class="lightbox-head"><h2></h2><button type="button" class="button close">Close</button></div>
-    <div class="versus"><img class="top" alt=""><img class="under-cut" alt="Original"><span class="of-left"></span><span class="of-right">what was seen</span></div>
-    <label class="cut">Move the line between the two<input type="range" class="slider" min="0" max="100" value="50"></label>`;
+  const image = (className) => make("img", { className, alt: "" });
+  const dialog = make("dialog", { className: "lightbox", ariaLabel: "Image at full size" },
+    make("div", { className: "lightbox-head" }, make("h2"), make("button", { type: "button", className: "button close" }, "Close")),
+    make("div", { className: "versus" }, image("top"), image("under-cut"), make("span", { className: "of-left" }),
+      make("span", { className: "of-right" }, "what was seen")),
+    make("label", { className: "cut" }, "Move the line between the two",
+      make("input", { type: "range", className: "slider", min: 0, max: 100, value: 50 })));
   const $ = (selector) => dialog.querySelector(selector);
   const [frame, slider] = [$(".versus"), $(".cut input")];
 
@@ -12,23 +14,25 @@
     slider.value = Math.min(Math.max(percent, 0), 100);
     frame.style.setProperty("--cut", `${slider.value}%`);
   }
-  function original(image) {
-    const column = image.closest("td")?.cellIndex;
-    const row = image.closest(".gallery")?.querySelector("tr.original");
+  function original(shown) {
+    const column = shown.closest("td")?.cellIndex;
+    const row = shown.closest(".gallery")?.querySelector("tr.original");
     if (row) return row.cells[column]?.querySelector("img");
-    return image.closest(".view, .decoded-cards, .grid")?.querySelector(".card.original img, .corner img");
+    return shown.closest(".view, .decoded-cards, .grid")?.querySelector(".card.original img, .corner img");
   }
-  function enlarge(image) {
-    const behind = original(image);
-    const compared = behind && behind !== image;
-    $("h2").textContent = image.alt;
-    $(".top").src = image.currentSrc || image.src;
-    $(".top").alt = image.alt;
-    $(".of-left").textContent = image.closest(".ceiling") ? "best possible" : "drawn from the brain";
+  function enlarge(shown) {
+    const behind = original(shown);
+    const compared = behind && behind !== shown;
+    $("h2").textContent = shown.alt;
+    $(".top").src = shown.src;
+    $(".top").alt = shown.alt;
+    $(".under-cut").alt = "What was seen";
+    $(".of-left").textContent = shown.closest(".ceiling") ? "best possible" : "drawn from the brain";
     if (compared) $(".under-cut").src = behind.src;
     frame.classList.toggle("whole", !compared);
     $(".cut").hidden = !compared;
     setCut(50);
+    if (!dialog.isConnected) document.body.append(dialog);
     dialog.showModal();
     if (compared) slider.focus();
   }
@@ -43,10 +47,9 @@
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog || event.target.closest(".close")) dialog.close();
   });
-  document.addEventListener("DOMContentLoaded", () => document.body.append(dialog));
   document.addEventListener("click", ({ target }) => {
     const button = target.closest?.(".enlarge");
-    const image = button && [...button.querySelectorAll("img")].filter((i) => !i.hidden).at(-1);
-    if (image) enlarge(image);
+    const shown = button && [...button.querySelectorAll("img")].filter((i) => !i.hidden).at(-1);
+    if (shown) enlarge(shown);
   });
 }

@@ -91,6 +91,7 @@ const wished = () => (({ index, settings, reading }) => ({ index, settings, read
 // Wants what was wanted before, or what a preset says, and lets the controls show it.
 function restore(change) {
   want(change);
+  mark(props.value.index);
   trigger("apply");
 }
 listen("restore", ({ detail }) => restore(detail));

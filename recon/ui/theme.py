@@ -9,11 +9,11 @@ import gradio as gr
 from markupsafe import Markup
 
 from recon.ui.glossary import WORDS
-from recon.ui.html.markup import html, joined
+from recon.ui.html.markup import joined, script
 
 PAGE = Path(__file__).parents[2] / "assets" / "page"
 STYLES = ("tokens.css", "page.css", "tabs.css", "evaluate.css", "brain/brain.css")
-SCRIPTS = ("theme", "address", "lightbox", "explain")  # of the whole page, before any component
+SCRIPTS = ("theme", "make", "address", "lightbox", "explain")  # of the whole page, before any component
 VARIABLES = {
     "body_background_fill": "ground",
     "background_fill_primary": "ground",
@@ -59,7 +59,7 @@ def theme() -> gr.themes.Base:
 
 
 def head() -> Markup:
-    """The scripts of the whole page."""
-    constants = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in WORDS.items())
+    """The scripts of the whole page, and the words that they say."""
+    words = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in WORDS.items())
     texts = ((PAGE / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
-    return joined(html("<script>{}</script>", Markup(text)) for text in (constants, *texts))
+    return joined(script(text) for text in (words, *texts))

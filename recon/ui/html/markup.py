@@ -17,3 +17,8 @@ def html(template: str, *values: object, **named: object) -> Markup:
 def joined(parts: Iterable[object], between: str = "") -> Markup:
     """Parts one after another, a constant between them; what is not HTML made here is escaped."""
     return Markup(between).join(parts)
+
+
+def script(text: str) -> Markup:
+    """A script of the page's own files, which goes in as it is."""
+    return Markup("<script>") + Markup(text) + Markup("</script>")
