@@ -16,8 +16,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one picture is too small to sha
 import sys
 from pathlib import Path
 
-from recon.ui.html.markup import html
-from recon.ui.html_block import html_block
 from recon.ui.server.quick_import import import_gradio
 
 import_gradio()
@@ -27,8 +25,10 @@ import gradio as gr
 from recon.files import BadFile
 from recon.share import subject_of
 from recon.ui.brain_panel import PLOTLY
+from recon.ui.html.markup import html
 from recon.ui.html.panel import header
 from recon.ui.html.parts import QUIET
+from recon.ui.html_block import html_block
 from recon.ui.server.endpoint import add_endpoint
 from recon.ui.server.library import Library, find_bundles
 from recon.ui.server.log import never_fail_by_logging

@@ -253,7 +253,10 @@ def _is_table(name: str, table: dict) -> bool:
     if name == "shares":
         return table.keys() <= {"latents", "prompt", "image"} and all(map(_is_number, table.values()))
     rows = list(table.values())
-    columns = {"latent_r2": ("cv", "test"), "unseen": METRICS, "without_rescaling": METRICS}.get(name)
+    known = {"latent_r2": ("cv", "test"), "refits": ("fits", *METRICS)} | dict.fromkeys(
+        ("unseen", "without_rescaling"), METRICS
+    )
+    columns = known.get(name)
     named = columns is None or (table.keys() <= {"ridge", "mlp"} and rows[0].keys() <= set(columns))
     return named and all(row.keys() == rows[0].keys() and all(map(_is_number, row.values())) for row in rows)
 

@@ -105,6 +105,16 @@ def seeds_body(evaluation: Evaluation, columns: Columns) -> Markup:
     return html('<tbody class="seeds">{}</tbody>', columns.row(name, cells))
 
 
+def fits_body(evaluation: Evaluation, columns: Columns) -> Markup:
+    """The spread of stage 1's means between fits with other seeds, once for each regressor; empty if it was not measured."""
+    rows = []
+    for regressor, sds in evaluation.tables.get("refits", {}).items():
+        detail = f"SD of a mean of stage 1 over {sds['fits']:.0f} fits with other seeds"
+        name = head(f"Spread between fits, {SOURCES[regressor]}", detail)
+        rows.append(columns.row(name, [cell(score(m, sds[m])) if m in sds else cell("–") for m in columns.metrics]))
+    return html('<tbody class="fits">{}</tbody>', joined(rows)) if rows else NOTHING
+
+
 def published_body(evaluation: Evaluation, columns: Columns) -> Markup:
     """What papers report, if it may be compared."""
     rows = []
@@ -119,14 +129,15 @@ def score_table(evaluation: Evaluation) -> Markup:
     """Both stages: reconstructions, nulls and ceilings against every metric."""
     columns = Columns(computed(evaluation))
     body = joined(stage_body(evaluation, stage, columns) for stage in STAGES)
-    body += seeds_body(evaluation, columns) + published_body(evaluation, columns)
+    body += fits_body(evaluation, columns) + seeds_body(evaluation, columns) + published_body(evaluation, columns)
     n = f"n = {evaluation.n_images}"
     about = (
         (
             html(
                 "Means over <b>{}</b> test images, in brackets 95 % bootstrap intervals over images. ↑ higher is better, "
                 "↓ lower is better. Chance is what guessing reaches or, where that depends on the pictures, what shuffled "
-                "responses do.",
+                "responses do. Intervals leave out what another fit or another subject would change; how far fits with other "
+                "seeds lie apart, the rows of spread say, if it was measured.",
                 n,
             )
         )
@@ -149,13 +160,15 @@ def row_notes(evaluation: Evaluation) -> Markup:
 
 
 def order_notes(evaluation: Evaluation) -> Markup:
-    """Where ceiling ≥ ridge ≥ nulls does not hold."""
+    """Where ceiling ≥ ridge ≥ nulls, or the same of the MLP, does not hold."""
     if not evaluation.notes:
-        return html('<p class="order">Ceiling ≥ ridge ≥ every null, on every metric of both stages.</p>')
+        return html(
+            '<p class="order">Ceiling ≥ ridge ≥ every null, and ceiling ≥ MLP ≥ every null, on every metric of both stages.</p>'
+        )
     items = joined(html("<li>{}</li>", in_words(note)) for note in evaluation.notes)
     n = len(evaluation.notes)
     return html(
-        '<details class="order" open><summary>Expected is ceiling ≥ ridge ≥ every null. It does not hold in '
+        '<details class="order" open><summary>Expected is ceiling ≥ ridge and MLP ≥ every null. It does not hold in '
         "{} case{}:</summary><ul>{}</ul></details>",
         n,
         "s" * (n > 1),
