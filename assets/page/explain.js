@@ -27,10 +27,10 @@
   const unmark = () => document.querySelectorAll(".tour-target").forEach((e) => e.classList.remove("tour-target"));
 
   function go(to) {
-    if (to >= STOPS.length) return close();
+    if (to >= WORDS.STOPS.length) return close();
     stop = Math.max(to, 0);
     unmark();
-    const { tab, target, title, words } = STOPS[stop];
+    const { tab, target, title, words } = WORDS.STOPS[stop];
     const opens = [...document.querySelectorAll("[role=tab]")].find((t) => t.textContent.trim() === tab);
     if (opens?.getAttribute("aria-selected") !== "true") opens?.click();
     setTimeout(() => {
@@ -39,13 +39,13 @@
       place?.scrollIntoView({ block: "center", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
     }, 100);
     show(title, words);
-    $(".steps span").textContent = `${stop + 1} of ${STOPS.length}`;
+    $(".steps span").textContent = `${stop + 1} of ${WORDS.STOPS.length}`;
     $(".back").disabled = stop === 0;
-    $(".next").textContent = stop === STOPS.length - 1 ? "Done" : "Next";
+    $(".next").textContent = stop === WORDS.STOPS.length - 1 ? "Done" : "Next";
   }
   document.addEventListener("click", ({ target }) => {
     const term = target.closest?.(".term");
-    if (term) { stop = null; unmark(); show(TERMS[term.dataset.term].title, TERMS[term.dataset.term].words); }
+    if (term) { stop = null; unmark(); show(WORDS.TERMS[term.dataset.term].title, WORDS.TERMS[term.dataset.term].words); }
     else if (target.closest?.(".start-tour")) go(0);
     else if (target.closest?.(".sheet .next")) go(stop + 1);
     else if (target.closest?.(".sheet .back")) go(stop - 1);

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import gradio as gr
 from markupsafe import Markup
 
-from recon.ui.glossary import WORDS
 from recon.ui.html.markup import joined, script
 
 PAGE = Path(__file__).parents[2] / "assets" / "page"
@@ -60,6 +58,5 @@ def theme() -> gr.themes.Base:
 
 def head() -> Markup:
     """The scripts of the whole page, and the words that they say."""
-    words = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in WORDS.items())
-    texts = ((PAGE / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
-    return joined(script(text) for text in (words, *texts))
+    words = script("const WORDS = " + (PAGE / "words.json").read_text(encoding="utf-8"))
+    return joined([words, *(script((PAGE / f"{name}.js").read_text(encoding="utf-8")) for name in SCRIPTS)])

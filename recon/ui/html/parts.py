@@ -63,5 +63,5 @@ def enlarged_by(images: Markup, title: str) -> Markup:
 
 
 def term(name: str, words: str) -> Markup:
-    """Words that are explained on a tap; `name` is one of `recon.ui.glossary.TERMS`."""
+    """Words that are explained on a tap; `name` is one of the TERMS of `words.json`."""
     return html('<button type="button" class="term" data-term="{}" title="What is this?">{}</button>', name, words)
