@@ -35,6 +35,7 @@ from recon.ui.server.log import never_fail_by_logging
 from recon.ui.server.received import claim_folder
 from recon.ui.server.serve import serve
 from recon.ui.server.studio import Studio
+from recon.ui.server.turns import PLACES, take_turns
 from recon.ui.tabs.about_tab import about_tab
 from recon.ui.tabs.brain_to_image_tab import brain_to_image_tab
 from recon.ui.tabs.compare_tab import compare_tab
@@ -88,7 +89,9 @@ def build(library: Library) -> gr.Blocks:
         else:
             choose_subject(library, demo)
         add_endpoint(library)
-    return demo.queue(max_size=32)
+    demo.queue(max_size=PLACES)
+    take_turns(demo._queue)
+    return demo
 
 
 def choose_subject(library: Library, demo: gr.Blocks) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,16 @@ from contextlib import contextmanager
 import typer
 
 from recon.files import BadFile
+
+ADVICE = {
+    errno.ENOSPC: "The disk is full: make room and run the same command again; it goes on where it stopped.",
+    errno.EACCES: "This user may not do that there: choose another folder, or change its permissions.",
+    errno.EROFS: "Nothing can be written there: choose another folder.",
+    errno.ENOTDIR: "A folder was expected where a file is: choose another name, or remove the file.",
+    errno.EEXIST: "A folder was expected where a file is: choose another name, or remove the file.",
+    errno.EISDIR: "A file was expected where a folder is: choose another name, or remove the folder.",
+}
+TRY = "Run the same command again when that is mended; it goes on where it stopped."
 
 
 def command_line() -> str:
@@ -18,9 +29,15 @@ def command_line() -> str:
 
 @contextmanager
 def failing_in_one_sentence() -> Iterator[None]:
-    """Ends the command with what a BadFile says, on stderr, and exit code 1."""
+    """Ends the command with what a BadFile, or the file system, says, on stderr, and exit code 1."""
     try:
         yield
     except BadFile as error:
         print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+    except OSError as error:  # a full disk, a folder that may not be written, a file where a folder is expected
+        print(
+            f"{error.filename or 'The disk'}: {error.strerror or error}. {ADVICE.get(error.errno, TRY)}",
+            file=sys.stderr,
+        )
         raise typer.Exit(1) from None

@@ -25,7 +25,7 @@ def values_of(axis: str, text: str) -> tuple:
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not 1 <= len(words) <= MAX_VALUES:
         raise ValueError(f"values of {axis}: expected 1 to {MAX_VALUES}, separated by commas, got {len(words)}")
-    values = tuple(word if axis in ("regressor", "prompt") else _as_number(axis, word) for word in words)
+    values = tuple(word if axis in ("regressor", "prompt", "guide") else _as_number(axis, word) for word in words)
     for value in values:
         with_choice(Settings(), axis, value)
     return values
@@ -47,6 +47,7 @@ class Cell:
     seconds: float
     pixcorr: float  # with the original, at stage 1's size at most
     absent: Mapping[str, str]  # decoders that are: without stage 2's the image is a layout
+    unguided: str = ""  # why no image embedding guided it, though one was to
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,9 @@ def grid(image: Compared, base: Settings, rows: Axis, columns: Axis) -> Iterator
             layouts[key], frame = _finished(image, settings, layouts.get(key))
             found = frame.images["lcm" if frame.stage == "lcm" else settings.regressor]
             seconds = time.perf_counter() - start
-            yield Cell(r, c, settings, found, seconds, similarity(found, image.shown.image), frame.absent)
+            yield Cell(
+                r, c, settings, found, seconds, similarity(found, image.shown.image), frame.absent, frame.unguided
+            )
 
 
 def _finished(image: Compared, settings: Settings, layout: Frame | None) -> tuple[Frame, Frame]:

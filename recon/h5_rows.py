@@ -16,11 +16,12 @@ NAMES = ("betas", "voxels")  # of a dataset, where a file holds several
 
 def find_dataset(f: h5py.File, max_bytes: int) -> h5py.Dataset:
     """The only dataset at the top, or the one named "betas" or "voxels"; the file's own bytes, neither linked nor computed."""
-    names = [k for k in f if isinstance(f.get(k, getlink=True), h5py.HardLink) and isinstance(f[k], h5py.Dataset)]
-    chosen = names if len(names) == 1 else [k for k in NAMES if k in names][:1]
+    own = [k for k in f if isinstance(f.get(k, getlink=True), h5py.HardLink)]
+    datasets = {k: item for k in own if isinstance(item := f[k], h5py.Dataset)}
+    chosen = list(datasets) if len(datasets) == 1 else [k for k in NAMES if k in datasets][:1]
     if not chosen:
-        raise BadFile(f"expected one dataset, or one named {' or '.join(NAMES)}, got {len(names)}: name yours so")
-    found = f[chosen[0]]
+        raise BadFile(f"expected one dataset, or one named {' or '.join(NAMES)}, got {len(datasets)}: name yours so")
+    found = datasets[chosen[0]]
     if found.external or found.is_virtual:
         raise BadFile(f"expected the values in the file itself, but {chosen[0]!r} refers to other files: copy them in")
     if found.dtype.kind not in "fiu":

@@ -21,6 +21,7 @@ SCALES = {
     "raw": "raw: z-score each voxel over the rows of this file (at least 10)",
 }
 MIN_ROWS = 10  # of raw responses
+MAX_VALUE, MAX_Z = 1e9, 1000.0  # of numbers at all, of z-scores; those of a scan are below 100
 
 
 def read_responses(path: Path, n_voxels: int) -> np.ndarray:
@@ -56,11 +57,14 @@ def _checked(values: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
         raise BadFile(f"expected finite numbers, got NaN or infinity in {bad} places: remove or fill them first")
-    with np.errstate(over="ignore"):
-        values = values.astype(np.float32, copy=False)
-    if not np.isfinite(values).all():
-        raise BadFile("expected numbers that fit float32, got larger ones: are these responses?")
-    return values
+    if (largest := _largest(values)) > MAX_VALUE:
+        raise BadFile(f"expected numbers up to {MAX_VALUE:g}, got {largest:.3g}: are these responses?")
+    return values.astype(np.float32, copy=False)
+
+
+def _largest(values: np.ndarray) -> float:
+    """The largest magnitude; without a copy, and right for the lowest integer too."""
+    return max(float(values.max()), -float(values.min()))
 
 
 def _check_header(shape: tuple[int, ...], dtype: np.dtype, n_voxels: int) -> None:
@@ -103,6 +107,8 @@ def to_scale(values: np.ndarray, scale: str) -> np.ndarray:
     if scale not in SCALES:
         raise ValueError(f"scale: expected one of {', '.join(SCALES)}, got {scale!r}")
     if scale == "z-scored":
+        if (largest := _largest(values)) > MAX_Z:
+            raise ValueError(f"z-scored responses: expected numbers up to {MAX_Z:g}, got {largest:.3g}: are they raw?")
         return values
     if len(values) < MIN_ROWS:
         raise ValueError(f"raw responses: expected at least {MIN_ROWS} rows to z-score over, got {len(values)}")

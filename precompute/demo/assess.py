@@ -24,7 +24,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjec
 from precompute.demo.checker import Checker
 from precompute.evaluation.frechet import frechet_distance
 from precompute.evaluation.network_metrics import open_networks
-from recon.decoders.diffusion import Diffusion, load_diffusion, load_pipeline, refine_all
+from recon.decoders.diffusion import Diffusion, Meaning, load_diffusion, load_pipeline, refine_all
 from recon.files import load_json, open_array, save_json, whole_file
 from recon.settings import LCMSettings
 
@@ -35,8 +35,8 @@ def assemble_pipeline(clip: Path, codec: Path, unet: Path, out: Path) -> None:
     """`out`/diffusion: the trained parts in diffusers' layout; `out`/vision: CLIP's image half. Weights in float16."""
     pipe = StableDiffusionImg2ImgPipeline(
         vae=AutoencoderTiny.from_pretrained(codec),
-        text_encoder=CLIPTextModel.from_pretrained(clip),
-        tokenizer=CLIPTokenizer.from_pretrained(clip),
+        text_encoder=CLIPTextModel.from_pretrained(clip / "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(clip / "tokenizer"),
         unet=UNet2DConditionModel.from_pretrained(unet),
         scheduler=DDPMScheduler.from_pretrained(unet),
         safety_checker=None,
@@ -46,7 +46,7 @@ def assemble_pipeline(clip: Path, codec: Path, unet: Path, out: Path) -> None:
     for part in (pipe.unet, pipe.vae):
         part.register_to_config(_name_or_path="")  # it would be a folder of this computer
     pipe.to(dtype=torch.float16).save_pretrained(out / "diffusion")
-    CLIPVisionModelWithProjection.from_pretrained(clip).half().save_pretrained(out / "vision")
+    CLIPVisionModelWithProjection.from_pretrained(clip / "vision").half().save_pretrained(out / "vision")
 
 
 @torch.inference_mode()
@@ -76,7 +76,7 @@ def sample_teacher(pipe: StableDiffusionImg2ImgPipeline, prompts: np.ndarray, se
 def sample_lcm(model: Diffusion, prompts: np.ndarray, steps: int, seed: int) -> np.ndarray:
     """`steps` LCM steps at guidance 1 from almost pure noise over grey; (n, S, S, 3) uint8."""
     grey = np.full((len(prompts), model.size, model.size, 3), 128, np.uint8)
-    return refine_all(model, grey, prompts, LCMSettings(steps, strength=1.0, seed=seed))
+    return refine_all(model, grey, Meaning(prompts), LCMSettings(steps, strength=1.0, seed=seed))
 
 
 def sharpness(images: np.ndarray) -> float:

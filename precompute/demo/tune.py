@@ -13,12 +13,13 @@ import numpy as np
 
 from precompute.demo.checker import Checker
 from precompute.demo.demo_evaluation import own_clip
+from precompute.demo.train_vdvae import N_LAYERS
 from precompute.evaluation.judge import Judge
 from precompute.evaluation.protocols import Protocol
 from precompute.fitting.train_network import Training
 from recon.bundle.bundle import Bundle, open_parts
-from recon.bundle.manifest import TARGETS
-from recon.decoders.diffusion import refine_all
+from recon.bundle.manifest import ADAPTER, TARGETS
+from recon.decoders.diffusion import Meaning, refine_all
 from recon.files import load_json, open_array, save_json
 from recon.reconstruct import decode_layouts, decoded
 from recon.regressors.standardise import Rescaler, split_rows
@@ -38,18 +39,19 @@ class HeldOut:
     judge: Judge
 
     @classmethod
-    def open(
-        cls, scenes: Path, voxels: Path, folder: Path, clip: Path, n_layers: int, training: Training, checker: Path
-    ) -> HeldOut:
-        """`voxels` (n, n_voxels): responses to the training images; `training`: the MLP's, which says what was held out."""
-        bundle = open_parts(folder, {"n_layers": n_layers, "decoders": "own"})
-        rows = split_rows(len(open_array(voxels)), training.validation_share, training.seed)[0][:N]
-        X, images = open_array(voxels)[rows], open_array(scenes / "train.npy")[rows]
+    def open(cls, work: Path, training: Training) -> HeldOut:
+        """From the demo's work folder; `training`: the MLP's, which says what was held out."""
+        voxels, scenes = open_array(work / "brain" / "train_voxels.npy"), work / "scenes"
+        bundle = open_parts(
+            work, {"n_layers": N_LAYERS, "decoders": "own", "files": [p.name for p in work.glob(ADAPTER)]}
+        )
+        rows = split_rows(len(voxels), training.validation_share, training.seed)[0][:N]
         everything = load_json(scenes / "train.json")
         labels = [everything[k] for k in rows]
-        find = Checker.load(checker).right
-        judge = Judge(images, Protocol("own", bundle.vdvae.cfg.image_size), {"clip_demo": own_clip(clip)}, find, labels)
-        return cls(bundle, X, judge)
+        find, describe = Checker.load(work / "checker.safetensors").right, {"clip_demo": own_clip(work / "vision")}
+        images = open_array(scenes / "train.npy")[rows]
+        judge = Judge(images, Protocol("own", bundle.vdvae.cfg.image_size), describe, find, labels)
+        return cls(bundle, voxels[rows], judge)
 
     def scores(self, images: np.ndarray) -> dict[str, float]:
         """Means of what the judge says of (n, S, S, 3) images."""
@@ -58,7 +60,7 @@ class HeldOut:
     def stage_2(self, layouts: np.ndarray, settings: LCMSettings) -> dict[str, float]:
         """Scores of stage 2 from layouts (n, S, S, 3) and the MLP's prompts."""
         prompts = decoded("prompt", self.X, self.bundle, "mlp").reshape(-1, *self.bundle.diffusion.prompt_shape)
-        return self.scores(refine_all(self.bundle.diffusion, layouts, prompts, settings))
+        return self.scores(refine_all(self.bundle.diffusion, layouts, Meaning(prompts), settings))
 
 
 def exponents_of(shapes: list[tuple[int, int, int]], coarse: float, fine: float) -> np.ndarray:
@@ -73,7 +75,16 @@ def copy_regressors(fitted: Path, out: Path) -> None:
             shutil.copyfile(fitted / f"{target}_{name}.safetensors", out / f"{target}_{name}.safetensors")
 
 
-def choose_rescaling(held_out: HeldOut, latents: Path, out: Path, seed: int) -> dict:
+def choose_rescaling(work: Path, training: Training, seed: int) -> dict:
+    """Copies the regressors from `work`/fitted to `work`, those of the latents rescaled as is best for held-out images.
+
+    `training`: the MLP's, which says what was held out. Returns what was tried, as `rescaling.json` has it.
+    """
+    copy_regressors(work / "fitted", work)
+    return best_rescaling(HeldOut.open(work, training), work / "latents_train.npy", work, seed)
+
+
+def best_rescaling(held_out: HeldOut, latents: Path, out: Path, seed: int) -> dict:
     """Tries exponents of the latents' gains; writes the latents' regressors with the best to `out`, and `rescaling.json` last.
 
     Best is what CLIP identifies best after stage 2, of equals (to a thousandth) what correlates best with the pixels. Chosen
@@ -101,14 +112,15 @@ def choose_rescaling(held_out: HeldOut, latents: Path, out: Path, seed: int) -> 
     return report
 
 
-def try_strengths(held_out: HeldOut, out: Path, seed: int) -> dict:
-    """Writes `strengths.json` to `out`: scores of the MLP's stage 2 at each strength, with stage 1 beside them.
+def try_strengths(work: Path, training: Training, seed: int) -> dict:
+    """Writes `strengths.json` to `work`: scores of the MLP's stage 2 at each strength, with stage 1 beside them.
 
     The default of `recon.settings.LCMSettings.strength` is the one that CLIP identifies best there.
     """
+    held_out = HeldOut.open(work, training)
     layouts = decode_layouts(decoded("latents", held_out.X, held_out.bundle, "mlp"), held_out.bundle)
     report = {"n": len(held_out.X), "stage 1": held_out.scores(layouts)}
     for strength in STRENGTHS:
         report[str(strength)] = held_out.stage_2(layouts, LCMSettings(strength=strength, seed=seed))
-    save_json(out / "strengths.json", report)
+    save_json(work / "strengths.json", report)
     return report

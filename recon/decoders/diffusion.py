@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +26,17 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.utils.torch_utils import randn_tensor
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.lora.layer import LoraLayer
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from recon.decoders.ip_adapter import (
+    embedding_width,
+    has_adapter,
+    image_condition,
+    load_adapter,
+    negative,
+    set_scale,
+)
 from recon.device import choose_device, choose_side
 from recon.files import BadFile, load_json
 from recon.images import to_images, to_pixels
@@ -40,8 +48,22 @@ SCHEDULERS = (DDIMScheduler, DDPMScheduler, LCMScheduler, PNDMScheduler)
 
 
 @dataclass(frozen=True)
+class Meaning:
+    """What guides stage 2 besides the layout: a prompt, and, with a scale above 0, the embedding of an image."""
+
+    prompts: np.ndarray  # (n, tokens, width)
+    embeddings: np.ndarray | None = None  # (n, d)
+    scale: float = 0.0  # of the image beside the prompt
+
+    def __getitem__(self, rows: slice) -> Meaning:
+        embeddings = None if self.embeddings is None else self.embeddings[rows]
+        return Meaning(self.prompts[rows], embeddings, self.scale)
+
+
+@dataclass(frozen=True)
 class Diffusion:
-    """A Stable Diffusion pipeline with its LCM-LoRA fused in, and the decoder that shows what its steps have reached."""
+    """A Stable Diffusion pipeline with its LCM-LoRA fused in, with an image adapter or without, and the decoder that shows what its
+    steps have reached."""
 
     pipe: StableDiffusionImg2ImgPipeline
     preview: AutoencoderKL | AutoencoderTiny
@@ -55,6 +77,11 @@ class Diffusion:
     def prompt_shape(self) -> tuple[int, int]:
         """(tokens, width) of a prompt embedding."""
         return self.pipe.tokenizer.model_max_length, self.pipe.text_encoder.config.hidden_size
+
+    @property
+    def embedding_width(self) -> int | None:
+        """Numbers of an image embedding that can guide it; None without an image adapter."""
+        return embedding_width(self.pipe.unet)
 
     @torch.inference_mode()
     def embed(self, prompts: Sequence[str]) -> np.ndarray:
@@ -106,16 +133,22 @@ def _class_of(config: Path, classes: tuple[type, ...]) -> type:
 
 
 def load_diffusion(
-    folder: Path, lora: Path, preview: Path | None = None, dtype: torch.dtype = torch.float32
+    folder: Path,
+    lora: Path,
+    preview: Path | None = None,
+    dtype: torch.dtype = torch.float32,
+    adapter: Path | None = None,
 ) -> Diffusion:
-    """A pipeline with its LCM-LoRA weights fused, and a small autoencoder of the same latents for previews, if it has one:
-    then it is a large one, whose pictures have the side that this machine is up to.
+    """A pipeline with its LCM-LoRA weights fused, with an image adapter if there is one, and a small autoencoder of the same
+    latents for previews, if it has one: then it is a large one, whose pictures have the side that this machine is up to.
 
     Raises BadFile if a part is missing, damaged or does not fit.
     """
     pipe = load_pipeline(folder, dtype)
     pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
     fuse_lora(pipe, lora)
+    if adapter is not None:
+        load_adapter(pipe.unet, adapter)
     pipe.unet.to(memory_format=torch.channels_last)
     if preview is None:
         return Diffusion(pipe, pipe.vae)
@@ -138,8 +171,11 @@ def with_preview(pipe: StableDiffusionImg2ImgPipeline, small: AutoencoderTiny) -
 def fuse_lora(pipe: StableDiffusionImg2ImgPipeline, lora: Path) -> None:
     """Adds LoRA weights to the UNet for good. Raises BadFile unless every one of them found its module.
 
-    diffusers drops keys it does not know with a warning only, hence the count.
+    diffusers drops keys it does not know with a warning only, hence the count. Raises ValueError for a UNet that has an image
+    adapter already: its attention is no longer that of which the LoRA was made.
     """
+    if has_adapter(pipe.unet):
+        raise ValueError("expected a UNet without an image adapter, got one with it: fuse the LoRA first")
     if not Path(lora).exists():
         raise BadFile(f"{lora} is missing: restore the LCM-LoRA or train it again")
     try:
@@ -150,7 +186,7 @@ def fuse_lora(pipe: StableDiffusionImg2ImgPipeline, lora: Path) -> None:
     except Exception as error:
         raise BadFile(f"{lora} does not fit the UNet: {str(error).splitlines()[0]}") from error
     wanted = sum(key.endswith(("lora_A.weight", "lora.down.weight")) for key in state)
-    loaded = [m for m in pipe.unet.modules() if isinstance(m, BaseTunerLayer)]
+    loaded = [m for m in pipe.unet.modules() if isinstance(m, LoraLayer)]
     if not wanted or len(loaded) != wanted:
         raise BadFile(f"{lora} does not fit the UNet: {wanted} LoRA modules in the file, {len(loaded)} of them found")
     if not any(m.lora_B["lcm"].weight.any() for m in loaded):
@@ -178,11 +214,11 @@ def _encode(model: Diffusion, pixels: torch.Tensor, generators) -> torch.Tensor:
     else:
         mean, sd = encoded.latent_dist.mean, encoded.latent_dist.std
         latents = mean + sd * randn_tensor(mean.shape, generator=generators, device=mean.device, dtype=mean.dtype)
-    return latents * model.pipe.vae.config.scaling_factor
+    return latents * model.pipe.vae.config["scaling_factor"]
 
 
 def _decode(vae: AutoencoderKL | AutoencoderTiny, latents: torch.Tensor) -> np.ndarray:
-    return to_images(vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0])
+    return to_images(vae.decode(latents / vae.config["scaling_factor"], return_dict=False)[0])
 
 
 def _preview(model: Diffusion, latents: torch.Tensor) -> np.ndarray:
@@ -192,23 +228,61 @@ def _preview(model: Diffusion, latents: torch.Tensor) -> np.ndarray:
     return _decode(model.preview, latents)
 
 
+def _check_meaning(model: Diffusion, n: int, meaning: Meaning) -> None:
+    """Raises ValueError unless there are a prompt and, if it counts, an image embedding for each of n images."""
+    expected = (n, *model.prompt_shape)
+    if meaning.prompts.shape != expected:
+        raise ValueError(f"expected prompt embeddings of shape {expected}, got {meaning.prompts.shape}")
+    if not meaning.scale:
+        return
+    if model.embedding_width is None:
+        raise ValueError(
+            f"expected a diffusion model with an image adapter for the image scale {meaning.scale:g}, got none"
+        )
+    got = None if meaning.embeddings is None else meaning.embeddings.shape
+    if got != (n, model.embedding_width):
+        raise ValueError(f"expected image embeddings of shape {(n, model.embedding_width)}, got {got}")
+
+
+def _predictor(
+    model: Diffusion, meaning: Meaning, guidance: float
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """(latents, timestep) -> what the UNet predicts; above guidance 1, away from what it predicts of no prompt and no image."""
+    unet, guided = model.pipe.unet, guidance > 1
+    like = {"device": model.pipe.device, "dtype": unet.dtype}
+    prompt, image = torch.as_tensor(meaning.prompts).to(**like), None
+    if guided:
+        prompt = torch.cat([torch.as_tensor(model.embed([""])).to(**like).expand_as(prompt), prompt])
+    if (width := model.embedding_width) is not None:  # then the UNet asks for embeddings, at scale 0 too
+        image = torch.zeros(len(meaning.prompts), width, **like)
+        if meaning.scale:
+            image = torch.as_tensor(meaning.embeddings).to(**like)
+        image = image_condition(torch.cat([negative(image), image]) if guided else image)
+
+    def predict(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        if image is not None:
+            set_scale(unet, meaning.scale)  # before every step: runs may take turns
+        several = torch.cat([latents] * (1 + guided))
+        output = unet(several, timestep, prompt, added_cond_kwargs=image, return_dict=False)[0]
+        if guided:
+            without, given = output.chunk(2)
+            output = without + guidance * (given - without)
+        return output
+
+    return predict
+
+
 def _denoise(
-    model: Diffusion, images: np.ndarray, prompts: np.ndarray, settings: LCMSettings, seeds: Sequence[int]
+    model: Diffusion, images: np.ndarray, meaning: Meaning, settings: LCMSettings, seeds: Sequence[int]
 ) -> Iterator[tuple[int, torch.Tensor, float]]:
     """(timestep, clean estimate of the latents (n, …), seconds) of every denoising step."""
-    expected = (len(images), *model.prompt_shape)
-    if prompts.shape != expected:
-        raise ValueError(f"expected prompt embeddings of shape {expected}, got {prompts.shape}")
+    _check_meaning(model, len(images), meaning)
     pipe = model.pipe
     device, dtype = pipe.device, pipe.unet.dtype
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
     scheduler = copy.deepcopy(pipe.scheduler)  # it holds the state of one run
     scheduler.set_timesteps(int(settings.steps), device, strength=settings.strength)
-    prompt = torch.as_tensor(prompts).to(device, dtype)
-    guided = settings.guidance > 1
-    if guided:
-        empty = torch.as_tensor(model.embed([""])).to(device, dtype)
-        prompt = torch.cat([empty.expand_as(prompt), prompt])
+    predict = _predictor(model, meaning, settings.guidance)
     with torch.inference_mode():
         latents = _encode(model, to_pixels(images, model.size).to(device, dtype), generators)
         noise = randn_tensor(latents.shape, generator=generators, device=device, dtype=dtype)
@@ -216,24 +290,21 @@ def _denoise(
     for timestep in scheduler.timesteps:
         with torch.inference_mode():
             start = time.perf_counter()
-            output = pipe.unet(torch.cat([latents] * (1 + guided)), timestep, prompt, return_dict=False)[0]
-            if guided:
-                without, with_prompt = output.chunk(2)
-                output = without + settings.guidance * (with_prompt - without)
+            output = predict(latents, timestep)
             latents, clean = scheduler.step(output, timestep, latents, generator=generators, return_dict=False)
         yield int(timestep), clean, time.perf_counter() - start
 
 
 def refine(
-    model: Diffusion, images: np.ndarray, prompts: np.ndarray, settings: LCMSettings, seeds: Sequence[int] | None = None
+    model: Diffusion, images: np.ndarray, meaning: Meaning, settings: LCMSettings, seeds: Sequence[int] | None = None
 ) -> Iterator[Preview]:
-    """Pictures (n, H, W, 3) uint8 and prompt embeddings (n, tokens, width) -> a preview after every denoising step.
+    """Pictures (n, H, W, 3) uint8 and their meaning -> a preview after every denoising step.
 
     Every picture has its own seed: what else is in the batch does not change it. Closing the generator stops the work.
-    Raises ValueError if the embeddings do not have the text encoder's shape.
+    Raises ValueError if prompts or image embeddings do not have the shape that the model takes.
     """
     seeds = [settings.seed] * len(images) if seeds is None else seeds
-    for step, (timestep, clean, seconds) in enumerate(_denoise(model, images, prompts, settings, seeds), 1):
+    for step, (timestep, clean, seconds) in enumerate(_denoise(model, images, meaning, settings, seeds), 1):
         start = time.perf_counter()
         with torch.inference_mode():
             pictures = _decode(model.pipe.vae, clean) if step == settings.steps else _preview(model, clean)
@@ -243,7 +314,7 @@ def refine(
 def refine_all(
     model: Diffusion,
     images: np.ndarray,
-    prompts: np.ndarray,
+    meaning: Meaning,
     settings: LCMSettings,
     batch: int = 20,
     seeds: Sequence[int] | None = None,
@@ -253,7 +324,7 @@ def refine_all(
     pictures = []
     for k in range(0, len(images), batch):
         part = slice(k, k + batch)
-        *_, (_, clean, _) = _denoise(model, images[part], prompts[part], settings, seeds[part])
+        *_, (_, clean, _) = _denoise(model, images[part], meaning[part], settings, seeds[part])
         with torch.inference_mode():
             pictures.append(_decode(model.pipe.vae, clean))
     return np.concatenate(pictures)

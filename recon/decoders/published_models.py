@@ -19,6 +19,7 @@ from recon.files import BadFile, load_json, save_json
 
 ROOT = Path(__file__).parents[2]
 COMMAND = "python -m precompute fetch models"
+IMAGE_ENCODER = "models/image_encoder"  # folder of that model in its repository
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ _PUBLISHED = (
     Model(
         "clip",
         "openai/clip-vit-large-patch14",
-        "text and image features",
+        "the judges' CLIP, and captions for images that have none",
         (
             "config.json",
             "model.safetensors",
@@ -87,6 +88,18 @@ _PUBLISHED = (
             "vocab.json",
             "merges.txt",
         ),
+    ),
+    Model(
+        "ip_adapter",
+        "h94/IP-Adapter",
+        "stage 2: guidance by an image embedding; and the same, gentler on text",
+        ("models/ip-adapter_sd15.safetensors", "models/ip-adapter_sd15_light.safetensors"),
+    ),
+    Model(
+        "image_encoder",
+        "h94/IP-Adapter",
+        "the image embedding that guides stage 2: OpenCLIP ViT-H/14",
+        (f"{IMAGE_ENCODER}/config.json", f"{IMAGE_ENCODER}/model.safetensors"),
     ),
 )
 MODELS = {model.name: model for model in _PUBLISHED}

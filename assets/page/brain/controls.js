@@ -3,6 +3,7 @@
 const SHAPES = {
   surface: { inflated: "Inflated", flat: "Flat", pial: "Pial" },
   volume: { slices: "Slices", centres: "3-D" },
+  points: { centres: "3-D" },
 };
 const SIDES = { both: "Both", left: "Left", right: "Right" };
 
@@ -62,7 +63,7 @@ function help() {
     flat: () => `${offTheFlatMap()} voxels lie on its cuts and are not on the flat map.`,
     slices: () => "The subject’s own grid, subject’s right on the left.",
   }[state.shape];
-  return `${state.map === "areas" ? areas : state.maps[state.map].note} ${shape ? shape() : ""}`;
+  return `${state.map === "areas" ? areas : state.maps[state.map].note} ${shape ? shape() : ""} ${state.note}`;
 }
 
 function legend() {

@@ -96,16 +96,17 @@ function loadScript(source) {
   });
 }
 
-function readGeometry({ kind, areas, hemispheres, ...volume }) {
+function readGeometry({ kind, areas, hemispheres, note, ...volume }) {
   const inside = typed(areas.members, Uint8Array);
   const read = Object.entries(hemispheres).map(([name, raw]) => readHemisphere(name, raw));
-  const nVoxels = read.reduce((n, h) => n + h.voxel.filter((v) => v >= 0).length, 0);
+  const nVoxels = areas.n_voxels; // more than are drawn, of a surface finer than the one drawn
   const isInside = (area, voxel) => Boolean(inside[area * nVoxels + voxel]);
   const areasOf = (voxel) => areas.names.map((_, k) => k).filter((k) => isInside(k, voxel));
-  Object.assign(state, { kind, areaNames: areas.names, hemispheres: read, nVoxels, isInside, areasOf });
+  Object.assign(state, { kind, note: note ?? "", areaNames: areas.names, hemispheres: read, nVoxels, isInside, areasOf });
   if (kind === "surface") return;
-  state.volume = readGrid(volume);
   state.shapes.centres = read.map((h) => readCentres(h, hemispheres[h.name]));
+  if (kind === "points") return;
+  state.volume = readGrid(volume);
   state.shapes.slices = state.shapes.centres;
 }
 
@@ -116,6 +117,11 @@ async function start() {
     return;
   }
   const [geometry] = await Promise.all([server.brain_geometry(null), loadScript(props.plotly), fetchMap("r2"), fetchMap("ceiling")]);
+  if (geometry.kind === "nowhere") {
+    say("This subject came without the places of its voxels, so no brain is drawn; everything else works without them.");
+    element.querySelector(".brain").dataset.ready = "true";
+    return;
+  }
   readGeometry(geometry);
   state.maps.response = readMap(JSON.parse(props.value));
   state.shape = Object.keys(SHAPES[state.kind])[0];

@@ -25,6 +25,9 @@ NAMES = {
     "prompt": "Prompt",
     "components": "Components kept",
     "repeats": "Repeats averaged",
+    "balance": "Text ↔ image",
+    "image_scale": "Image scale",
+    "guide": "Image embedding",
 }
 
 

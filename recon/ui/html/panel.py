@@ -88,7 +88,7 @@ def reading_note(n: int, settings: Settings) -> str:
 def hero_result(view: View, layout: Frame | None, frame: Frame | None, waits: str) -> Markup:
     """The right half of the hero: the newest step; before the first one the layout; or the words `waits`."""
     settings, known = view.settings, layout.images.get(view.settings.regressor) if layout else None
-    kind, note = ("lcm oracle", ORACLE) if settings.prompt == "oracle" else ("lcm", "")
+    kind, note = ("lcm oracle", ORACLE) if settings.knows_the_answer else ("lcm", "")
     picture = frame.images["lcm"] if frame else None if waits == ABSENT else known
     if picture is None:
         return card(kind, "Drawn from the brain", picture_or(waits, None, ""), "", note)
@@ -184,7 +184,7 @@ def panel(bundle: Bundle, view: View, layout: Frame | None, steps: list[Frame], 
         '<section class="panel view" {}>{}<div class="captions">{}</div>{}{}{}</section>',
         joined((html('data-{}="{}"', name, value) for name, value in data.items()), " "),
         hero(view, trials.images[index], layout, frame, bundle.absent),
-        captions(trials.labels[index], view.told, settings),
+        captions(trials.labels[index], view.told, settings, frame.unguided if frame else ""),
         way(view, layout, frame, note),
         telemetry(bundle, view, layout, steps, last),
         ACTIONS,

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from recon.images import area_average
-from recon.settings import PROMPTS, Settings
+from recon.settings import GUIDES, PROMPTS, Settings
 from recon.ui.html.markup import html, joined
 from recon.ui.html.parts import ABSENT, ORACLE, REGRESSOR_NAMES, data_uri, duration, enlarged_by, term
 
@@ -43,8 +43,31 @@ def ranked(told: Told) -> Markup:
     )
 
 
-def captions(label: dict, told: Told, settings: Settings) -> Markup:
-    """The true caption, the decoded one and what that is, and the prompt of stage 2."""
+def quoted(caption: str) -> str:
+    """A caption in quotation marks; of an experiment without captions, that."""
+    return f"“{caption}”" if caption else "no captions came with this subject"
+
+
+def true_caption(label: dict) -> str:
+    """The first caption of an image, and where it is from if nobody wrote it for this image."""
+    source = f" (nearest in {label['captions_from']})" if label.get("captions_from") else ""
+    return quoted(next(iter(label["captions"]), "")) + source
+
+
+def guided_by(settings: Settings, unguided: str) -> Markup | str:
+    """Whether an image embedding guides stage 2: which, and how strongly; or why none does, though one was to."""
+    if not settings.image_share:
+        return ""
+    words = GUIDES[settings.guide].removesuffix(": knows the answer")
+    mark = ORACLE if settings.guide == "oracle" else ""
+    if unguided:
+        words, mark = f"none: text alone guides. {unguided}", ""
+    scale = "" if unguided else f", scale {settings.image_share:g}; text {100 * settings.text_share:.0f} %"
+    return html('<p class="image-used"><span class="tag">image</span>{}{} {}</p>', words, scale, mark)
+
+
+def captions(label: dict, told: Told, settings: Settings, unguided: str = "") -> Markup:
+    """The true caption, the decoded one and what that is, and what guides stage 2; `unguided`: why no image embedding does."""
     hint = "Setting, object and light never occur together in training"
     unseen = html(' <span class="badge" title="{}">new combination</span>', hint) if label.get("unseen") else ""
     prompt = f"“{settings.own_prompt}”" if settings.prompt == "own" else PROMPTS[settings.prompt]
@@ -55,19 +78,20 @@ def captions(label: dict, told: Told, settings: Settings) -> Markup:
         f"{REGRESSOR_NAMES[settings.regressor]} reads from the brain"
     )
     return html(
-        '<p class="truth"><span class="tag">seen</span>“{}”{}</p>'
-        '<p class="decoded" title="{}"><span class="tag">read from brain</span>“{}” '
+        '<p class="truth"><span class="tag">seen</span>{}{}</p>'
+        '<p class="decoded" title="{}"><span class="tag">read from brain</span>{} '
         "<span>({} {})</span></p>{}"
-        '<p class="prompt-used"><span class="tag">{}</span>{}</p>',
-        label["captions"][0],
+        '<p class="prompt-used"><span class="tag">{}</span>{}</p>{}',
+        true_caption(label),
         unseen,
         what,
-        told.caption,
+        quoted(told.caption),
         term("cosine", "cosine"),
         f"{told.similarity:.2f}".replace("-", "−"),
         ranked(told),
         term("prompt", "prompt"),
         prompt,
+        guided_by(settings, unguided),
     )
 
 
