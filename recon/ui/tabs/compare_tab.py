@@ -6,8 +6,10 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import gradio as gr
+from markupsafe import Markup
 
 from recon.responses import response_to
 from recon.settings import AXES, shown
@@ -21,6 +23,9 @@ from recon.ui.html_block import html_block
 from recon.ui.server.frames import live, shown_image
 from recon.ui.server.studio import Studio
 from recon.ui.told import in_one_sentence
+
+if TYPE_CHECKING:
+    from recon.compare import Cell
 
 LEAD = html(
     '<p class="lead">How much does each setting matter? The grid draws one picture with every pair of values of two settings; all '
@@ -47,6 +52,16 @@ def checked_index(index: float, n: int) -> int:
     if not isinstance(index, (int, float)) or index != int(index) or not 0 <= index < n:
         raise ValueError(f"picture: expected a whole number from 0 to {n - 1}, got {shown(index)}")
     return int(index)
+
+
+def stop(under_way: Running) -> None:
+    under_way.stopped = True
+
+
+def about_text_alone(cells: list[Cell]) -> Markup:
+    """Why no image embedding guided the pictures, where one was to."""
+    why = next((cell.unguided for cell in cells if cell.unguided), "")
+    return html('<p class="small unguided">Text alone guided stage 2. {}</p>', why) if why else NOTHING
 
 
 def compare_tab(studio: Studio, tab: gr.Tab, picker: gr.HTML) -> None:
@@ -82,12 +97,7 @@ def compare_tab(studio: Studio, tab: gr.Tab, picker: gr.HTML) -> None:
         name = f"{about.subject}_picture{index}_{row_axis}_{column_axis}.png"
         save = data_link(name, "image/png", buffer.getvalue(), "Save the grid as PNG")
         absent = absent_banner(cells[-1].absent) if cells[-1].absent else NOTHING
-        why = next((cell.unguided for cell in cells if cell.unguided), "")
-        told = html('<p class="small unguided">Text alone guided stage 2. {}</p>', why) if why else NOTHING
-        yield table(about, cells, html('{}{}<p class="saves">{}</p>', absent, told, save))
-
-    def stop(under_way: Running) -> None:
-        under_way.stopped = True
+        yield table(about, cells, html('{}{}<p class="saves">{}</p>', absent, about_text_alone(cells), save))
 
     last, under_way = studio.n_pictures - 1, gr.State(Running())
     html_block(LEAD)
