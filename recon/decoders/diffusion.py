@@ -147,12 +147,13 @@ def load_diffusion(
     pipe = load_pipeline(folder, dtype)
     pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
     fuse_lora(pipe, lora)
-    if adapter is not None:
+    if preview is not None:
+        pipe.unet.register_to_config(sample_size=choose_side(pipe.unet.config.sample_size))
+    if adapter is not None:  # after the configuration is final: registering it forgets adapters
         load_adapter(pipe.unet, adapter)
     pipe.unet.to(memory_format=torch.channels_last)
     if preview is None:
         return Diffusion(pipe, pipe.vae)
-    pipe.unet.register_to_config(sample_size=choose_side(pipe.unet.config.sample_size))
     try:
         small = AutoencoderTiny.from_pretrained(preview, dtype=dtype, local_files_only=True)
     except Exception as error:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import LCMScheduler, StableDiffusionImg2ImgPipeline, UNet2DConditionModel
+from published import write_taesd
 from safetensors.torch import load_file, save_file
 from tiny_diffusion import EMBEDDING, tiny_adapter, tiny_lora, tiny_pipeline
 
@@ -103,6 +104,16 @@ def test_runs_that_take_turns_keep_their_scales(model, pictures, meaning):
     expected = [last(model, pictures, m, settings) for m in (meaning, other)]
     *_, (one, two) = zip(*(refine(model, pictures, m, settings) for m in (meaning, other)), strict=True)
     assert [np.abs(p.images - e).max() for p, e in zip((one, two), expected)] == [0, 0]
+
+
+def test_a_preview_decoder_leaves_the_adapter_in_use(folder, model, pictures, meaning, tmp_path):
+    write_taesd(tmp_path / "preview")
+    files = folder / "pipe", folder / "lora.safetensors", tmp_path / "preview"
+    large = load_diffusion(*files, adapter=folder / "ip_adapter.safetensors")
+    assert large.embedding_width == EMBEDDING
+    found = last(large, pictures, Meaning(meaning.prompts), LCMSettings(2))
+    without = last(load_diffusion(*files), pictures, Meaning(meaning.prompts), LCMSettings(2))
+    assert np.abs(found - without).max() <= 1
 
 
 # --- the order --------------------------------------------------------------------------------------------------------
