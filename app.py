@@ -25,7 +25,7 @@ import gradio as gr
 from recon.files import BadFile
 from recon.share import subject_of
 from recon.ui.brain_panel import PLOTLY
-from recon.ui.html.markup import html, script
+from recon.ui.html.markup import html
 from recon.ui.html.panel import header
 from recon.ui.html.parts import QUIET
 from recon.ui.html_block import html_block
@@ -33,18 +33,20 @@ from recon.ui.server.endpoint import add_endpoint
 from recon.ui.server.library import Library, find_bundles
 from recon.ui.server.log import never_fail_by_logging
 from recon.ui.server.received import claim_folder
-from recon.ui.server.serve import describe_device, serve
+from recon.ui.server.serve import serve
 from recon.ui.server.studio import Studio
 from recon.ui.server.turns import PLACES, take_turns
 from recon.ui.tabs.about_tab import about_tab
 from recon.ui.tabs.brain_to_image_tab import brain_to_image_tab
 from recon.ui.tabs.compare_tab import compare_tab
 from recon.ui.tabs.evaluate_tab import evaluate_tab
-from recon.ui.tabs.explore_tab import PAGE, explore_tab
+from recon.ui.tabs.explore_tab import explore_tab
 from recon.ui.tabs.image_to_brain_tab import image_to_brain_tab
 from recon.ui.tabs.your_data_tab import own_data_tab
+from recon.ui.theme import PAGE, STYLES, head, theme
 
 HERE = Path(__file__).parent
+TITLE = "Brain → Image: see a picture drawn again from brain activity"
 QUERY = "() => window.location.search"
 LEAVE = """(name) => {
     const url = new URL(window.location);
@@ -53,12 +55,11 @@ LEAVE = """(name) => {
     history.replaceState(null, "", url);
     document.dispatchEvent(new Event("leaving"));
 }"""  # the address: of the subject alone, and what a host adds to it
-STYLES = ("page.css", "tabs.css", "evaluate.css", "brain/brain.css")
 
 
 def subject_page(studio: Studio) -> None:
     """All tabs of one subject, inside open gr.Blocks."""
-    top = html_block(header(studio.manifest, {}, ""))
+    top = html_block(header(studio.manifest, {}))
     with gr.Tabs():
         with gr.Tab("Explore", id="explore"):
             picker = explore_tab(studio, top.load)
@@ -76,13 +77,13 @@ def subject_page(studio: Studio) -> None:
             about_tab(studio)
 
     def complete() -> str:
-        return header(studio.manifest, studio.bundle.absent, describe_device(studio.bundle))
+        return header(studio.manifest, studio.bundle.absent)
 
     top.load(complete, None, top, **QUIET)
 
 
 def build(library: Library) -> gr.Blocks:
-    with gr.Blocks(title="Brain → Image", fill_width=True, analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
+    with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
         if len(library.names) == 1:
             subject_page(library.first)
         else:
@@ -132,8 +133,8 @@ def main() -> None:
         server_port=int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
         share=False,
         ssr_mode=False,
-        theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        head=script((PAGE / "theme.js").read_text(encoding="utf-8")),
+        theme=theme(),
+        head=head(),
         css_paths=[PAGE / name for name in STYLES],
         footer_links=[],
         favicon_path=PAGE / "icon.svg",

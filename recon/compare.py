@@ -12,9 +12,30 @@ from PIL import Image, ImageDraw, ImageFont
 
 from recon.metrics import similarity
 from recon.reconstruct import Frame, Shown
-from recon.settings import Settings, with_choice
+from recon.settings import Settings, shown, with_choice
 
 Axis = tuple[str, Sequence]  # of AXES, and the values it takes
+
+
+MAX_VALUES = 6  # of an axis
+
+
+def values_of(axis: str, text: str) -> tuple:
+    """The values of an axis that somebody wrote, separated by commas. Raises ValueError: none, too many, or out of range."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not 1 <= len(words) <= MAX_VALUES:
+        raise ValueError(f"values of {axis}: expected 1 to {MAX_VALUES}, separated by commas, got {len(words)}")
+    values = tuple(word if axis in ("regressor", "prompt", "guide") else _as_number(axis, word) for word in words)
+    for value in values:
+        with_choice(Settings(), axis, value)
+    return values
+
+
+def _as_number(axis: str, word: str) -> int | float:
+    try:
+        return int(word) if word.lstrip("+-").isdecimal() else float(word)
+    except ValueError:
+        raise ValueError(f"values of {axis}: expected numbers, separated by commas, got {shown(word)}") from None
 
 
 @dataclass(frozen=True)
@@ -92,7 +113,7 @@ def labelled_sheet(original: np.ndarray, cells: Sequence[Cell], rows: Axis, colu
     for cell in cells:
         x, y = left + cell.column * (side + gap), top + cell.row * (side + gap)
         put(cell.image, x, y)
-        draw.text((x + side // 2, y + side + gap), f"r = {cell.pixcorr:.2f}", "black", small, "mm")
+        draw.text((x + side // 2, y + side + gap), f"pixel r {cell.pixcorr:.2f}", "black", small, "mm")
     return sheet
 
 

@@ -69,6 +69,10 @@ def choose_prompt(page, source):
     page.click(f".prompt label:has([value={source}])")
 
 
+def write(page, selector, text):
+    page.fill(selector, text)
+
+
 def enter(page, selector, text):
     page.fill(selector, text)
     page.press(selector, "Enter")

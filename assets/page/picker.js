@@ -38,6 +38,7 @@ function mark(k) { // one thumbnail is in the order of Tab: the chosen one, or t
 }
 
 function choose(k) {
+  queue("");
   mark(k);
   want({ index: k, settings: seeded(props.value.settings) });
 }
@@ -104,24 +105,24 @@ function step(by) {
 $(".picker-filter").addEventListener("input", arrange);
 $(".picker-unseen input").addEventListener("change", arrange);
 sort.addEventListener("change", arrange);
-field.addEventListener("change", () => Number.isInteger(field.valueAsNumber) && choose(field.valueAsNumber));
+field.addEventListener("change", () => {
+  const k = field.valueAsNumber;
+  if (Number.isInteger(k) && k >= 0 && k < n) return choose(k);
+  queue(`There is no picture ${field.value || "without a number"}: expected a whole number from 0 to ${n - 1}.`);
+  field.value = props.value.index;
+});
 $(".picker-previous").addEventListener("click", () => step(-1));
 $(".picker-next").addEventListener("click", () => step(1));
 $(".picker-random").addEventListener("click", () => step(1 + Math.floor(Math.random() * Math.max(shown.length - 1, 1))));
 listen("keydown", (event) => { // ← → wherever they mean nothing else
-  const typing = event.target.closest?.("input, textarea, select, [role=tab], [role=radiogroup], .brain-canvas, .versus");
+  const typing = event.target.closest?.("input, textarea, select, [role=tab], [role=radiogroup], [role=radio], .brain-canvas, dialog, .sheet");
   if (typing || event.altKey || event.ctrlKey || event.metaKey || !element.offsetParent) return;
   if (!["ArrowLeft", "ArrowRight"].includes(event.key)) return;
   event.preventDefault();
   step(event.key === "ArrowLeft" ? -1 : 1);
   if (strip.contains(event.target)) thumbs[props.value.index].focus({ preventScroll: true });
 });
-strip.addEventListener("wheel", (event) => {
-  if (Math.abs(event.deltaY) <= Math.abs(event.deltaX)) return;
-  event.preventDefault();
-  strip.scrollLeft += event.deltaY;
-}, { passive: false });
-watch("value", () => { // a link that was opened
+watch("value", () => { // a link that was opened, Back, or a preset
   if (Number(field.value) !== props.value.index) mark(props.value.index);
 });
 arrange();

@@ -1,4 +1,4 @@
-// What is read from the brain, run once with `element`, `props` and `watch` in scope: tells the picker by "reading" events.
+// The brain signal that is decoded, run once with `element`, `props` and `watch` in scope: tells the picker by "reading" events.
 
 const $ = (selector) => element.querySelector(selector);
 const NOTHING = { repeats: null, components: null, gains: {} };
@@ -25,20 +25,20 @@ $(".reading-repeats").replaceChildren(...repeatButtons);
 
 const gains = Object.fromEntries(props.rois.map((name) => { // a slider for each area
   const input = Object.assign(document.createElement("input"), { type: "range", min: 0, max: 2, step: 0.1 });
-  input.setAttribute("aria-label", `Gain of ${name}`);
+  input.setAttribute("aria-label", `Strength of ${name}`);
   const set = (value) => {
     if (value === 1) delete state.gains[name];
     else state.gains[name] = value;
     tell();
   };
   input.addEventListener("input", () => set(Number(input.value)));
-  input.title = `Gain of ${name}: 0 lesions it, 1 leaves it, 2 doubles it`;
+  input.title = `Strength of ${name}: 0 switches it off, 1 leaves it, 2 doubles it`;
   const row = document.createElement("div");
   const text = Object.assign(document.createElement("span"), { textContent: name });
   const value = document.createElement("output");
-  const lesion = Object.assign(document.createElement("button"), { type: "button", textContent: "lesion" });
-  lesion.title = `Silences the voxels of ${name}, or brings them back`;
-  lesion.setAttribute("aria-label", `Lesion ${name}`);
+  const lesion = Object.assign(document.createElement("button"), { type: "button", textContent: "off" });
+  lesion.title = `Switches ${name} off, or on again`;
+  lesion.setAttribute("aria-label", `Switch ${name} off`);
   lesion.addEventListener("click", () => set(state.gains[name] === 0 ? 1 : 0));
   row.dataset.roi = name;
   row.append(text, input, value, lesion);
@@ -60,8 +60,8 @@ function show() {
   const parts = [];
   if (state.repeats) parts.push(`${state.repeats} repeat${state.repeats > 1 ? "s" : ""}`);
   if (state.components) parts.push(`${state.components} component${state.components > 1 ? "s" : ""}`);
-  for (const [name, gain] of Object.entries(state.gains)) parts.push(gain === 0 ? `${name} lesioned` : `${name} ×${gain}`);
-  $(".reading-summary").textContent = parts.join(" · ") || "as measured: all repeats, all components, no lesion";
+  for (const [name, gain] of Object.entries(state.gains)) parts.push(gain === 0 ? `${name} off` : `${name} ×${gain}`);
+  $(".reading-summary").textContent = parts.join(" · ") || "as measured: all repeats, all components, every area on";
 }
 
 slider.addEventListener("input", () => { state.components = counts[Number(slider.value)]; tell(); });
@@ -77,7 +77,7 @@ show();
 const left = new AbortController(); // when another subject is chosen
 document.addEventListener("leaving", () => left.abort(), { once: true });
 document.addEventListener("click", ({ target }) => { // the inspector's buttons
-  if (!target.matches?.(".set-gain")) return;
+  if (!target.matches?.(".set-gain") || !element.offsetParent) return; // on a tab that is not shown, another's inspector
   gains[target.dataset.roi]?.set(Number(target.dataset.value));
   element.querySelector("details").open = true;
 }, { signal: left.signal });

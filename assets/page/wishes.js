@@ -19,15 +19,29 @@ function send() {
 
 // Who waits for others sees how many there are at most: the queue holds the wish itself, those before it and those behind.
 let waiting = null;
+let lost = false; // the connection; once it is back, the page is loaded anew, as the address says
 function wait() {
   let before = Infinity;
   clearInterval(waiting);
   waiting = setInterval(async () => {
     if (Number(document.querySelector(".view")?.dataset.serial) === running) return ended();
-    const { queue_size: size } = await (await fetch("gradio_api/queue/status")).json();
+    const size = await queueSize();
+    if (waiting === null) return;
+    if (size === null) return queue("The connection is lost. Trying to reach the page again …");
+    if (lost) return location.reload();
     before = Math.min(before, Math.max(size - 1, 0));
-    if (waiting !== null) queue(before ? `Waiting: at most ${before} before you` : "");
+    queue(before ? `Waiting: at most ${before} before you` : "");
   }, 1000);
+}
+async function queueSize() { // null: the server does not answer
+  try {
+    const answer = await fetch("gradio_api/queue/status");
+    if (!answer.ok) throw new Error(answer.status);
+    return (await answer.json()).queue_size;
+  } catch {
+    lost = true;
+    return null;
+  }
 }
 function queue(words) {
   $(".picker-queue").textContent = words;
@@ -50,16 +64,50 @@ function want(change) {
 }
 
 listen("reconstructed", () => {
+  if (lost) return;
   ended();
+  follow();
   if (props.value.serial !== running) send();
   else running = null;
 });
-const byName = (values) => JSON.stringify(Object.entries(values).sort()); // whatever their order
-for (const name of ["settings", "reading"]) {
-  listen(name, ({ detail }) => {
-    if (byName(detail) !== byName(props.value[name])) want({ [name]: detail });
-  });
+
+// The address follows what is shown; Back brings an earlier picture again.
+function follow() {
+  const { query, index } = document.querySelector(".view")?.dataset ?? {};
+  if (!query) return; // an error came before anything could be shown
+  const said = Object.fromEntries(new URLSearchParams(query));
+  const gone = Object.fromEntries(NAMES.filter((name) => !(name in said)).map((name) => [name, null]));
+  const push = history.state?.wish !== undefined && history.state.wish.index !== Number(index);
+  const { settings, reading } = props.value;
+  window.address.set({ ...gone, ...said }, push, { wish: { index: Number(index), settings, reading } });
 }
+const NAMES = ["subject", "picture", "steps", "guidance", "strength", "seed", "repeats", "components", "regressor", "prompt",
+  "own_prompt", "gains"]; // of what a wish says in an address
+window.addEventListener("popstate", ({ state }) => {
+  if (state?.wish && JSON.stringify(state.wish) !== JSON.stringify(wished())) restore(state.wish);
+}, { signal: left.signal });
+const wished = () => (({ index, settings, reading }) => ({ index, settings, reading }))(props.value);
+
+// Wants what was wanted before, or what a preset says, and lets the controls show it.
+function restore(change) {
+  want(change);
+  mark(props.value.index);
+  trigger("apply");
+}
+listen("restore", ({ detail }) => restore(detail));
+const byName = (values) => JSON.stringify(Object.entries(values).sort()); // whatever their order
+function change(name, value) {
+  if (byName(value) !== byName(props.value[name])) want({ [name]: value });
+}
+listen("reading", ({ detail }) => change("reading", detail));
+let typing = null; // words are followed once their writer rests
+listen("settings", ({ detail }) => {
+  clearTimeout(typing);
+  const typed = detail.own_prompt !== props.value.settings.own_prompt;
+  const blank = detail.prompt === "own" && !detail.own_prompt.trim();
+  queue(blank ? "Type some words, or choose another prompt." : "");
+  if (!blank) typing = setTimeout(() => change("settings", detail), typed ? 400 : 0);
+});
 
 // Settings with a new seed, if every picture is to have one; its field is told.
 function seeded(settings) {

@@ -15,21 +15,21 @@ from recon.ui.guidance_controls import SAME, guidance_controls
 from recon.ui.html.parts import REGRESSOR_NAMES
 
 PROMPT_CHOICES = [
-    ("Decoded", "decoded"),
-    ("Caption", "caption"),
-    ("Own", "own"),
-    ("None", "none"),
+    ("Read from the brain", "decoded"),
+    ("Nearest caption", "caption"),
+    ("My text", "own"),
+    ("No text", "none"),
     ("⚠ Oracle: knows the answer", "oracle"),
 ]
 HELP = {
-    "steps": "Denoising steps: UNet evaluations that stage 2 runs.",
-    "guidance": "How strongly the prompt is followed; above 1 the empty prompt is evaluated too.",
-    "strength": "How much of stage 1's layout stage 2 may change; 1 forgets it.",
-    "seed": "Of stage 2's noise: the same seed and settings give the same picture.",
-    "always": "Draws a new seed for every picture.",
-    "regressor": "Which regressor reads the voxels: linear ridge, or the MLP.",
-    "prompt": "Where stage 2's words come from. Oracle uses the true captions, so it knows the answer.",
-    "own": "Your own words for stage 2; Enter applies them.",
+    "steps": "How often the second stage refines the picture.",
+    "guidance": "How strongly the picture follows the prompt; above 1 each step costs twice as much.",
+    "strength": "How much of the rough layout may change; 1 starts from nothing.",
+    "seed": "Of the noise it starts from: the same seed and settings give the same picture.",
+    "always": "Draws another seed for every picture.",
+    "regressor": "What reads the voxels: ridge is linear, the MLP a small neural network.",
+    "prompt": "Where the words come from that steer the picture. The oracle uses the true captions: it knows the answer.",
+    "own": "Your own words, followed as you type.",
     "response": "What is decoded. All but the first are nulls: whatever still looks right does not come from this brain response.",
 }
 GUIDANCE = ("balance", "image_scale")  # numbers that the page chooses beside the LCM's
@@ -78,7 +78,7 @@ def settings_controls(has_captions: bool = True, no_adapter: str = "") -> dict[s
     with gr.Row(elem_classes="controls"):
         lcm, more = LCMSettings(), {"buttons": []}
         controls = {
-            "steps": gr.Slider(1, MAX_STEPS, lcm.steps, step=1, label="LCM steps", info=HELP["steps"], **more),
+            "steps": gr.Slider(1, MAX_STEPS, lcm.steps, step=1, label="Steps", info=HELP["steps"], **more),
             "guidance": gr.Slider(
                 1, MAX_GUIDANCE, lcm.guidance, step=0.1, label="Guidance", info=HELP["guidance"], **more
             ),
@@ -88,11 +88,11 @@ def settings_controls(has_captions: bool = True, no_adapter: str = "") -> dict[s
             "seed": gr.Number(lcm.seed, label="Seed", precision=0, minimum=0, info=HELP["seed"], elem_classes="seed"),
         }
         random_seed = gr.Button("New seed", elem_classes="random-seed")
-        always = gr.Checkbox(False, label="random", info=HELP["always"], elem_classes="always-random")
+        always = gr.Checkbox(False, label="New seed each time", info=HELP["always"], elem_classes="always-random")
         choices = [(name, key) for key, name in REGRESSOR_NAMES.items()]
         controls |= {
             "regressor": gr.Radio(
-                choices, value="mlp", label="Stage 1", info=HELP["regressor"], elem_classes="regressor"
+                choices, value="mlp", label="Regressor", info=HELP["regressor"], elem_classes="regressor"
             ),
             "prompt": gr.Radio(
                 prompt_choices(has_captions),
@@ -102,7 +102,7 @@ def settings_controls(has_captions: bool = True, no_adapter: str = "") -> dict[s
                 elem_classes="prompt",
             ),
             "own_prompt": gr.Textbox(
-                OWN_PROMPT, label="Own prompt", max_length=MAX_PROMPT, info=HELP["own"], elem_classes="own"
+                OWN_PROMPT, label="My text", max_length=MAX_PROMPT, info=HELP["own"], elem_classes="own"
             ),
         }
         controls["response"] = gr.Radio(
@@ -115,15 +115,15 @@ def settings_controls(has_captions: bool = True, no_adapter: str = "") -> dict[s
 
 
 def tell_changes(controls: dict[str, Any], draws: list[Callable], presets: gr.Radio) -> None:
-    """Whatever a visitor changes is told to the picker; each of the events `draws` draws a new seed first, and a preset sets the
-    balance."""
+    """Whatever a visitor changes is told to the picker, words as they are typed; each of the events `draws` draws a new seed
+    first, and a preset sets the balance."""
     told = {
         "fn": None,
         "inputs": list(controls.values()),
         "js": CHANGED.format(names=json.dumps(list(controls))),
     }
     for name, control in controls.items():
-        if name in ("seed", "own_prompt"):
+        if name == "seed":
             control.submit(**told)
             control.blur(**told)
         else:

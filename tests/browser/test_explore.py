@@ -99,6 +99,7 @@ def read(page, selector, *values):
 
 def test_facets_words_and_unseen_narrow_the_strip_and_orders_only_reorder_it(page):
     labels = load_subject(ROOT / "assets" / "demo" / "subject.h5").test.labels
+    page.click(".picker-more summary")
     page.select_option(".picker-setting", "city")
     page.fill(".picker-filter", "RED")
     expected = [k for k, x in enumerate(labels) if x["setting"] == "city" and "red" in " ".join(x["captions"]).lower()]
@@ -139,10 +140,10 @@ def test_a_lesion_changes_both_stages_and_reset_restores_them_bit_for_bit(page):
     layouts, picture = "['ridge', 'mlp'].map(s => document.querySelector(`.card.${s} img`).src).join()", STAGE_2
     before = page.evaluate(layouts), page.evaluate(picture)
     page.click(".reading summary")
-    change(page, press, '[aria-label="Lesion V1"]')
+    change(page, press, '[aria-label="Switch V1 off"]')
     after = page.evaluate(layouts), page.evaluate(picture)
     assert after[0] != before[0] and after[1] != before[1]
-    assert "V1 ×0" in page.inner_text(".card.original .note") and "V1 lesioned" in page.inner_text(".reading-summary")
+    assert "V1 ×0" in page.inner_text(".card.signal .note") and "V1 off" in page.inner_text(".reading-summary")
     change(page, press, ".reading-reset")
     assert (page.evaluate(layouts), page.evaluate(picture)) == before
 
@@ -150,10 +151,10 @@ def test_a_lesion_changes_both_stages_and_reset_restores_them_bit_for_bit(page):
 def test_fewer_components_and_repeats_are_another_picture(page):
     seen = [page.evaluate(STAGE_2)]
     change(page, read, ".reading-components input", 0)
-    assert "1 component" in page.inner_text(".card.original .note")
+    assert "1 component" in page.inner_text(".card.signal .note")
     seen.append(page.evaluate(STAGE_2))
     change(page, press, '.reading-repeats [data-count="1"]')
-    assert "one response, 1 component" in page.inner_text(".card.original .note")
+    assert "one response, 1 component" in page.inner_text(".card.signal .note")
     seen.append(page.evaluate(STAGE_2))
     change(page, press, ".reading-reset")
     assert len(set(seen)) == 3 and page.evaluate(STAGE_2) == seen[0]
@@ -168,7 +169,7 @@ def test_a_gain_that_moves_is_overtaken_by_where_it_ends(page):
     frames = page.evaluate("seen")
     serials = [f["serial"] for f in frames]
     assert serials == sorted(serials) and frames[-1]["last"]
-    assert "V2 ×1.8" in page.inner_text(".card.original .note")
+    assert "V2 ×1.8" in page.inner_text(".card.signal .note")
     layout = page.evaluate(STAGE_1)
     change(page, slide, "Strength", 0.9)
     assert page.evaluate(STAGE_1) == layout, "stage 1 was computed again for a setting of stage 2"
@@ -196,7 +197,7 @@ def test_a_link_restores_picture_and_settings_in_a_fresh_profile(page, browser, 
     change(page, choose, 12)
     change(page, slide, "Guidance", 1.5)
     change(page, press, ".regressor label:has([value=ridge])")
-    change(page, press, '[aria-label="Lesion PPA"]')
+    change(page, press, '[aria-label="Switch PPA off"]')
     change(page, read, ".reading-components input", 3)
     page.click(".copy-link")
     query = page.evaluate("location.search")
@@ -204,9 +205,7 @@ def test_a_link_restores_picture_and_settings_in_a_fresh_profile(page, browser, 
     assert other.evaluate(STAGE_2) == page.evaluate(STAGE_2)
     assert other.input_value(".picker-number") == "12"
     assert other.input_value('[aria-label="number input for Guidance"]') == "1.5"
-    assert "8 components" in other.inner_text(".reading-summary") and "PPA lesioned" in other.inner_text(
-        ".reading-summary"
-    )
+    assert "8 components" in other.inner_text(".reading-summary") and "PPA off" in other.inner_text(".reading-summary")
     assert other.errors == [] and other.hosts == []
     other.context.close()
     change(page, press, ".reading-reset")
@@ -219,7 +218,7 @@ def test_the_panel_downloads_as_one_picture_and_its_record(page):
     change(page, choose, 12)
     page.on("download", lambda file: files.append(file))
     page.click(".download-panel")
-    page.wait_for_function("document.querySelector('.download-panel').textContent == 'Download this panel'")
+    page.wait_for_function("document.querySelector('.download-panel').textContent == 'Download these pictures'")
     page.wait_for_timeout(SECONDS)
     picture, record = sorted(files, key=lambda f: f.suggested_filename.endswith("json"))
     width, height = Image.open(picture.path()).size
@@ -247,25 +246,29 @@ def test_the_keyboard_alone_reaches_everything(page):
     change(page, choose, 12)
     page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
     reached = set()
-    for _ in range(110):
+    for _ in range(140):
         page.keyboard.press("Tab")
         reached.add(
             page.evaluate("(e => e.getAttribute('aria-label') || e.textContent.trim())(document.activeElement)")
         )
     for name in (
-        "Light or dark", "Test picture 12", "Surprise me", "Filter by words of the caption", "Order of the pictures",
-        "Copy link", "Download this panel", "range slider for LCM steps", "Seed", "Components kept", "Gain of V1", "Lesion V1",
+        "Take the tour", "Light or dark", "Test picture 12", "Surprise me", "Search the captions", "Order of the pictures",
+        "Enlarge: Final picture", "Copy link", "Download these pictures", "range slider for Steps", "Seed", "Components kept",
+        "Strength of V1", "Switch V1 off",
     ):  # fmt: skip
         assert name in reached, f"{name} is out of reach of the Tab key"
     page.focus(".thumb.chosen")
     page.keyboard.press("ArrowRight")
     page.wait_for_selector('.view[data-index="13"][data-last="true"]', timeout=20 * SECONDS)
-    page.focus(".versus")
+    page.focus(".pair .lcm .enlarge")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog[open] .of-left:has-text('drawn from the brain')")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
-    assert page.get_attribute(".versus", "aria-valuenow") == "80"
-    assert page.evaluate("getComputedStyle(document.querySelector('.under-cut')).clipPath") == "inset(0px 0px 0px 80%)"
-    page.keyboard.press("End")
+    assert page.input_value("dialog .cut input") == "48"
+    assert page.evaluate("getComputedStyle(document.querySelector('.under-cut')).clipPath") == "inset(0px 0px 0px 48%)"
+    page.keyboard.press("Escape")
+    assert not page.is_visible("dialog")
 
 
 def test_every_control_has_a_line_of_help(page):
@@ -285,7 +288,7 @@ def test_both_themes_are_legible_at_both_sizes(page, size, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
     bottom = "selector => document.querySelector(selector).getBoundingClientRect().bottom + scrollY"
     if size is LAPTOP:
-        assert max(page.evaluate(bottom, panel) for panel in (".cards", ".controls", ".brain")) <= 768
+        assert max(page.evaluate(bottom, panel) for panel in (".hero", ".brain")) <= 768
     page.set_viewport_size(LAPTOP)
 
 

@@ -20,6 +20,7 @@ from page_actions import (
     press,
     settle,
     slide,
+    write,
 )
 from served import CHROMIUM, FLAGS, serve_apps
 
@@ -136,10 +137,11 @@ def test_fast_changes_end_at_the_last_choice(page):
 
 
 def test_stage_2_streams_as_many_steps_as_the_slider_says(page):
+    page.click(".more summary")
     for n in (1, 8, 3):
-        frames, _ = change(page, slide, "LCM steps", n)
+        frames, _ = change(page, slide, "Steps", n)
         assert [f["step"] for f in frames] == list(range(1, n + 1))
-        assert f"UNet steps run: {n}" in page.inner_text(".card.lcm .note")
+        assert page.inner_text(".scrub output") == f"step {n} of {n}"
         assert page.locator(".progress p:nth-child(2) i").count() == n
         assert page.locator(".progress p:nth-child(2) i.on").count() == n
         assert page.inner_text(".progress p:nth-child(2) b").endswith(f"{n} UNet step{'s' * (n > 1)}")
@@ -150,7 +152,7 @@ def test_settings_rerun_stage_2_alone(page):
     frames, whole = change(page, choose, 7)
     assert list(dict.fromkeys(f["step"] for f in frames)) == [0, 1, 2, 3, 4]  # 0: stage 1
     assert len({f["height"] for f in frames}) == 1, "the layout jumps"
-    for label, value in (("Guidance", 1.6), ("Strength", 0.9), ("LCM steps", 5)):
+    for label, value in (("Guidance", 1.6), ("Strength", 0.9), ("Steps", 5)):
         layout, picture = page.evaluate(STAGE_1), page.evaluate(STAGE_2)
         frames, took = change(page, slide, label, value)
         print(f"{label} {value}: {took:.0f} ms, a new picture {whole:.0f} ms")
@@ -165,10 +167,10 @@ def test_the_newest_of_quick_changes_is_what_stays(page):
     for k, guidance, steps in ((3, 1.2, 6), (9, 1.4, 2), (21, 1.9, 8)):
         slide(page, "Guidance", 1.1, guidance)
         choose(page, k)
-        slide(page, "LCM steps", steps, steps - 1)
+        slide(page, "Steps", steps, steps - 1)
         page.wait_for_function("k => seen.some(f => f.index == k)", arg=k, timeout=60 * SECONDS)
     slide(page, "Guidance", 1.3, 1.5, 1.7)
-    slide(page, "LCM steps", 8, 5, 3)
+    slide(page, "Steps", 8, 5, 3)
     page.wait_for_function("seen.at(-1).last && seen.at(-1).index == 21 && seen.at(-1).step == 3", timeout=60 * SECONDS)
     frames, quick = page.evaluate("seen"), page.evaluate(STAGE_2)
     serials = [f["serial"] for f in frames]
@@ -182,7 +184,7 @@ def test_the_newest_of_quick_changes_is_what_stays(page):
     settle(page)
     change(page, choose, 21)
     change(page, slide, "Guidance", 1.7)
-    change(page, slide, "LCM steps", 3)
+    change(page, slide, "Steps", 3)
     assert page.evaluate(STAGE_2) == quick
 
 
@@ -195,25 +197,25 @@ def test_regressor_seed_and_prompt_change_the_picture(page):
         (choose_prompt, "caption"),
         (choose_prompt, "none"),
         (choose_prompt, "own"),
-        (enter, ".own textarea", "a <b>green</b> cat"),
+        (write, ".own textarea", "a <b>green</b> cat"),
     ):
         change(page, act, *args)
         seen.append(page.evaluate(STAGE_2))
     assert len(set(seen)) == len(seen)
-    assert page.inner_text(".card.lcm figcaption") == "Ridge → VDVAE → LCM"
+    assert page.inner_text(".way .chosen figcaption") == "Rough layout (ridge)"
     assert "“a <b>green</b> cat”" in page.inner_text(".prompt-used")
     assert page.errors == []
 
 
 def test_both_captions_are_there_whatever_the_prompt(page):
+    change(page, choose, 0)
     for source in ("decoded", "none"):
         choose_prompt(page, source)
         settle(page)
         assert page.is_visible("text=a pink plane between tall buildings in the evening light")
-        assert page.inner_text(".truth").startswith("truth")
-        assert re.fullmatch(
-            r"decoded\s*“.+” \(r = −?[01]\.\d\d\)(\s+picture ranks [\d.]+ of 300)?", page.inner_text(".decoded")
-        )
+        assert page.inner_text(".truth").startswith("seen")
+        assert re.fullmatch(r"read from brain\s*“.+” \(cosine −?[01]\.\d\d\)", page.inner_text(".decoded"))
+        assert re.search(r"its details need not fit.+ranks [\d.]+ of 300 test pictures", page.inner_text(".why"))
         assert "nearest to the CLIP image embedding" in page.get_attribute(".decoded", "title")
 
 
@@ -221,6 +223,7 @@ def test_the_oracle_carries_a_warning(page):
     assert page.locator(".badge.warning").count() == 0
     change(page, choose_prompt, "oracle")
     assert page.inner_text(".card.lcm .badge.warning") == "⚠ knows the answer"
+    assert "which know the answer" in page.inner_text(".hero-words")
     assert page.is_visible(".prompt-used .badge.warning")
     change(page, choose_prompt, "decoded")
     assert page.locator(".badge.warning").count() == 0
@@ -230,26 +233,29 @@ def test_bad_values_are_refused_in_words(page):
     settle(page)
     assert not page.is_visible(".own")
     change(page, choose_prompt, "own")
-    enter(page, ".own textarea", " ")
-    page.wait_for_selector("text=own prompt: expected some words, got none", timeout=20 * SECONDS)
+    page.fill(".own textarea", " ")
+    page.wait_for_selector("text=Type some words, or choose another prompt.", timeout=20 * SECONDS)
     change(page, choose_prompt, "none")
     for field, value, message in (
         (".seed input", "", "seed: expected a whole number from 0 to 4294967295, got None"),
         (".seed input", "1.5", "seed: expected a whole number from 0 to 4294967295, got 1.5"),
-        ('[aria-label="number input for LCM steps"]', "", "LCM steps: expected a whole number from 1 to 8, got None"),
+        ('[aria-label="number input for Steps"]', "", "LCM steps: expected a whole number from 1 to 8, got None"),
     ):
         enter(page, field, value)
         page.wait_for_selector(f"text={message}", timeout=20 * SECONDS)
         change(page, enter, field, "2")
     page.evaluate(CHOOSE, 8)
-    assert "UNet steps run: 2" in page.inner_text(".card.lcm .note")
+    assert page.inner_text(".scrub output") == "step 2 of 2"
 
 
 def test_a_picture_that_does_not_exist_is_refused_in_words(page):
+    before = page.get_attribute("[data-index][data-last]", "data-index")
     page.fill(".picker-number", "999999")
     page.press(".picker-number", "Enter")
-    page.wait_for_selector("text=test image 999999 does not exist", timeout=20 * SECONDS)
-    assert page.get_attribute("[data-index][data-last]", "data-index") == "0"
+    page.wait_for_selector(
+        "text=There is no picture 999999: expected a whole number from 0 to 299", timeout=20 * SECONDS
+    )
+    assert page.get_attribute("[data-index][data-last]", "data-index") == page.input_value(".picker-number") == before
     page.evaluate(CHOOSE, 8)  # a complaint does not block the next choice
 
 
@@ -283,7 +289,9 @@ def test_the_page_fits_a_laptop(whole):
     wait_for_brain(whole)
     settle(whole)
     bottom = "selector => document.querySelector(selector).getBoundingClientRect().bottom"
-    assert max(whole.evaluate(bottom, panel) for panel in (".cards", ".controls", ".brain")) < 768
+    assert max(whole.evaluate(bottom, panel) for panel in (".hero", ".brain")) < 768
+    width = "Math.min(...Array.from(document.querySelectorAll('.pair img')).map(i => i.getBoundingClientRect().width || 999))"
+    assert whole.evaluate(width) >= 300, "what was seen and what was drawn are small"
     assert whole.evaluate("document.documentElement.scrollWidth") <= 1366
 
 
@@ -296,7 +304,9 @@ def test_the_page_fits_a_phone(whole):
     assert whole.evaluate("document.documentElement.scrollWidth") <= 390
     width = "selector => document.querySelector(selector).getBoundingClientRect().width"
     assert (
-        min(whole.evaluate(width, panel) for panel in (".picker", ".cards", ".controls", ".controls .own", ".brain"))
+        min(
+            whole.evaluate(width, panel) for panel in (".picker", ".pair .lcm", ".controls", ".controls .own", ".brain")
+        )
         > 300
     )
 

@@ -9,11 +9,12 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from recon.ui.html.markup import html
+from recon.ui.html.markup import NOTHING, html
 
 THUMBNAIL, COLUMNS = 64, 20  # side in pixels, thumbnails in a row of the sheet
 REGRESSOR_NAMES = {"ridge": "Ridge", "mlp": "MLP"}
-TITLES = {"ridge": "Ridge → VDVAE", "mlp": "MLP → VDVAE", "ceiling": "Ceiling → VDVAE"}
+TITLES = {"ridge": "Rough layout (ridge)", "mlp": "Rough layout (MLP)", "ceiling": "Best possible layout"}
+FINAL = "Final picture"
 ABSENT = "no decoder"
 ORACLE = html('<span class="badge warning">⚠ knows the answer</span>')
 QUIET = {"show_progress": "hidden", "show_progress_on": [], "api_visibility": "private"}  # of events
@@ -41,7 +42,26 @@ def duration(seconds: float) -> str:
 
 
 def picture_or(words: str, picture: np.ndarray | None, title: str) -> Markup:
-    """Words, in a blank of the same size, where there is no picture."""
+    """An image to enlarge; words, in a blank of the same size, where there is none."""
     if picture is None:
         return html('<div class="blank">{}</div>', words)
-    return html('<img src="{}" alt="{}">', data_uri(picture, "png"), title)
+    return enlargeable(picture, title)
+
+
+def enlargeable(picture: np.ndarray, title: str, over: Markup = NOTHING) -> Markup:
+    """An image that is shown at full size on a click; `over` lies upon it."""
+    return enlarged_by(html('<img src="{}" alt="{}">{}', data_uri(picture, "png"), title, over), title)
+
+
+def enlarged_by(images: Markup, title: str) -> Markup:
+    """A button around images of which the last visible one is shown at full size."""
+    return html(
+        '<button type="button" class="enlarge" aria-label="Enlarge: {}" title="Shows it large, beside the original">{}</button>',
+        title,
+        images,
+    )
+
+
+def term(name: str, words: str) -> Markup:
+    """Words that are explained on a tap; `name` is one of the TERMS of `words.json`."""
+    return html('<button type="button" class="term" data-term="{}" title="What is this?">{}</button>', name, words)

@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from recon.images import area_average
 from recon.settings import GUIDES, PROMPTS, Settings
-from recon.ui.html.markup import NOTHING, html, joined
-from recon.ui.html.parts import ABSENT, ORACLE, REGRESSOR_NAMES, data_uri, duration
+from recon.ui.html.markup import html, joined
+from recon.ui.html.parts import ABSENT, ORACLE, REGRESSOR_NAMES, data_uri, duration, enlarged_by, term
 
 if TYPE_CHECKING:
     from recon.reconstruct import Frame
@@ -30,14 +30,17 @@ class Told:
 
 
 def ranked(told: Told) -> Markup:
-    """The rank of the picture among all test pictures."""
+    """Why the decoded caption may be wrong though the picture ranks high."""
     if told.rank is None:
-        return NOTHING
-    hint = (
-        "All test pictures sorted by how near CLIP puts them to the embedding decoded from the brain: where the one that "
-        f"was shown stands. 1 is best; chance is {(told.n + 1) / 2:g}."
+        return html('<p class="why">The nearest caption of a training picture, so its details need not fit.</p>')
+    return html(
+        '<p class="why">The nearest caption of a training picture, so its details need not fit. By the same reading of the '
+        'brain, <span class="rank">the picture that was seen ranks <b>{:g}</b> of {} test pictures</span> (1 is best, chance is '
+        "{:g}).</p>",
+        told.rank,
+        told.n,
+        (told.n + 1) / 2,
     )
-    return html(' <span class="rank" title="{}">picture ranks <b>{:g}</b> of {}</span>', hint, told.rank, told.n)
 
 
 def quoted(caption: str) -> str:
@@ -66,26 +69,27 @@ def guided_by(settings: Settings, unguided: str) -> Markup | str:
 def captions(label: dict, told: Told, settings: Settings, unguided: str = "") -> Markup:
     """The true caption, the decoded one and what that is, and what guides stage 2; `unguided`: why no image embedding does."""
     hint = "Setting, object and light never occur together in training"
-    unseen = html(' <span class="badge" title="{}">unseen</span>', hint) if label.get("unseen") else ""
+    unseen = html(' <span class="badge" title="{}">new combination</span>', hint) if label.get("unseen") else ""
     prompt = f"“{settings.own_prompt}”" if settings.prompt == "own" else PROMPTS[settings.prompt]
     if settings.prompt == "oracle":
         prompt = html("the true captions {}", ORACLE)
     what = (
         "Caption of the training picture nearest to the CLIP image embedding that "
-        f"{REGRESSOR_NAMES[settings.regressor]} reads from the brain; r: cosine similarity"
+        f"{REGRESSOR_NAMES[settings.regressor]} reads from the brain"
     )
-    similarity = f"(r = {told.similarity:.2f})".replace("-", "−")
     return html(
-        '<p class="truth"><span class="tag">truth</span>{}{}</p>'
-        '<p class="decoded" title="{}"><span class="tag">decoded</span>{} '
-        "<span>{}</span>{}</p>"
-        '<p class="prompt-used"><span class="tag">prompt</span>{}</p>{}',
+        '<p class="truth"><span class="tag">seen</span>{}{}</p>'
+        '<p class="decoded" title="{}"><span class="tag">read from brain</span>{} '
+        "<span>({} {})</span></p>{}"
+        '<p class="prompt-used"><span class="tag">{}</span>{}</p>{}',
         true_caption(label),
         unseen,
         what,
         quoted(told.caption),
-        similarity,
+        term("cosine", "cosine"),
+        f"{told.similarity:.2f}".replace("-", "−"),
         ranked(told),
+        term("prompt", "prompt"),
         prompt,
         guided_by(settings, unguided),
     )
@@ -96,13 +100,14 @@ def reduced(picture: np.ndarray) -> np.ndarray:
     return area_average(picture[None], min(STRIP, len(picture)))[0]
 
 
-def filmstrip(steps: list[Frame], n_steps: int) -> Markup:
-    """All denoising steps so far, small, in as many places as there will be."""
+def filmstrip(steps: list[Frame], n_steps: int, whole: bool) -> Markup:
+    """All denoising steps so far, in as many places as there will be; small, or whole to be looked through."""
     figures = [
         html(
-            '<figure><img src="{}" alt="after step {}"><figcaption>{}</figcaption></figure>',
-            data_uri(reduced(f.images["lcm"]), "webp"),
-            f.step,
+            "<figure>{}<figcaption>{}</figcaption></figure>",
+            enlarged_by(
+                html('<img src="{}" alt="After step {}">', step_image(f, whole), f.step), f"after step {f.step}"
+            ),
             duration(f.seconds),
         )
         for f in steps
@@ -111,6 +116,11 @@ def filmstrip(steps: list[Frame], n_steps: int) -> Markup:
     return html(
         '<div class="filmstrip" title="The clean estimate after every denoising step">{}</div>', joined(figures)
     )
+
+
+def step_image(frame: Frame, whole: bool) -> str:
+    image = frame.images["lcm"]
+    return data_uri(image if whole else reduced(image), "webp")
 
 
 def pills(names: list[str], n_done: int) -> Markup:

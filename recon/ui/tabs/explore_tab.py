@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parents[3] / "assets" / "page"
 ENDED = "() => { document.dispatchEvent(new Event('reconstructed')); }"  # to the picker, after errors too
+APPLIED = (
+    "(wish) => [...{}.map((name) => wish.settings[name]), wish.reading]"  # what controls and the reading panel show
+)
 FACETS = ("setting", "object", "light")  # labels to filter by, where pictures have them
 SEARCH = """(_, ...others) => {
     document.querySelector(".random-seed")?.setAttribute("title", "Draws another seed");
@@ -72,13 +75,14 @@ def explored(
     for frame in frames(index, settings):
         if view is None:
             scores = standing(studio.image_scores, index, settings.regressor, studio.n_seeds)
-            view = View(index, wish["serial"], query, settings, tell(studio, index, frame.reading), scores)
+            told, response = tell(studio, index, frame.reading), frame.reading.response
+            view = View(index, wish["serial"], query, settings, told, scores, studio.picture(index), response)
         if frame.stage == "lcm":
             steps.append(frame)
         elif frame.stage == "vdvae":
             layout = frame
         if moved or steps or frame.last:
-            shown = panel(studio.bundle, studio.picture(index), view, layout, steps, frame.last)
+            shown = panel(studio.bundle, view, layout, steps, frame.last)
             if moved and not steps and frame.ready:
                 visit.shown = index, settings.reading
                 yield shown, json.dumps(map_payload(response_map(frame.reading.response)))
@@ -96,6 +100,7 @@ def linked_wish(studio: Studio, query: str) -> dict | None:
     if not query.strip("?"):
         return None
     subject, index, settings = from_query(query, studio.n_pictures)
+    index = index if "picture=" in query else studio.first_picture
     if subject not in (None, studio.manifest["name"]):
         raise ValueError(f"this link is of subject {subject!r}, this page shows {studio.manifest['name']!r}")
     response_to(studio.subject, index, settings)  # are its areas this subject's?
@@ -140,9 +145,14 @@ def image_picker(studio: Studio) -> gr.HTML:
         return studio.thumbnails
 
     return gr.HTML(
-        {"index": 0, "serial": 0, "settings": control_values(Settings()), "reading": reading_of(Settings())},
+        {
+            "index": studio.first_picture,
+            "serial": 0,
+            "settings": control_values(Settings()),
+            "reading": reading_of(Settings()),
+        },
         html_template=page_text("picker.html"),
-        js_on_load="\n".join(page_text(f"{name}.js") for name in ("wishes", "picker", "comparison")),
+        js_on_load="\n".join(page_text(f"{name}.js") for name in ("wishes", "picker", "panel")),
         apply_default_css=False,
         n_images=studio.n_pictures,
         columns=COLUMNS,
@@ -164,18 +174,33 @@ def reading_panel(studio: Studio) -> gr.HTML:
     )
 
 
+def presets(studio: Studio) -> gr.HTML:
+    """Settings to try, each with a sentence."""
+    areas = studio.subject.geometry.rois
+    return gr.HTML(
+        "",
+        html_template=page_text("presets.html"),
+        js_on_load=page_text("presets.js"),
+        apply_default_css=False,
+        area=max(areas, key=lambda name: areas[name].sum(), default=None),
+        settings=control_values(Settings()),
+    )
+
+
 def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
     """Lays the tab out and wires it, inside an open gr.Tab, to begin at `arrival`; returns the picker, whose value is what is
     wanted."""
     frames, visit, link = frames_of(studio), gr.State(Visit()), gr.Textbox(visible=False)
     has_captions = any(label["captions"] for label in studio.subject.test.labels)
-    with gr.Row(elem_classes="columns", equal_height=True):
-        with gr.Column(scale=19, min_width=340):
+    with gr.Row(elem_classes="columns"):
+        with gr.Column():
             _, no_adapter = find_adapter(studio.folder, studio.manifest)
             picker = image_picker(studio)
-            view = html_block(html('<section class="panel waiting">Reconstructing …</section>'))
+            view = html_block(html('<section class="panel waiting">The first picture is being drawn …</section>'))
+        with gr.Column():
+            presets(studio)
             controls, reading = settings_controls(has_captions, no_adapter), reading_panel(studio)
-        with gr.Column(scale=10, min_width=340):
+        with gr.Column():
             brain = brain_panel(studio)
 
     def run(wish: dict, visit: Visit) -> Iterator[dict]:
@@ -208,5 +233,6 @@ def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
     ):
         running.success(js=ENDED)
         running.failure(js=ENDED)
+    picker.apply(None, picker, [*controls.values(), reading], js=APPLIED.format(json.dumps(list(controls))), **QUIET)
     picker.stop(announce, [picker, visit], queue=False, trigger_mode="multiple", **QUIET)
     return picker

@@ -93,7 +93,7 @@ def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
 
     picture, last = gr.State(None), studio.n_pictures - 1
     html_block(LEAD)
-    with gr.Row(elem_classes="columns"):
+    with gr.Row(elem_classes=["columns", "two"]):
         with gr.Column(scale=19, min_width=340):
             with gr.Row(elem_classes="tab-controls"):
                 with gr.Column(min_width=200):
