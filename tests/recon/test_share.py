@@ -33,7 +33,7 @@ def test_every_setting_comes_back_from_a_link():
     for regressor, prompt, steps, strength, repeats, components, gains, response in choices:
         lcm = LCMSettings(steps, 1.3, strength, 123456)
         words = "a cat & a dog = ?" if prompt == "own" else ""
-        settings = Settings(regressor, prompt, words, lcm, repeats, components, gains, response)
+        settings = Settings(regressor, prompt, words, lcm, repeats, components, gains, response=response)
         assert from_query("?" + to_query("subj01", 17, settings), 20) == ("subj01", 17, settings)
 
 
