@@ -113,6 +113,7 @@ def _read_geometry(group: h5py.Group) -> Geometry | Volume:
 
 
 def _write_trials(group: h5py.Group, trials: Trials) -> None:
+    _check_repeats(trials)
     group["n_repeats"] = trials.n_apart.astype(np.uint8)
     if trials.n_trials is not None:
         group["n_trials"] = trials.n_trials.astype(np.uint8)
@@ -120,6 +121,22 @@ def _write_trials(group: h5py.Group, trials: Trials) -> None:
     for name, values in (("betas", encode_betas(trials.voxels)), ("images", trials.images)):
         chunks = (1, *values.shape[1:])
         group.create_dataset(name, data=values, chunks=chunks, compression="gzip", compression_opts=9, shuffle=True)
+
+
+def _check_repeats(trials: Trials) -> None:
+    """Raises ValueError unless a response is known in all voxels or in none, and those that are known come first: the file keeps
+    how many they are, and no NaN."""
+    known = np.isfinite(trials.voxels)
+    if (known.any(2) != known.all(2)).any():
+        image, repeat, voxel = np.argwhere(known.any(2, keepdims=True) & ~known)[0]
+        raise ValueError(
+            f"expected finite responses, got NaN or infinity in voxel {voxel} of repeat {repeat} of test image {image}: "
+            "leave that voxel or that repeat out"
+        )
+    if not known.any((1, 2)).all():
+        raise ValueError(f"expected a response to every test image, got none to image {known.any((1, 2)).argmin()}")
+    if (np.diff(known.any(2).astype(int), axis=1) > 0).any():
+        raise ValueError("expected the repeats that there are before those that are missing")
 
 
 def _read_trials(group: h5py.Group) -> Trials:

@@ -10,6 +10,7 @@ import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,12 @@ from diffusers import (
     StableDiffusionImg2ImgPipeline,
     UNet2DConditionModel,
 )
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.utils.torch_utils import randn_tensor
-from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from recon.decoders.half_precision import finite
+from recon.decoders.lora import fuse_lora
 from recon.device import choose_device, choose_side
 from recon.files import BadFile, load_json
 from recon.images import to_images, to_pixels
@@ -135,30 +138,6 @@ def with_preview(pipe: StableDiffusionImg2ImgPipeline, small: AutoencoderTiny) -
     return Diffusion(pipe, small)
 
 
-def fuse_lora(pipe: StableDiffusionImg2ImgPipeline, lora: Path) -> None:
-    """Adds LoRA weights to the UNet for good. Raises BadFile unless every one of them found its module.
-
-    diffusers drops keys it does not know with a warning only, hence the count.
-    """
-    if not Path(lora).exists():
-        raise BadFile(f"{lora} is missing: restore the LCM-LoRA or train it again")
-    try:
-        state, alphas = pipe.lora_state_dict(lora)
-        pipe.load_lora_into_unet(
-            state, alphas, pipe.unet, adapter_name="lcm", _pipeline=pipe, low_cpu_mem_usage=True
-        )  # else weights are drawn, only to be overwritten
-    except Exception as error:
-        raise BadFile(f"{lora} does not fit the UNet: {str(error).splitlines()[0]}") from error
-    wanted = sum(key.endswith(("lora_A.weight", "lora.down.weight")) for key in state)
-    loaded = [m for m in pipe.unet.modules() if isinstance(m, BaseTunerLayer)]
-    if not wanted or len(loaded) != wanted:
-        raise BadFile(f"{lora} does not fit the UNet: {wanted} LoRA modules in the file, {len(loaded)} of them found")
-    if not any(m.lora_B["lcm"].weight.any() for m in loaded):
-        raise BadFile(f"{lora} changes nothing: all its B matrices are zero")
-    pipe.fuse_lora(components=["unet"], adapter_names=["lcm"])
-    pipe.unload_lora_weights()
-
-
 @dataclass(frozen=True)
 class Preview:
     """One denoising step: the clean estimate, decoded."""
@@ -170,19 +149,29 @@ class Preview:
     decode_seconds: float
 
 
+def _encoded(vae: AutoencoderKL | AutoencoderTiny, pixels: torch.Tensor) -> torch.Tensor:
+    """Latents, or mean and log-variance of their distribution."""
+    encoded = vae.encode(pixels)
+    return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.parameters
+
+
 def _encode(model: Diffusion, pixels: torch.Tensor, generators) -> torch.Tensor:
     """Scaled latents; AutoencoderKL's are a sample, AutoencoderTiny's are exact."""
-    encoded = model.pipe.vae.encode(pixels)
-    if hasattr(encoded, "latents"):
-        latents = encoded.latents
-    else:
-        mean, sd = encoded.latent_dist.mean, encoded.latent_dist.std
-        latents = mean + sd * randn_tensor(mean.shape, generator=generators, device=mean.device, dtype=mean.dtype)
-    return latents * model.pipe.vae.config.scaling_factor
+    latents = finite("stage 2, encoding the layout", _encoded, model.pipe.vae, pixels)
+    if isinstance(model.pipe.vae, AutoencoderKL):
+        of = DiagonalGaussianDistribution(latents.to(pixels.dtype))
+        latents = of.mean + of.std * randn_tensor(
+            of.mean.shape, generator=generators, device=pixels.device, dtype=pixels.dtype
+        )
+    return latents.to(pixels.dtype) * model.pipe.vae.config.scaling_factor
+
+
+def _decoded(vae: AutoencoderKL | AutoencoderTiny, latents: torch.Tensor) -> torch.Tensor:
+    return vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
 
 
 def _decode(vae: AutoencoderKL | AutoencoderTiny, latents: torch.Tensor) -> np.ndarray:
-    return to_images(vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0])
+    return to_images(finite("stage 2, decoding the image", _decoded, vae, latents))
 
 
 def _preview(model: Diffusion, latents: torch.Tensor) -> np.ndarray:
@@ -190,6 +179,10 @@ def _preview(model: Diffusion, latents: torch.Tensor) -> np.ndarray:
     if latents.device.type == "cpu" and model.size > PREVIEW:
         latents = F.adaptive_avg_pool2d(latents, latents.shape[-1] * PREVIEW // model.size)
     return _decode(model.preview, latents)
+
+
+def _predicted(timestep: torch.Tensor, unet: UNet2DConditionModel, latents: torch.Tensor, prompt: torch.Tensor):
+    return unet(latents, timestep, prompt, return_dict=False)[0]
 
 
 def _denoise(
@@ -216,11 +209,15 @@ def _denoise(
     for timestep in scheduler.timesteps:
         with torch.inference_mode():
             start = time.perf_counter()
-            output = pipe.unet(torch.cat([latents] * (1 + guided)), timestep, prompt, return_dict=False)[0]
+            run = partial(_predicted, timestep)
+            output = finite("stage 2, denoising", run, pipe.unet, torch.cat([latents] * (1 + guided)), prompt)
             if guided:
                 without, with_prompt = output.chunk(2)
                 output = without + settings.guidance * (with_prompt - without)
+            output = output.to(dtype)
             latents, clean = scheduler.step(output, timestep, latents, generator=generators, return_dict=False)
+            if not clean.isfinite().all():
+                raise ValueError(f"stage 2, denoising: the clean estimate of timestep {timestep} does not fit {dtype}")
         yield int(timestep), clean, time.perf_counter() - start
 
 
@@ -230,7 +227,7 @@ def refine(
     """Pictures (n, H, W, 3) uint8 and prompt embeddings (n, tokens, width) -> a preview after every denoising step.
 
     Every picture has its own seed: what else is in the batch does not change it. Closing the generator stops the work.
-    Raises ValueError if the embeddings do not have the text encoder's shape.
+    Raises ValueError if the embeddings do not have the text encoder's shape, or a picture came out as NaN in float32 too.
     """
     seeds = [settings.seed] * len(images) if seeds is None else seeds
     for step, (timestep, clean, seconds) in enumerate(_denoise(model, images, prompts, settings, seeds), 1):
