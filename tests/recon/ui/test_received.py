@@ -9,7 +9,9 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from recon.ui.server.received import FOLDER, HOUR, claim_folder, received, release_folder
+from recon.environment import TEMPORARY as FOLDER
+from recon.ui.server.received import HOUR, received
+from recon.ui.server.startup import claim_folder, release_folder
 
 
 @pytest.fixture
