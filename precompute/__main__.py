@@ -10,6 +10,7 @@ import typer
 
 from precompute.evaluation import check
 from precompute.fetching import fetch
+from precompute.importing import import_commands
 from precompute.nsd import commands
 from precompute.publishing import publish
 from precompute.terminal import command_line, failing_in_one_sentence
@@ -17,6 +18,7 @@ from precompute.terminal import command_line, failing_in_one_sentence
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(check.app, name="check")
 app.add_typer(fetch.app, name="fetch")
+app.add_typer(import_commands.app, name="import")
 app.add_typer(publish.app, name="publish")
 
 

@@ -22,6 +22,8 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from precompute.demo.checker import Checker
+from precompute.evaluation.frechet import frechet_distance
+from precompute.evaluation.network_metrics import open_networks
 from recon.decoders.diffusion import Diffusion, load_diffusion, load_pipeline, refine_all
 from recon.files import load_json, open_array, save_json, whole_file
 from recon.settings import LCMSettings
@@ -83,8 +85,20 @@ def sharpness(images: np.ndarray) -> float:
     return float((np.abs(np.diff(x, axis=1)).mean() + np.abs(np.diff(x, axis=2)).mean()) / 2)
 
 
+def distances(samples: dict[str, np.ndarray], images: np.ndarray) -> dict[str, float] | None:
+    """Fréchet distance of each set of (n, S, S, 3) samples to true images, as EfficientNet-Lite0 sees them; None without it."""
+    see = open_networks()[0].get("lite0")
+    if see is None:
+        return None
+    true = see(images)
+    return {name: frechet_distance(see(pictures), true) for name, pictures in samples.items()}
+
+
 def assess(folder: Path, lora: Path, checker: Path, scenes: Path, out: Path, seed: int) -> dict:
-    """Writes `samples.json` and `samples.jpg` to `out`; returns the former: shares in which the checker finds what was asked."""
+    """Writes `samples.json` and `samples.jpg` to `out`; returns the former: shares in which the checker finds what was asked.
+
+    And how sharp the samples are, and how far from true images; as many training images show how far those lie apart.
+    """
     labels = load_json(scenes / "test.json")
     captions = [e["captions"][1] for e in labels]  # the one without a second object
     judge = Checker.load(checker)
@@ -99,6 +113,8 @@ def assess(folder: Path, lora: Path, checker: Path, scenes: Path, out: Path, see
     for name, pictures in samples.items():
         report[name], sharp[name] = judge.accuracy(pictures, labels), sharpness(pictures)
     report["sharpness"] = sharp
+    others = np.asarray(open_array(scenes / "train.npy")[: len(images)])
+    report["frechet"] = distances({"training pictures": others} | samples, images)
     save_json(out / "samples.json", report)
     rows = [np.concatenate(list(p[:12]), 1) for p in (images, *samples.values())]
     with whole_file(out / "samples.jpg") as part:

@@ -1,6 +1,7 @@
-"""An NSD subject, from raw files to an evaluated bundle.
+"""A subject, from raw files to an evaluated bundle.
 
-`python -m precompute prepare | features | fit | encode | bundle | evaluate --subject N`
+`python -m precompute prepare | features | fit | encode | bundle | evaluate --subject N`; all but `prepare` also take the name of an
+imported subject (`python -m precompute import`).
 """
 
 from __future__ import annotations
@@ -15,13 +16,25 @@ import typer
 
 from precompute.terminal import command_line, failing_in_one_sentence
 
-Subject = Annotated[int, typer.Option(min=1, max=8, help="NSD subject.")]
-Folder = Annotated[Path | None, typer.Option(help="Of the prepared subject; by default where `prepare` puts it.")]
+Subject = Annotated[str, typer.Option(help="An NSD subject, 1 to 8, or the name of an imported one.")]
+Folder = Annotated[
+    Path | None, typer.Option(help="Of the prepared subject; by default where `prepare` or `import` puts it.")
+]
 
 
-def prepared(subject: int) -> Path:
+def called(subject: str) -> str:
+    """The subject's name in paths."""
+    return f"subj{int(subject):02d}" if subject in tuple("12345678") else subject
+
+
+def prepared(subject: str) -> Path:
     """Where a subject's files lie unless told otherwise."""
-    return Path(f"data/nsd-prepared/subj{subject:02d}")
+    return Path("data/nsd-prepared" if subject in tuple("12345678") else "data/imported") / called(subject)
+
+
+def bundled(subject: str) -> Path:
+    """Where a subject's bundle lies unless told otherwise."""
+    return Path("data/bundles") / called(subject)
 
 
 class Recipe(str, Enum):
@@ -34,7 +47,7 @@ class Export(str, Enum):
 
 
 def prepare(
-    subject: Subject,
+    subject: Annotated[int, typer.Option(min=1, max=8, help="NSD subject.")],
     sessions: Annotated[
         int | None, typer.Option(help="Use the first N sessions; all of the subject's if absent.")
     ] = None,
@@ -51,7 +64,7 @@ def prepare(
     from precompute.nsd.prepare import prepare as run
     from precompute.nsd.prepare_job import choose_settings
 
-    out = out or prepared(subject)
+    out = out or prepared(str(subject))
     with failing_in_one_sentence():
         settings = choose_settings(subject, sessions, recipe and recipe.value, brain_diffuser)
         report = run(nsd, out, settings, brain_diffuser, (export_to or out / "brain-diffuser") if export else None)
@@ -122,16 +135,12 @@ def encode(subject: Subject, folder: Folder = None):
 def bundle(
     subject: Subject,
     folder: Folder = None,
-    out: Annotated[Path | None, typer.Option(help="By default data/bundles/subjXX.")] = None,
+    out: Annotated[Path | None, typer.Option(help="By default data/bundles/NAME.")] = None,
 ):
     """Everything that the page needs of the subject, in one folder."""
     from precompute.nsd import subject_to_bundle
 
-    _run(
-        lambda: subject_to_bundle.make_bundle(
-            folder or prepared(subject), out or Path(f"data/bundles/subj{subject:02d}")
-        )
-    )
+    _run(lambda: subject_to_bundle.make_bundle(folder or prepared(subject), out or bundled(subject)))
 
 
 class Protocol(str, Enum):
@@ -141,7 +150,7 @@ class Protocol(str, Enum):
 
 
 def evaluate(
-    subject: Annotated[int | None, typer.Option(min=1, max=8, help="NSD subject.")] = None,
+    subject: Annotated[str | None, typer.Option(help="An NSD subject, 1 to 8, or the name of an imported one.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="The simulated subject instead.")] = False,
     limit: Annotated[int | None, typer.Option(help="So many test images, drawn at random; by default all.")] = None,
     seeds: Annotated[int, typer.Option(help="Runs of stage 2.")] = 3,
@@ -166,23 +175,23 @@ def evaluate(
     else:
         from precompute.nsd import subject_to_bundle
 
-        out = bundle or Path(f"data/bundles/subj{subject:02d}")
+        out = bundle or bundled(subject)
         _run(lambda: subject_to_bundle.evaluate_bundle(folder or prepared(subject), out, options), shared=True)
 
 
 def run(
-    subjects: Annotated[list[int], typer.Option(min=1, max=8, help="NSD subjects, one --subjects each.")],
+    subjects: Annotated[list[str], typer.Option(help="As for --subject, one --subjects each.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is done, stale or missing.")] = False,
 ):
     """All stages from prepared files to evaluated bundles; what is done is not done again."""
     from precompute.nsd import plan
 
-    def one(subject: int) -> list[dict]:
-        folder, out = prepared(subject), Path(f"data/bundles/subj{subject:02d}")
+    def one(subject: str) -> list[dict]:
+        folder, out = prepared(subject), bundled(subject)
         steps = plan.subject_steps(folder, out)
         return plan.show(steps) if dry_run else plan.run(steps)
 
-    _run(lambda: {f"subj{subject:02d}": one(subject) for subject in subjects}, shared=True)
+    _run(lambda: {called(subject): one(subject) for subject in subjects}, shared=True)
 
 
 def card(

@@ -42,11 +42,15 @@ class Design:
         return Design(self.image[:n], self.is_test[:n], self.trials_per_session)
 
     def images(self, test: bool) -> Images:
-        trials = np.flatnonzero(self.is_test == test)
-        order = np.argsort(self.image[trials], kind="stable")
-        ids, starts, counts = np.unique(self.image[trials[order]], return_index=True, return_counts=True)
-        table = np.full((len(ids), counts.max(initial=0)), -1, np.int32)
-        for repeat in range(table.shape[1]):
-            has = counts > repeat
-            table[has, repeat] = trials[order][starts[has] + repeat]
-        return Images(ids.astype(np.int32), table)
+        return repeats_of(self.image, np.flatnonzero(self.is_test == test))
+
+
+def repeats_of(image: np.ndarray, trials: np.ndarray) -> Images:
+    """image (n_trials,) ids, trials (k,) some of the trials in order of time -> the images that these showed."""
+    order = np.argsort(image[trials], kind="stable")
+    ids, starts, counts = np.unique(image[trials[order]], return_index=True, return_counts=True)
+    table = np.full((len(ids), counts.max(initial=0)), -1, np.int32)
+    for repeat in range(table.shape[1]):
+        has = counts > repeat
+        table[has, repeat] = trials[order][starts[has] + repeat]
+    return Images(ids.astype(np.int32), table)

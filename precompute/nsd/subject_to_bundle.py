@@ -1,4 +1,4 @@
-"""A prepared NSD subject through the published models to a bundle, stage by stage, each resumable or quickly done again.
+"""A prepared or imported subject through the published models to a bundle, stage by stage, each resumable or quickly done again.
 
 python -m precompute features --subject 1 --target vdvae|clip-text|clip-image
 python -m precompute fit --subject 1
@@ -6,7 +6,7 @@ python -m precompute encode --subject 1
 python -m precompute bundle --subject 1
 python -m precompute evaluate --subject 1
 
-`folder` is everywhere the one that `prepare` filled; all that is made of it lies there too.
+`folder` is everywhere the one that `prepare` or `import` filled; all that is made of it lies there too.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ RANKS = {"latents": 512, "prompt": 256, "image": 256}
 TRAINING = Training(hidden=1024)
 SPLITS = ("train", "test")
 SIDES = {"vdvae": 64, "clip-image": 512}  # of the images that a model sees
+PREPARE = "prepare --subject N` or `python -m precompute import"  # as messages name the commands between backticks
 CAPTIONS = "captions.h5"  # made for the bundle; its other files are copies
 MAKERS = {  # what a bundle is made of -> the command that makes it
     "subject.h5": "prepare",
@@ -61,9 +62,14 @@ MAKERS = {  # what a bundle is made of -> the command that makes it
 }
 
 
+def _in_full(command: str) -> str:
+    """With its subject; `prepare` is not the only command that makes one."""
+    return PREPARE if command == "prepare" else f"{command} --subject N"
+
+
 def _need(path: Path, command: str) -> Path:
     if not path.exists():
-        raise BadFile(f"{path} is missing: make it with `python -m precompute {command} --subject N`")
+        raise BadFile(f"{path} is missing: make it with `python -m precompute {_in_full(command)}`")
     return path
 
 
@@ -83,7 +89,7 @@ def features_stage(folder: Path, target: str, dtype: str = "float32", batch: int
     }
     return Stage(
         name,
-        dict.fromkeys(sources, "prepare --subject N"),
+        dict.fromkeys(sources, PREPARE),
         tuple(one.path for one in into.values()),
         partial(EXTRACT[target], dict(zip(SPLITS, sources)), into),
         {"dtype": dtype, "model": entry.get("revision") or entry.get("sha256"), "layers": N_LAYERS},
@@ -100,7 +106,7 @@ def _latents(sources: dict[str, Path], into: dict[str, Into]) -> dict:
 
 def _prompts(sources: dict[str, Path], into: dict[str, Into]) -> dict:
     for split, one in into.items():
-        extract_prompts([e["captions"] for e in load_json(sources[split])], locate("diffusion"), one)
+        extract_prompts([e["captions"] or [""] for e in load_json(sources[split])], locate("diffusion"), one)
     return _shapes(into)
 
 
@@ -176,7 +182,7 @@ def encode_stages(folder: Path) -> list[Stage]:
     images = {split: folder / f"{split}_64.npy" for split in SPLITS}
     latents = {split: folder / f"latents_{split}.npy" for split in SPLITS}
     voxels, maker = folder / "train_voxels.npy", "features --target vdvae --subject N"
-    makers = dict.fromkeys([*images.values(), voxels, folder / "subject.h5"], "prepare --subject N")
+    makers = dict.fromkeys([*images.values(), voxels, folder / "subject.h5"], PREPARE)
     makers |= dict.fromkeys(latents.values(), maker)
     files = Encoding(images, latents, voxels, folder / "subject.h5")
     return [encode_stage(files, folder, makers), response_stage(latents, voxels, folder, (maker, makers[voxels]))]
@@ -194,7 +200,7 @@ def encode_voxels(folder: Path) -> dict:
 def bundle_stage(folder: Path, out: Path) -> Stage:
     """Makes all that the app needs, in the folder `out`."""
     makers = MAKERS | {f"{t}_{name}.safetensors": "fit" for t in TARGETS for name in ("ridge", "mlp")}
-    inputs = {folder / name: f"{command} --subject N" for name, command in makers.items()}
+    inputs = {folder / name: _in_full(command) for name, command in makers.items()}
     outputs = (out / "manifest.json", *(out / name for name in FILES))
     return Stage("bundle", inputs, outputs, partial(write_bundle, folder, out))
 
@@ -206,7 +212,7 @@ def write_bundle(folder: Path, out: Path) -> dict:
         if name != CAPTIONS:
             with whole_file(out / name) as copy:
                 shutil.copyfile(folder / name, copy)
-    captions = [e["captions"][0] for e in load_json(folder / "train.json")]
+    captions = [next(iter(e["captions"]), "") for e in load_json(folder / "train.json")]
     embeddings = (np.asarray(open_array(folder / f"image_{split}.npy"), np.float32) for split in SPLITS)
     CaptionIndex(captions, *embeddings).save(out / CAPTIONS)
     for name in EVALUATION_FILES:  # of other parts
@@ -256,7 +262,7 @@ def evaluate_stage(folder: Path, bundle: Path, options: Options) -> Stage:
         "latents_fit.json": "fit",
     }
     makers |= {"latents_test.npy": "features --target vdvae", "image_test.npy": "features --target clip-image"}
-    inputs = {folder / name: f"{command} --subject N" for name, command in makers.items()}
+    inputs = {folder / name: _in_full(command) for name, command in makers.items()}
     inputs |= {bundle / name: "bundle --subject N" for name in FILES}
     settings = asdict(options) | {"absent": sorted(absent_networks(_protocol(options))), "models": read_lock()}
     outputs = tuple(bundle / name for name in EVALUATION_FILES)

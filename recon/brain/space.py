@@ -51,3 +51,24 @@ class Volume:
     @property
     def n_voxels(self) -> int:
         return len(self.indices)
+
+
+@dataclass(frozen=True)
+class Points:
+    """Where voxels are if neither surface nor grid is known: their centres, or NaN where not even these are."""
+
+    mm: np.ndarray  # (n_voxels, 3) float32: to the right, forward, up
+    rois: dict[str, np.ndarray]  # name -> (n_voxels,) bool
+
+    @property
+    def areas(self) -> dict[str, np.ndarray]:
+        """`rois`, and the voxels of none of them."""
+        return with_unlabelled(self.rois)
+
+    @property
+    def n_voxels(self) -> int:
+        return len(self.mm)
+
+    @property
+    def are_known(self) -> bool:
+        return bool(np.isfinite(self.mm).all())

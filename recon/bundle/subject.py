@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from recon.brain.space import Geometry, Volume
+from recon.brain.space import Geometry, Points, Volume
 from recon.files import BadFile, open_h5, parsing, whole_file
 
 BETA_SCALE = 300.0
@@ -26,7 +26,7 @@ class Trials:
 
     voxels: np.ndarray  # (n_images, n_repeats, n_voxels) float32, NaN where a repeat is missing
     images: np.ndarray  # (n_images, height, width, 3) uint8 RGB, possibly memory-mapped
-    labels: list[dict]  # attributes of each image; "captions" is a list of strings
+    labels: list[dict]  # attributes of each image; "captions" is a list of strings, empty if there are none
     n_trials: np.ndarray | None = (
         None  # (n_images,) how many trials showed each image, where `voxels` holds their average alone
     )
@@ -70,8 +70,8 @@ class Subject:
 
     name: str
     simulated: bool
-    geometry: Geometry | Volume
-    ncsnr: np.ndarray  # (n_voxels,) float32, estimated from training repeats
+    geometry: Geometry | Volume | Points
+    ncsnr: np.ndarray  # (n_voxels,) float32, estimated from repeats; NaN where it is unknown
     test: Trials
 
 
@@ -92,8 +92,10 @@ def save_subject(path: Path, subject: Subject) -> None:
         _write_trials(f.create_group("test"), subject.test)
 
 
-def _write_geometry(group: h5py.Group, geometry: Geometry | Volume) -> None:
-    if isinstance(geometry, Volume):
+def _write_geometry(group: h5py.Group, geometry: Geometry | Volume | Points) -> None:
+    if isinstance(geometry, Points):
+        group["mm"] = geometry.mm
+    elif isinstance(geometry, Volume):
         group.attrs["shape"] = geometry.shape
         group["indices"], group["affine"] = geometry.indices, geometry.affine
     else:
@@ -104,9 +106,11 @@ def _write_geometry(group: h5py.Group, geometry: Geometry | Volume) -> None:
         rois[name] = mask
 
 
-def _read_geometry(group: h5py.Group) -> Geometry | Volume:
-    """A group with "indices" is a volume, any other a surface."""
+def _read_geometry(group: h5py.Group) -> Geometry | Volume | Points:
+    """A group with "indices" is a volume, one with "mm" holds points, any other is a surface."""
     rois = {name: mask[:].astype(bool) for name, mask in group["rois"].items()}
+    if "mm" in group:
+        return Points(group["mm"][:], rois)
     if "indices" in group:
         return Volume(tuple(group.attrs["shape"].tolist()), group["indices"][:], group["affine"][:], rois)
     return Geometry(str(group.attrs["mesh"]), group["hemisphere"][:], group["vertex"][:], rois)
@@ -118,9 +122,11 @@ def _write_trials(group: h5py.Group, trials: Trials) -> None:
     if trials.n_trials is not None:
         group["n_trials"] = trials.n_trials.astype(np.uint8)
     group["labels"] = json.dumps(trials.labels, ensure_ascii=False)
-    for name, values in (("betas", encode_betas(trials.voxels)), ("images", trials.images)):
-        chunks = (1, *values.shape[1:])
-        group.create_dataset(name, data=values, chunks=chunks, compression="gzip", compression_opts=9, shuffle=True)
+    how = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
+    for name, values, dtype in (("betas", trials.voxels, "int16"), ("images", trials.images, "uint8")):
+        rows = group.create_dataset(name, values.shape, dtype, chunks=(1, *values.shape[1:]), **how)
+        for k, row in enumerate(values):  # an image at a time: a second copy of all would be large
+            rows[k] = encode_betas(row) if name == "betas" else row
 
 
 def _check_repeats(trials: Trials) -> None:
@@ -169,5 +175,5 @@ def _check_trials(path: Path, test: Trials) -> None:
         raise BadFile(f"{path}: expected {n} labels and images (height, width, 3) uint8: fetch or make it again")
     for label in test.labels:
         captions = label.get("captions") if isinstance(label, dict) else None
-        if not isinstance(captions, list) or not captions or not all(isinstance(c, str) for c in captions):
+        if not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
             raise BadFile(f"{path}: expected captions, a list of strings, with every image: fetch or make it again")
