@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import typer
 
-from recon.files import BadFile
+from recon.unreadable import unreadable
 
 
 def command_line() -> str:
@@ -18,9 +18,14 @@ def command_line() -> str:
 
 @contextmanager
 def failing_in_one_sentence() -> Iterator[None]:
-    """Ends the command with what a BadFile says, on stderr, and exit code 1."""
+    """Ends the command with one line on stderr and exit code 1: of a file or data that is not as expected, or of the system."""
     try:
         yield
-    except BadFile as error:
-        print(error, file=sys.stderr)
+    except (ValueError, IndexError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        where = error.filename or "a file or an address"
+        told = unreadable(where, error, f"{where} cannot be used: {error}")
+        print(" ".join(str(told).split()), file=sys.stderr)
         raise typer.Exit(1) from None

@@ -84,8 +84,18 @@ def own_names() -> frozenset[str]:
     names = [name.strip().lower() for name in (_text("SPACE_HOST"), *_text(HOSTS).split(",")) if name.strip()]
     for name in names:
         if not re.fullmatch(r"[\w.-]+", name):
-            raise BadFile(f"{HOSTS}: expected names such as brain.example.org, got {name[:60]!r}: leave out scheme, port and path")
+            raise BadFile(
+                f"{HOSTS}: expected names such as brain.example.org, got {name[:60]!r}: leave out scheme, port and path"
+            )
     return frozenset(names)
+
+
+def root_path() -> str:
+    """The prefix that a proxy gives to the page, or its whole address; "" without one. Raises BadFile for anything else."""
+    given = _text("GRADIO_ROOT_PATH").rstrip("/")
+    if given and not re.fullmatch(r"(https?://[^/\s]+)?(/[\w.~%-]+)*", given):
+        raise BadFile(f"GRADIO_ROOT_PATH: expected a prefix such as /brain, or an address, got {given[:60]!r}")
+    return given
 
 
 def is_zero_gpu() -> bool:
@@ -101,7 +111,9 @@ def temporary_folder() -> Path:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         advice = "name another" if named else f"name one with {TEMPORARY}"
-        raise BadFile(f"{TEMPORARY}: expected a folder to write to, got {folder} ({error.strerror}): {advice}") from None
+        raise BadFile(
+            f"{TEMPORARY}: expected a folder to write to, got {folder} ({error.strerror}): {advice}"
+        ) from None
     return folder
 
 
@@ -110,7 +122,9 @@ def world_size() -> int:
     size = _whole("WORLD_SIZE", 1, 1, 9999)
     missing = [name for name in MEETING if not _text(name)]
     if size > 1 and missing:
-        raise BadFile(f"WORLD_SIZE: expected it beside {missing[0]}, got {size} alone: use `accelerate launch`, or unset it")
+        raise BadFile(
+            f"WORLD_SIZE: expected it beside {missing[0]}, got {size} alone: use `accelerate launch`, or unset it"
+        )
     if size > 1:
         _whole("RANK", 0, 0, size - 1)
     return size
@@ -129,6 +143,8 @@ def settle() -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_NUM_PORTS"] = str(_whole("GRADIO_NUM_PORTS", 1, 1, 65535))
     os.environ[PORT], os.environ[HOST] = str(port()), host()
+    os.environ["GRADIO_ROOT_PATH"] = root_path()
+    own_names()
     if not _text("OMP_NUM_THREADS"):
         os.environ["OMP_NUM_THREADS"] = "1"  # one picture is too small to share among busy cores
     for name in ("NO_PROXY", "no_proxy"):
@@ -143,4 +159,6 @@ def _need_socks() -> None:
     from importlib.util import find_spec
 
     if find_spec("socksio") is None:
-        raise BadFile("ALL_PROXY: names a SOCKS proxy, for which `pip install socksio` is needed: install it, or unset ALL_PROXY")
+        raise BadFile(
+            "ALL_PROXY: names a SOCKS proxy, for which `pip install socksio` is needed: install it, or unset ALL_PROXY"
+        )

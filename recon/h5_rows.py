@@ -8,35 +8,78 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from recon.files import BadFile
 from recon.limited import answer_limited
+from recon.unreadable import BadFile, unreadable
 
 NAMES = ("betas", "voxels")  # of a dataset, where a file holds several
+MATLAB = "MATLAB_class"  # attribute of what MATLAB v7.3 writes
+MATLAB_EMPTY = "MATLAB_empty"
+KINDS = {
+    "cell": "cell array",
+    "struct": "structure",
+    "char": "character array",
+    "logical": "logical array",
+    "table": "table",
+}
 
 
 def find_dataset(f: h5py.File, max_bytes: int) -> h5py.Dataset:
-    """The only dataset at the top, or the one named "betas" or "voxels"; the file's own bytes, neither linked nor computed."""
-    names = [k for k in f if isinstance(f.get(k, getlink=True), h5py.HardLink) and isinstance(f[k], h5py.Dataset)]
-    chosen = names if len(names) == 1 else [k for k in NAMES if k in names][:1]
+    """The only dataset, in a group or not, or the one named "betas" or "voxels"; the file's own bytes, neither linked nor
+    computed."""
+    found = _datasets(f)
+    named = [item for name in NAMES for path, item in found.items() if path.rsplit("/")[-1] == name]
+    numbers = [item for item in found.values() if item.dtype.kind in "fiu" and MATLAB_EMPTY not in item.attrs]
+    chosen = (
+        list(found.values()) if len(found) == 1 else named if len(named) == 1 else numbers if len(numbers) == 1 else []
+    )
     if not chosen:
-        raise BadFile(f"expected one dataset, or one named {' or '.join(NAMES)}, got {len(names)}: name yours so")
-    found = f[chosen[0]]
+        there = f" ({', '.join(list(found)[:4])})" if found else ""
+        raise BadFile(
+            f"expected one dataset, or one named {' or '.join(NAMES)}, got {len(found)}{there}: name yours so"
+        )
+    _check(chosen[0], max_bytes)
+    return chosen[0]
+
+
+def _datasets(f: h5py.File) -> dict[str, h5py.Dataset]:
+    """Path -> dataset, in the file's groups too; no link to elsewhere is followed, MATLAB's hidden groups are left out."""
+    found = {}
+
+    def look(path: str, item: h5py.HLObject) -> None:
+        if isinstance(item, h5py.Dataset) and not path.startswith("#"):
+            found[path] = item
+
+    f.visititems(look)
+    return found
+
+
+def _check(found: h5py.Dataset, max_bytes: int) -> None:
+    """Raises BadFile unless these are real numbers in the file itself, not too many."""
+    name = (found.name or "").lstrip("/")
+    kind = found.attrs.get(MATLAB, b"")
+    kind = KINDS.get(kind.decode("ascii", "replace") if isinstance(kind, bytes) else str(kind))
+    if h5py.check_ref_dtype(found.dtype):
+        kind = kind or "cell array"
+    if kind:
+        raise BadFile(f"{name!r} is a MATLAB {kind}: save a numeric matrix")
     if found.external or found.is_virtual:
-        raise BadFile(f"expected the values in the file itself, but {chosen[0]!r} refers to other files: copy them in")
+        raise BadFile(f"expected the values in the file itself, but {name!r} refers to other files: copy them in")
     if found.dtype.kind not in "fiu":
         raise BadFile(f"expected real numbers, got values of type {found.dtype}: convert them to float32")
     if found.shape is None or found.size * found.dtype.itemsize > max_bytes:
         raise BadFile(f"expected at most {max_bytes // 10**6} MB, got an array of shape {found.shape}: send fewer rows")
-    return found
 
 
 def write_rows(path: Path, max_bytes: str) -> None:
+    """The dataset as .npy; MATLAB stores axes reversed, which only a square matrix does not show: that is turned back."""
     try:
-        f = h5py.File(path, "r")
+        with h5py.File(path, "r") as f:
+            found = find_dataset(f, int(max_bytes))
+            reversed_axes = MATLAB in found.attrs and found.shape[:1] == found.shape[1:]
+            np.save(sys.stdout.buffer, found[()].T if reversed_axes else found[()], allow_pickle=False)
     except OSError as error:
-        raise BadFile(f"{path.name} is not a whole HDF5 file: save it again") from error
-    with f:
-        np.save(sys.stdout.buffer, find_dataset(f, int(max_bytes))[()], allow_pickle=False)
+        told = unreadable(path, error, f"{path.name} is not a whole HDF5 file: save it again")
+        raise BadFile(str(told).replace(str(path), path.name)) from error
 
 
 if __name__ == "__main__":

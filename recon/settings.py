@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from textwrap import shorten
 
@@ -30,22 +29,25 @@ class LCMSettings:
     seed: int = 0
 
     def __post_init__(self):
-        _in_range("LCM steps", self.steps, 1, MAX_STEPS, whole=True)
-        _in_range("guidance", self.guidance, 1, MAX_GUIDANCE)
-        _in_range("strength", self.strength, MIN_STRENGTH, 1)
-        _in_range("seed", self.seed, 0, 2**32 - 1, whole=True)
+        in_range("LCM steps", self.steps, 1, MAX_STEPS, whole=True)
+        in_range("guidance", self.guidance, 1, MAX_GUIDANCE)
+        in_range("strength", self.strength, MIN_STRENGTH, 1)
+        in_range("seed", self.seed, 0, 2**32 - 1, whole=True)
         for name in ("steps", "seed"):  # 4.0 is 4
             object.__setattr__(self, name, int(getattr(self, name)))
 
 
 def shown(value: object) -> str:
     """A value that somebody sent, as a message quotes it: no longer than a line."""
+    if isinstance(value, int) and abs(value) >= 10**60:
+        return "a number of more than 60 digits"  # which str() refuses to write from 4,300 on
     return shorten(repr(value) if len(str(value)) < 1000 else f"{str(value)[:60]!r}", 80, placeholder=" …")
 
 
-def _in_range(name: str, value, low, high, whole: bool = False) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or (whole and value != int(value)) or not low <= value <= high:
+def in_range(name: str, value, low, high, whole: bool = False) -> None:
+    """Raises ValueError unless a value is a number, a whole one if told so, from low to high."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low <= value <= high or (whole and value != int(value)):  # NaN is not within
         kind = "a whole number" if whole else "a number"
         raise ValueError(f"{name}: expected {kind} from {low} to {high}, got {shown(value)}")
 
@@ -85,14 +87,14 @@ class Settings:
             raise ValueError("own prompt: expected some words, got none: type a prompt or choose another prompt source")
         for name in ("repeats", "components"):
             if getattr(self, name) is not None:
-                _in_range(name, getattr(self, name), 1, 2**31, whole=True)
+                in_range(name, getattr(self, name), 1, 2**31, whole=True)
                 object.__setattr__(self, name, int(getattr(self, name)))
         if len(self.gains) > MAX_GAINS:
             raise ValueError(f"gains: expected at most {MAX_GAINS} areas, got {len(self.gains)}")
         for roi, gain in self.gains:
             if not isinstance(roi, str) or len(roi) > MAX_NAME:
                 raise ValueError(f"gains: expected names of areas, got {shown(roi)}")
-            _in_range(f"gain of {roi}", gain, 0, MAX_GAIN)
+            in_range(f"gain of {roi}", gain, 0, MAX_GAIN)
 
 
 AXES = {  # what a comparison may vary -> values; those of LCMSettings first

@@ -60,8 +60,11 @@ def versions() -> dict[str, str]:
 
 
 def subject_of(query: str) -> str | None:
-    """The subject that a link names, if any."""
-    return dict(parse_qsl(query.lstrip("?"), max_num_fields=32)).get("subject")
+    """The subject that a link names, if it can be read and names one."""
+    try:
+        return dict(parse_qsl(query.lstrip("?"), max_num_fields=32)).get("subject")
+    except ValueError:
+        return None
 
 
 def record(manifest: dict, index: int | None, settings: Settings, seconds: dict[str, float]) -> dict:

@@ -38,7 +38,7 @@ def unreadable(path: Path, error: BaseException, content: str) -> BadFile:
             "HDF5_PLUGIN_PATH, or save the file again with gzip"
         )
     if number in RIGHTS:
-        return BadFile(f"{path} may not be read by this user: ask its owner for the right to (chmod)")
+        return BadFile(f"{path} may not be used by this user: ask its owner for the right to (chmod)")
     if number in HELD:
         return BadFile(f"{path} is held by another program: wait for it, or close it")
     if number in NO_LOCKS:

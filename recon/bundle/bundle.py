@@ -34,6 +34,7 @@ from recon.bundle.subject import Subject, load_subject
 from recon.decoders.published_models import locate
 from recon.files import BadFile, open_array
 from recon.regressors.low_rank import LowRank
+from recon.torchvision_guard import why_unusable
 
 if TYPE_CHECKING:
     from recon.decoders.diffusion import Diffusion
@@ -134,6 +135,7 @@ def _own_decoders(folder: Path) -> Decoders:
     from recon.decoders.vdvae import VDVAE  # imports torch, which takes seconds: what only names a bundle does without
 
     def stage_2() -> Diffusion:
+        why_unusable()
         from recon.decoders.diffusion import load_diffusion  # imports diffusers and transformers, which takes seconds
 
         return load_diffusion(folder / "diffusion", folder / "lcm_lora.safetensors")
@@ -158,6 +160,7 @@ def _published_decoders() -> Decoders:
     else:
 
         def stage_2() -> Diffusion:
+            why_unusable()
             from recon.decoders.diffusion import load_diffusion
 
             return load_diffusion(*parts, choose_dtype())

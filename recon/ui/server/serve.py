@@ -13,10 +13,11 @@ import numpy as np
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from recon.environment import check_address, is_zero_gpu, port
+from recon.environment import check_address, is_zero_gpu, port, root_path
 from recon.ui.server.gate import Gate
 from recon.ui.server.headers import SecurityHeaders
 from recon.ui.server.health import health
+from recon.ui.server.prefix import Prefix
 from recon.ui.server.startup import release_folder
 
 if TYPE_CHECKING:
@@ -88,12 +89,13 @@ def serve(demo: gr.Blocks, library: Library, **options) -> None:
         library.open_first()
     demo.launch(
         server_port=port(),
+        root_path=root_path() or None,
         max_file_size=MAX_UPLOAD,
         state_session_capacity=MAX_SESSIONS,
         enable_monitoring=False,
         app_kwargs={
             "routes": [Route("/healthz", health(library.first, describe_device))],
-            "middleware": [Middleware(SecurityHeaders), Middleware(Gate)],
+            "middleware": [Middleware(SecurityHeaders), Middleware(Gate), Middleware(Prefix, root=root_path())],
         },
         prevent_thread_lock=True,
         **options,

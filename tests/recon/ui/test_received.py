@@ -67,3 +67,9 @@ def test_what_was_sent_in_part_or_never_read_goes_within_an_hour(claimed):
 def test_nothing_chosen_is_one_sentence():
     with pytest.raises(gr.Error, match="Choose a file first"), received(None):
         pass
+
+
+def test_a_file_that_is_gone_is_asked_for_again(claimed):
+    for gone in (claimed / "swept.npy", claimed, Path("/tmp/recon-uploads-1-of-a-page-before/x.png")):
+        with pytest.raises(gr.Error, match="choose the file again"), received(str(gone)):
+            pytest.fail("there is nothing to read")
