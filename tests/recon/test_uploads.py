@@ -241,7 +241,7 @@ def test_an_absent_filter_is_named_and_nothing_called_damaged():
 # --- scales -----------------------------------------------------------------------------------------------------------
 
 WRONG = {
-    "NSD's int16": (lambda z: np.rint(300 * z), "size 3.*betas × 300"),
+    "NSD's int16": (lambda z: np.rint(300 * z), "betas × 300"),
     "a tenth of that": (lambda z: 30 * z, "looks like betas"),
     "percent with a mean": (lambda z: 2 * z + 5, "looks like betas"),
     "raw intensities": (lambda z: 700 + 20 * z, "looks like betas"),

@@ -37,10 +37,12 @@ WRONG = {
     "subject": ["", 0, False, [], "carl", ["tiny"], HUGE],
 }
 CALLED = {"steps": "LCM steps", "own_prompt": "own prompt", "prompt": "prompt source"}
-CASES = [(name, value) for name, values in WRONG.items() for value in values]
+CASES = [
+    pytest.param(name, value, id=f"{name}-{k}") for name, values in WRONG.items() for k, value in enumerate(values)
+]
 
 
-@pytest.mark.parametrize("name, value", CASES, ids=lambda v: str(v)[:12] if not isinstance(v, int) else "number")
+@pytest.mark.parametrize("name, value", CASES)
 def test_a_wrong_value_is_refused_by_its_name(ask, name, value):
     with pytest.raises(gr.Error) as refused:
         ask(**{name: value})
