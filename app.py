@@ -9,7 +9,6 @@ RECON_BUNDLE=data/bundles python app.py    all bundles in a folder, to choose fr
 from __future__ import annotations
 
 import sys
-from html import escape
 from pathlib import Path
 
 from recon.environment import bundles
@@ -24,8 +23,10 @@ import gradio as gr
 from recon.files import BadFile
 from recon.share import subject_of
 from recon.ui.brain_panel import PLOTLY
+from recon.ui.html.markup import html, script
 from recon.ui.html.panel import header
 from recon.ui.html.parts import QUIET
+from recon.ui.html_block import html_block
 from recon.ui.server.endpoint import add_endpoint
 from recon.ui.server.library import Library, find_bundles
 from recon.ui.server.log import never_fail_by_logging
@@ -53,7 +54,7 @@ STYLES = ("page.css", "tabs.css", "evaluate.css", "brain/brain.css")
 
 def subject_page(studio: Studio) -> None:
     """All tabs of one subject, inside open gr.Blocks."""
-    top = gr.HTML(header(studio.manifest, {}, ""), apply_default_css=False)
+    top = html_block(header(studio.manifest, {}, ""))
     with gr.Tabs():
         with gr.Tab("Explore", id="explore"):
             picker = explore_tab(studio, top.load)
@@ -96,7 +97,7 @@ def choose_subject(library: Library, demo: gr.Blocks) -> None:
             subject_page(library.data(name))
             library.studio(name)  # its models open while the browser lays the page out
         except BadFile as error:
-            gr.HTML(f'<p class="banner absent">{escape(str(error))}</p>', apply_default_css=False)
+            html_block(html('<p class="banner absent">{}</p>', str(error)))
 
     for render in demo.fns.values():  # or all components would be copied whenever the state of any event changes
         render.show_progress_on = []
@@ -128,7 +129,7 @@ def show(library: Library) -> None:
         share=False,
         ssr_mode=False,
         theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        head=f"<script>{(PAGE / 'theme.js').read_text(encoding='utf-8')}</script>",
+        head=script((PAGE / "theme.js").read_text(encoding="utf-8")),
         css_paths=[PAGE / name for name in STYLES],
         footer_links=[],
         favicon_path=PAGE / "icon.svg",

@@ -55,6 +55,7 @@ for command in (
     commands.encode,
     commands.bundle,
     commands.evaluate,
+    commands.refits,
     commands.card,
     commands.run,
 ):

@@ -15,6 +15,7 @@ from precompute.demo.world import make_scenes
 from precompute.evaluation.candidates import Candidates
 from precompute.evaluation.evaluate import Inputs, Options, digest_parts, held_out_r2, shares_of_network
 from precompute.evaluation.network_metrics import open_networks
+from precompute.evaluation.refits import Learned, refit, spread_of_fits
 from precompute.evaluation.sheets import draw_sheets
 from precompute.evaluation.summary import evaluate
 from precompute.fitting.clip import image_embeddings
@@ -39,8 +40,8 @@ def render_scenes(scenes: Path, settings: dict) -> None:
             make_scenes(scenes, split, settings[f"n_{split}"], settings["seed"])
 
 
-def gather(scenes: Path, folder: Path) -> Inputs:
-    """From scenes, and the demo's bundle in `folder`. Raises BadFile."""
+def gather(scenes: Path, folder: Path, out: Path) -> Inputs:
+    """From scenes, the demo's bundle in `folder`, and fits with other seeds, if there are some in `out`. Raises BadFile."""
     bundle, see = load_bundle(folder), own_clip(folder / "vision")
     networks, absent = open_networks()
     reports = load_json(folder / "provenance.json")["reports"]
@@ -59,12 +60,23 @@ def gather(scenes: Path, folder: Path) -> Inputs:
         describe={"clip_demo": see} | networks,
         not_computed=absent,
         find=Checker.load(folder / "checker.safetensors").right,
+        refits=spread_of_fits(out),
     )
+
+
+def refit_demo(work: Path, folder: Path, n: int) -> dict:
+    """Fits the regressors of the latents n times with other seeds, and scores stage 1; returns the spread. Raises BadFile.
+
+    `work` holds scenes, responses and latents, and keeps the fits; `folder` is the bundle.
+    """
+    report = load_json(folder / "provenance.json")["reports"]["latents_fit"]
+    learned = Learned(work / "brain" / "train_voxels.npy", work / "latents_train.npy", report)
+    return refit(learned, gather(work / "scenes", folder, work), work, n)
 
 
 def evaluate_demo(scenes: Path, folder: Path, out: Path, options: Options, me: Team) -> Evaluation:
     """Writes the evaluation's files and the contact sheets into `out`; processes of a team share the work."""
-    inputs = gather(scenes, folder)
+    inputs = gather(scenes, folder, out)
     trials, rows = inputs.bundle.subject.test, np.arange(len(inputs.images))
     captions = [e["captions"] for e in trials.labels]
     test = Candidates(inputs.bundle, rows, trials.averaged(), captions, inputs.latents)

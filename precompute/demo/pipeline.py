@@ -100,7 +100,8 @@ def stages(work: Path, s: Settings) -> list[tuple[str, list[str], Callable[[], o
     latents = {split: work / f"latents_{split}.npy" for split in small}
     lora, checker = (work / f"{name}.safetensors" for name in ("lcm_lora", "checker"))
     voxels, subject = brain / "train_voxels.npy", work / "subject.h5"
-    encoding = Encoding(small, latents, voxels, subject, brain / "truth.npz")
+    embeddings = {split: work / f"image_{split}.npy" for split in small}
+    encoding = Encoding(small, latents, embeddings, voxels, subject, brain / "truth.npz")
     return [
         ("train scenes", ["scenes/train.json"], lambda: world.make_scenes(scenes, "train", s.n_train, s.seed)),
         ("test scenes", ["scenes/test.json"], lambda: world.make_scenes(scenes, "test", s.n_test, s.seed)),

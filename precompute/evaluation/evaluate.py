@@ -58,6 +58,9 @@ class Inputs:
     not_computed: dict[str, str] = field(default_factory=dict)  # metric -> the command to run first
     find: Find | None = None
     shares: dict[str, float] = field(default_factory=dict)  # target -> the network's in the MLP's average with ridge
+    refits: dict[str, dict[str, float]] = field(
+        default_factory=dict
+    )  # regressor -> metric -> SD over fits of stage 1's mean
 
 
 def digest_parts(folder: Path, decoders: str) -> dict[str, str]:

@@ -131,6 +131,20 @@ def shares_sentence(shares: dict[str, float]) -> str:
     return f"The MLP is an average of a network and ridge. The network's share: {told}."
 
 
+def fits_sentence(fits: dict[str, dict[str, float]]) -> str:
+    """How far stage 1's means lie apart between fits with other seeds."""
+    told = "; ".join(
+        f"{SOURCES[name]} " + ", ".join(f"{METRICS[m].title} {_spread(m, sd)}" for m, sd in sds.items() if m in METRICS)
+        for name, sds in fits.items()
+    )
+    n = next(iter(fits.values()))["fits"]
+    return f"Fitted again with {n:.0f} other seeds, stage 1's means spread by (SD over fits): {told}."
+
+
+def _spread(metric: str, sd: float) -> str:
+    return f"{100 * sd:.2f} points" if _is_share(metric) else f"{sd:.4f}"
+
+
 def _of_seeds(n: int) -> str:
     return "one seed" if n == 1 else f"mean of {n} seeds"
 
@@ -171,15 +185,24 @@ def section(e: Evaluation) -> str:
         )
         + ".",
     ]
+    if "refits" in e.tables:
+        parts.append(fits_sentence(e.tables["refits"]))
     if "shares" in e.tables:
         parts.append(shares_sentence(e.tables["shares"]))
     if e.notes:
         parts.append("Not in the order that one would expect: " + "; ".join(e.notes) + ".")
-    by_command = {}
-    for metric, command in e.not_computed.items():
-        by_command.setdefault(command, []).append(METRICS[metric].title)
-    parts += [f"Not computed: {', '.join(titles)} (`{command}`)." for command, titles in by_command.items()]
+    if e.not_computed:
+        parts.append(absent_sentence(e.not_computed))
     return "\n\n".join(parts)
+
+
+def absent_sentence(not_computed: dict[str, str]) -> str:
+    """Which metrics wait for which command."""
+    by_command: dict[str, list[str]] = {}
+    for metric, command in not_computed.items():
+        by_command.setdefault(command, []).append(METRICS[metric].title)
+    told = "; ".join(f"{', '.join(titles)} (`{command}`)" for command, titles in by_command.items())
+    return f"Not computed: {told}."
 
 
 def with_section(text: str, content: str) -> str:

@@ -119,14 +119,14 @@ def retrieval(work: Work) -> list[Retrieval]:
 
 
 def order_notes(rows: list[Row]) -> list[str]:
-    """Where ceiling ≥ ridge ≥ nulls does not hold."""
+    """Where ceiling ≥ ridge ≥ nulls, or ceiling ≥ MLP ≥ nulls, does not hold."""
     value = {(r.stage, r.source, r.metric): r.value for r in rows}
     notes = []
     for stage, source, metric in value:
-        if source != "ridge":
+        if source not in REGRESSORS:
             continue
         sign = 1 if METRICS[metric].direction == "higher" else -1
-        pairs = [("ceiling", "ridge")] + [("ridge", null) for null in NULLS]
+        pairs = [("ceiling", source)] + [(source, null) for null in NULLS]
         for better, worse in pairs:
             a, b = value.get((stage, better, metric)), value.get((stage, worse, metric))
             if a is not None and b is not None and sign * (a - b) < 0:
@@ -178,6 +178,7 @@ def tables(work: Work, pieces: Pieces, scores: dict[str, np.ndarray], unseen: np
     found = {"latent_r2": latent_r2(work)}
     found["without_rescaling"] = {name: _means(pieces[f"raw.{name}"], name) for name in REGRESSORS}
     found |= {"shares": work.inputs.shares} if work.inputs.shares else {}
+    found |= {"refits": work.inputs.refits} if work.inputs.refits else {}
     if unseen.any():
         found["unseen"] = {name: _means(scores, f"lcm/{name}", unseen) for name in REGRESSORS}
     if work.judge.find:

@@ -74,10 +74,11 @@ def roi_table(scores: VoxelScores, rois: dict[str, np.ndarray]) -> list[Roi]:
 
 @dataclass(frozen=True)
 class Encoding:
-    """Files that an encoding model is fitted to and scored on; of images and latents "train" and "test"."""
+    """Files that an encoding model is fitted to and scored on; of images, latents and image embeddings "train" and "test"."""
 
     images: dict[str, Path]
     latents: dict[str, Path]
+    embeddings: dict[str, Path]
     voxels: Path  # of the training images
     subject: Path
     true_ncsnr: Path | None = None  # of a simulated subject: an `.npz` whose "ncsnr" the simulator gave each voxel
@@ -85,7 +86,14 @@ class Encoding:
     @property
     def files(self) -> list[Path]:
         extra = [self.true_ncsnr] if self.true_ncsnr else []
-        return [*self.images.values(), *self.latents.values(), self.voxels, self.subject, *extra]
+        return [
+            *self.images.values(),
+            *self.latents.values(),
+            *self.embeddings.values(),
+            self.voxels,
+            self.subject,
+            *extra,
+        ]
 
 
 def encode_stage(files: Encoding, out: Path, makers: dict[Path, str] | None = None) -> Stage:
@@ -94,22 +102,29 @@ def encode_stage(files: Encoding, out: Path, makers: dict[Path, str] | None = No
     return Stage("encode", inputs, (out / "voxel_scores.h5", out / "encode.json"), partial(encode, files, out))
 
 
-def encode(files: Encoding, out: Path) -> dict:
-    """Fits on "train", scores on "test", writes the files of the stage; returns the report."""
+def bands_of(files: Encoding) -> dict[str, list[np.ndarray]]:
+    """ "train" and "test" -> bands of features (n, f): what is where in the images, and what they mean."""
     pictures = {s: np.asarray(open_array(p)) for s, p in files.images.items()}
     Z = {s: open_array(p) for s, p in files.latents.items()}
     components = LatentComponents.fit(Z["train"], N_COMPONENTS)
     patches = PatchDictionary.fit(pictures["train"])
-    features = {
-        s: np.hstack([components(Z[s]), image_statistics(pictures[s]), patches.describe(pictures[s])]) for s in pictures
-    }
-    model = fit_encoding(features["train"], np.asarray(open_array(files.voxels)))
+    bands = {}
+    for s, some in pictures.items():
+        seen = np.hstack([components(Z[s]), image_statistics(some), patches.describe(some)])
+        bands[s] = [seen, np.asarray(open_array(files.embeddings[s]), np.float32)]
+    return bands
+
+
+def encode(files: Encoding, out: Path) -> dict:
+    """Fits on "train", scores on "test", writes the files of the stage; returns the report."""
+    bands = bands_of(files)
+    model = fit_encoding(bands["train"], np.asarray(open_array(files.voxels)))
     person = load_subject(files.subject)
     truth = None if files.true_ncsnr is None else np.load(files.true_ncsnr, allow_pickle=False)["ncsnr"]
-    test, predicted = person.test, model.predict(features["test"])
+    test, predicted = person.test, model.predict(np.hstack(bands["test"]))
     scores = score_voxels(predicted, test.averaged(), person.ncsnr, test.n_repeats, truth)
     save_scores(out / "voxel_scores.h5", scores)
     rois = [asdict(row) for row in roi_table(scores, person.geometry.rois)]
-    report = {"n_features": features["train"].shape[1], "n_test_images": scores.n_images, "rois": rois}
+    report = {"n_features": model.weights.shape[0], "n_test_images": scores.n_images, "rois": rois}
     save_json(out / "encode.json", report)
     return report

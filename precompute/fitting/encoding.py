@@ -1,21 +1,30 @@
 """Features to voxels: per-voxel R², correlation and noise ceiling of an encoding model.
 
-Ridge with an alpha of its own for each voxel, chosen by leave-one-out over training images.
+Banded ridge (Nunez-Elizalde et al. 2019): each voxel has an alpha of its own for each band of features, chosen by generalised
+cross-validation over training images.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
 from scipy.stats import false_discovery_control
 
-from precompute.fitting.spectrum import column_blocks, decompose, loo_r2, shrinkage
+from precompute.fitting.spectrum import column_blocks, decompose, gcv_r2, shrinkage
 from recon.brain.voxel_scores import VoxelScores
 from recon.regressors.standardise import Standardiser, r2_per_target
 
 ALPHAS = np.logspace(0, 8, 17)
+WEIGHTS = (
+    1.0,
+    3.0,
+    10.0,
+    30.0,
+)  # of a band's features against those of the first: its alpha is that of the first / weight²
 PERMUTATIONS = 1000
 
 
@@ -42,33 +51,64 @@ class EncodingModel:
     standardise: Standardiser
     weights: np.ndarray  # (n_features, n_voxels) float32
     intercept: np.ndarray  # (n_voxels,) float32
-    alpha: np.ndarray  # (n_voxels,)
+    alpha: np.ndarray  # (n_bands, n_voxels)
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """(n, n_features) -> (n, n_voxels) float32."""
+        """(n, n_features), all bands side by side -> (n, n_voxels) float32."""
         return self.standardise(features) @ self.weights + self.intercept
 
 
-def fit_encoding(features: np.ndarray, voxels: np.ndarray, alphas: np.ndarray = ALPHAS) -> EncodingModel:
-    """Ridge features (n, f) -> averaged training voxels (n, n_voxels); alpha per voxel by leave-one-out R².
+def fit_encoding(
+    bands: Sequence[np.ndarray], voxels: np.ndarray, alphas: np.ndarray = ALPHAS, weights: Sequence[float] = WEIGHTS
+) -> EncodingModel:
+    """Banded ridge from bands of features (n, f) -> averaged training voxels (n, n_voxels).
 
-    Raises ValueError if they differ in length or either holds NaN or infinity.
+    Every voxel takes, of all `alphas` of the first band and all `weights` of each other band, what has its highest expected R².
+    Raises ValueError if they differ in length or any holds NaN or infinity.
     """
+    features = np.hstack(bands)
     if len(features) != len(voxels):
         raise ValueError(f"expected as many rows of features as of voxels, got {len(features)} and {len(voxels)}")
     Standardiser.none(voxels.shape[1])(voxels)  # refuses bad ones
-    standardise = Standardiser.fit(features)
-    spectrum = decompose(standardise(features))
-    n_voxels = voxels.shape[1]
-    weights = np.empty((features.shape[1], n_voxels), np.float32)
-    mean = voxels.mean(0, dtype=np.float64).astype(np.float32)
-    best = np.empty(n_voxels)
-    for part in column_blocks(n_voxels, 1024):
-        Y = torch.as_tensor(voxels[:, part] - mean[part])
-        best[part] = alphas[loo_r2(spectrum, Y, alphas).argmax(0)]
-        d = shrinkage(spectrum.s, best[part]) / spectrum.s[:, None]
-        weights[:, part] = (spectrum.V @ (d * (spectrum.U.T @ Y))).numpy()
-    return EncodingModel(standardise, weights, mean, best)
+    standardise, mean = Standardiser.fit(features), voxels.mean(0, dtype=np.float64).astype(np.float32)
+    model = EncodingModel(
+        standardise,
+        np.zeros((features.shape[1], voxels.shape[1]), np.float32),
+        mean,
+        np.ones((len(bands), voxels.shape[1])),
+    )
+    features, best = standardise(features), np.full(voxels.shape[1], -np.inf)
+    for some in product(weights, repeat=len(bands) - 1):
+        per_band = np.array([1.0, *some])
+        per_feature = np.repeat(per_band, [band.shape[1] for band in bands]).astype(np.float32)
+        _improve(model, best, Weighted(features * per_feature, per_feature, per_band), voxels, alphas)
+    return model
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Features of which ridge with one alpha is banded ridge."""
+
+    features: np.ndarray  # (n, f), standardised, times their weight
+    per_feature: np.ndarray  # (f,) weights
+    per_band: np.ndarray  # (n_bands,) weights
+
+
+def _improve(
+    model: EncodingModel, best: np.ndarray, weighted: Weighted, voxels: np.ndarray, alphas: np.ndarray
+) -> None:
+    """Keeps, in place, what is better than the best expected R² (n_voxels,) so far: in `model` and in `best`."""
+    spectrum = decompose(weighted.features)
+    for part in column_blocks(voxels.shape[1], 1024):
+        Y = torch.as_tensor(voxels[:, part] - model.intercept[part])
+        r2 = gcv_r2(spectrum, Y, alphas)
+        better = np.flatnonzero(r2.max(0) > best[part])
+        chosen, where = alphas[r2[:, better].argmax(0)], part.start + better
+        d = shrinkage(spectrum.s, chosen) / spectrum.s[:, None]
+        fitted = (spectrum.V @ (d * (spectrum.U.T @ Y[:, better]))).numpy()
+        model.weights[:, where] = weighted.per_feature[:, None] * fitted
+        model.alpha[:, where] = chosen / weighted.per_band[:, None] ** 2
+        best[where] = r2[:, better].max(0)
 
 
 def _unit_columns(values: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Ridge with many alphas by the singular values of X, where one side of X is small: leave-one-out R² in closed form.
+"""Ridge with many alphas by the singular values of X, where one side of X is small: cross-validated R² in closed form.
 
 With X = U S Vᵀ and centred targets Y, ridge predicts U diag(s²/(s² + α)) Uᵀ Y (Hoerl & Kennard 1970). Unlike the Cholesky
 factors of `precompute.fitting.dual`, one an alpha, this gives every voxel its own alpha, and the hat matrix's
-diagonal, for one decomposition.
+trace, for one decomposition.
 """
 
 from __future__ import annotations
@@ -44,17 +44,16 @@ def shrinkage(s: torch.Tensor, alphas) -> torch.Tensor:
     return s[:, None] ** 2 / (s[:, None] ** 2 + torch.as_tensor(alphas, dtype=s.dtype)[None])
 
 
-def loo_predictions(spectrum: Spectrum, Y: torch.Tensor, alpha: float) -> torch.Tensor:
-    """Leave-one-out predictions of centred Y (n, t), closed form: y - (y - ŷ)/(1 - h), h the hat matrix's diagonal."""
-    U, d = spectrum.U, shrinkage(spectrum.s, [alpha])[:, 0]
-    hat = (U**2) @ d + 1 / len(U)  # 1/n: the intercept
-    return Y - (Y - U @ (d[:, None] * (U.T @ Y))) / (1 - hat)[:, None]
+def gcv_r2(spectrum: Spectrum, Y: torch.Tensor, alphas: np.ndarray) -> np.ndarray:
+    """R² that generalised cross-validation (Golub, Heath & Wahba 1979) expects of centred Y (n, t) at every alpha: (n_alphas, t).
 
-
-def loo_r2(spectrum: Spectrum, Y: torch.Tensor, alphas: np.ndarray) -> np.ndarray:
-    """R² of leave-one-out predictions of centred Y (n, t) for every alpha: (n_alphas, t)."""
+    Leave-one-out in which every image has the hat matrix's mean diagonal h: its sum of squares is that of the fit over (1 - h)².
+    """
+    n, d = len(Y), shrinkage(spectrum.s, alphas)
     total = (Y**2).sum(0).clamp(min=1e-12)
-    return np.stack([(1 - ((Y - loo_predictions(spectrum, Y, a)) ** 2).sum(0) / total).numpy() for a in alphas])
+    explained = (2 * d - d**2).T @ (spectrum.U.T @ Y) ** 2
+    hat = (d.sum(0) + 1) / n  # 1: the intercept
+    return (1 - (total - explained) / total / (1 - hat[:, None]) ** 2).numpy()
 
 
 def column_blocks(stop: int, block: int = BLOCK, start: int = 0) -> Iterator[slice]:

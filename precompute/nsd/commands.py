@@ -179,6 +179,27 @@ def evaluate(
         _run(lambda: subject_to_bundle.evaluate_bundle(folder or prepared(subject), out, options), shared=True)
 
 
+def refits(
+    subject: Annotated[int | None, typer.Option(min=1, max=8, help="NSD subject.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="The simulated subject instead.")] = False,
+    fits: Annotated[int, typer.Option(min=2, help="How many, with the seeds 1, 2, …")] = 3,
+    folder: Annotated[Path | None, typer.Option(help="Of the prepared subject, or of the demo's files.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="What has been fitted.")] = None,
+):
+    """How far stage 1's scores move between fits; `evaluate`, run afterwards in the same folder, tells it. A rerun resumes."""
+    if demo == (subject is not None):
+        raise typer.BadParameter("expected one of --subject N and --demo")
+    if demo:
+        from precompute.demo.demo_evaluation import refit_demo
+
+        _run(lambda: refit_demo(folder or Path("data/demo"), bundle or Path("assets/demo"), fits))
+    else:
+        from precompute.nsd.subject_to_bundle import refit_latents
+
+        out = bundle or Path(f"data/bundles/subj{subject:02d}")
+        _run(lambda: refit_latents(folder or prepared(subject), out, fits))
+
+
 def run(
     subjects: Annotated[list[str], typer.Option(help="As for --subject, one --subjects each.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is done, stale or missing.")] = False,

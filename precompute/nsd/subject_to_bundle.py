@@ -22,6 +22,8 @@ import torch
 from precompute.evaluation.evaluate import Inputs, Options, digest_parts, held_out_r2, shares_of_network
 from precompute.evaluation.network_metrics import OWN, absent_networks, open_networks
 from precompute.evaluation.protocols import PHOTOGRAPH, PUBLISHED_PROTOCOLS, Protocol
+from precompute.evaluation.refits import FILE as REFITS
+from precompute.evaluation.refits import Learned, refit, spread_of_fits
 from precompute.evaluation.summary import attach, evaluate, overview
 from precompute.fitting.encode import Encoding, encode_stage
 from precompute.fitting.features import Into, extract_embeddings, extract_latents, extract_prompts
@@ -180,11 +182,14 @@ def fit_targets(folder: Path, alpha: str, training: Training = TRAINING, ranks: 
 def encode_stages(folder: Path) -> list[Stage]:
     """The encoding model with the scores of every voxel, and the one that the page predicts responses by."""
     images = {split: folder / f"{split}_64.npy" for split in SPLITS}
-    latents = {split: folder / f"latents_{split}.npy" for split in SPLITS}
+    latents, embeddings = (
+        {split: folder / f"{target}_{split}.npy" for split in SPLITS} for target in ("latents", "image")
+    )
     voxels, maker = folder / "train_voxels.npy", "features --target vdvae --subject N"
     makers = dict.fromkeys([*images.values(), voxels, folder / "subject.h5"], PREPARE)
     makers |= dict.fromkeys(latents.values(), maker)
-    files = Encoding(images, latents, voxels, folder / "subject.h5")
+    makers |= dict.fromkeys(embeddings.values(), "features --target clip-image --subject N")
+    files = Encoding(images, latents, embeddings, voxels, folder / "subject.h5")
     return [encode_stage(files, folder, makers), response_stage(latents, voxels, folder, (maker, makers[voxels]))]
 
 
@@ -264,15 +269,15 @@ def evaluate_stage(folder: Path, bundle: Path, options: Options) -> Stage:
     makers |= {"latents_test.npy": "features --target vdvae", "image_test.npy": "features --target clip-image"}
     inputs = {folder / name: _in_full(command) for name, command in makers.items()}
     inputs |= {bundle / name: "bundle --subject N" for name in FILES}
+    inputs |= {folder / REFITS: "refits --subject N"} if (folder / REFITS).exists() else {}
     settings = asdict(options) | {"absent": sorted(absent_networks(_protocol(options))), "models": read_lock()}
     outputs = tuple(bundle / name for name in EVALUATION_FILES)
     return Stage("evaluate", inputs, outputs, partial(write_evaluation, folder, bundle, options), settings, shared=True)
 
 
-def write_evaluation(folder: Path, bundle: Path, options: Options) -> dict:
-    """Scores the bundle on the test images of `folder`; the processes of the team share the pieces. Returns the means."""
+def _gather(folder: Path, bundle: Path, options: Options) -> Inputs:
     networks, absent = open_networks(_protocol(options))
-    inputs = Inputs(
+    return Inputs(
         bundle=load_bundle(bundle),
         parts=digest_parts(bundle, "published"),
         images=open_array(folder / _photographs(options)),
@@ -284,8 +289,13 @@ def write_evaluation(folder: Path, bundle: Path, options: Options) -> dict:
         shares=shares_of_network({target: load_json(folder / f"{target}_fit.json") for target in TARGETS}),
         describe=networks,
         not_computed=absent,
+        refits=spread_of_fits(folder),
     )
-    evaluation = evaluate(inputs, folder, options, team())
+
+
+def write_evaluation(folder: Path, bundle: Path, options: Options) -> dict:
+    """Scores the bundle on the test images of `folder`; the processes of the team share the pieces. Returns the means."""
+    evaluation = evaluate(_gather(folder, bundle, options), folder, options, team())
     if team().first:
         attach(folder, bundle)
     return overview(evaluation)
@@ -296,6 +306,15 @@ def evaluate_bundle(folder: Path, bundle: Path, options: Options) -> dict:
     command makes it."""
     _need(bundle / "manifest.json", "bundle")
     return make(evaluate_stage(folder, bundle, options), team())
+
+
+def refit_latents(folder: Path, bundle: Path, n: int) -> dict:
+    """Fits the regressors of the latents n times with other seeds, and scores stage 1; returns the spread. Raises BadFile."""
+    _need(bundle / "manifest.json", "bundle")
+    voxels = _need(folder / "train_voxels.npy", "prepare")
+    latents = _need(folder / "latents_train.npy", "features --target vdvae")
+    learned = Learned(voxels, latents, load_json(_need(folder / "latents_fit.json", "fit")))
+    return refit(learned, _gather(folder, bundle, Options()), folder, n)
 
 
 def _absent() -> list[str]:

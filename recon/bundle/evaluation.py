@@ -238,6 +238,13 @@ def _is_number(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _is_network_size(networks) -> bool:
+    """One side in pixels for all networks, or one for each metric that differs."""
+    if isinstance(networks, dict):
+        return networks.keys() <= METRICS.keys() and all(map(_is_number, networks.values()))
+    return _is_number(networks)
+
+
 def _is_table(name: str, table: dict) -> bool:
     """Whether it has the same numbers in every row; of regressors and known columns, where the page names them.
 
@@ -246,7 +253,10 @@ def _is_table(name: str, table: dict) -> bool:
     if name == "shares":
         return table.keys() <= {"latents", "prompt", "image"} and all(map(_is_number, table.values()))
     rows = list(table.values())
-    columns = {"latent_r2": ("cv", "test"), "unseen": METRICS, "without_rescaling": METRICS}.get(name)
+    known = {"latent_r2": ("cv", "test"), "refits": ("fits", *METRICS)} | dict.fromkeys(
+        ("unseen", "without_rescaling"), METRICS
+    )
+    columns = known.get(name)
     named = columns is None or (table.keys() <= {"ridge", "mlp"} and rows[0].keys() <= set(columns))
     return named and all(row.keys() == rows[0].keys() and all(map(_is_number, row.values())) for row in rows)
 
@@ -260,13 +270,15 @@ def _check_types(evaluation: Evaluation) -> None:
         "n_images": type(e.n_images) is int,
         "n_unseen": type(e.n_unseen) is int,
         "protocol": isinstance(e.protocol.get("name"), str)
-        and all(_is_number(e.protocol.get(name)) for name in ("pixels", "networks")),
+        and _is_number(e.protocol.get("pixels"))
+        and _is_network_size(e.protocol.get("networks")),
         "settings": all(v is None or isinstance(v, (str, int, float)) for v in e.settings.values()),
         "seeds": isinstance(e.seeds, list) and all(type(seed) is int for seed in e.seeds),
         "versions": all(isinstance(v, str) for v in e.versions.values()),
         "not_computed": e.not_computed.keys() <= METRICS.keys()
         and all(isinstance(v, str) for v in e.not_computed.values()),
         "notes": isinstance(e.notes, list) and all(isinstance(note, str) for note in e.notes),
+        "machine": all(isinstance(v, (str, int, float)) for v in e.machine.values()),
         "tables": all(_is_table(name, table) for name, table in e.tables.items()),
     }
     wrong = [name for name, is_right in fit.items() if not is_right]

@@ -12,6 +12,7 @@ import numpy as np
 
 from recon.ui.html.inspector import HINT, roi_panel, voxel_panel
 from recon.ui.html.parts import QUIET, REGRESSOR_NAMES
+from recon.ui.html_block import html_block
 from recon.ui.server.studio import Studio
 from recon.ui.told import in_one_sentence
 
@@ -106,7 +107,7 @@ def brain_panel(studio: Studio, first: str = "r2", response: str = "Response to 
         response=response,
         server_functions=server_functions(studio),
     )
-    inspector = gr.HTML(HINT, apply_default_css=False)
+    inspector = html_block(HINT)
     shown = brain.click(
         inspect,
         None,

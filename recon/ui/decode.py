@@ -6,14 +6,15 @@ import base64
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from html import escape
 
 import gradio as gr
 import numpy as np
+from markupsafe import Markup
 
 from recon.settings import REGRESSORS, Settings
 from recon.share import png_with_record, record
 from recon.ui.controls import HELP as CONTROLS
+from recon.ui.html.markup import NOTHING, html, joined
 from recon.ui.html.panel import TITLES, absent_banner, card
 from recon.ui.html.parts import ABSENT, QUIET, REGRESSOR_NAMES, duration, picture_or
 from recon.ui.server.frames import live
@@ -31,29 +32,33 @@ def decoder_controls(regressor: str) -> tuple[gr.Radio, gr.Number]:
     )
 
 
-def data_link(name: str, kind: str, data: bytes, text: str) -> str:
+def data_link(name: str, kind: str, data: bytes, text: str) -> Markup:
     """A link that saves a file which the page itself carries."""
     content = base64.b64encode(data).decode("ascii")
-    return f'<a class="save" download="{escape(name)}" href="data:{kind};base64,{content}">{text}</a>'
+    return html('<a class="save" download="{}" href="data:{};base64,{}">{}</a>', name, kind, content, text)
 
 
-def downloads(studio: Studio, stem: str, shown: dict[str, np.ndarray], settings: Settings, about: dict) -> str:
+def downloads(studio: Studio, stem: str, shown: dict[str, np.ndarray], settings: Settings, about: dict) -> Markup:
     """Links to the pictures side by side as PNG, and to what made them as JSON."""
     from recon.compare import labelled_row
 
     content = record(studio.manifest, None, settings, {}) | about
     png = png_with_record(labelled_row(shown), content)
     text = json.dumps(content, indent=1, ensure_ascii=False).encode()
-    return (
-        f'<p class="saves">{data_link(f"{stem}.png", "image/png", png, "Save PNG")}'
-        f"{data_link(f'{stem}.json', 'application/json', text, 'Save JSON')}</p>"
+    return html(
+        '<p class="saves">{}{}</p>',
+        data_link(f"{stem}.png", "image/png", png, "Save PNG"),
+        data_link(f"{stem}.json", "application/json", text, "Save JSON"),
     )
 
 
-def section(cards: list[str], last: bool, after: str = "") -> str:
-    return (
-        f'<section class="panel decoded-cards" data-last="{str(last).lower()}" data-saved="{str(bool(after)).lower()}">'
-        f'<div class="cards">{"".join(cards)}</div>{after}</section>'
+def section(cards: list[Markup], last: bool, after: Markup = NOTHING) -> Markup:
+    return html(
+        '<section class="panel decoded-cards" data-last="{}" data-saved="{}"><div class="cards">{}</div>{}</section>',
+        str(last).lower(),
+        str(bool(after)).lower(),
+        joined(cards),
+        after,
     )
 
 
@@ -96,7 +101,7 @@ def decoded_cards(studio: Studio, response: np.ndarray, decoding: Decoding) -> I
         yield section(cards, frame.last and bool(images))
     shown = decoding.before | {TITLES[k]: images[k] for k in REGRESSORS if k in images}
     shown |= {decoding.title: images["lcm"]} if "lcm" in images else {}
-    after = absent_banner(frame.absent) if frame.absent else ""
+    after = absent_banner(frame.absent) if frame.absent else NOTHING
     if images:
         after += downloads(studio, decoding.stem, shown, decoding.settings, decoding.about)
     yield section(cards, True, after)

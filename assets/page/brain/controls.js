@@ -41,10 +41,14 @@ function scaleBar({ unit, low, high, scale }) {
   const tick = (share) => {
     const value = low + share * (high - low);
     const bound = share === 0 && low < 0 ? "≤ " : share === 1 && high !== 100 ? "≥ " : "";
-    return `<span>${bound}${String(Number(value.toPrecision(2))).replace("-", "−")}${unit === "%" && share === 1 ? " %" : ""}</span>`;
+    const text = `${bound}${String(Number(value.toPrecision(2))).replace("-", "−")}${unit === "%" && share === 1 ? " %" : ""}`;
+    return Object.assign(document.createElement("span"), { textContent: text });
   };
-  return `<div class="bar" style="background:linear-gradient(90deg,${STOPS[scale].join(",")})"></div>
-    <div class="ticks">${[0, 0.25, 0.5, 0.75, 1].map(tick).join("")}</div>`;
+  const background = `linear-gradient(90deg,${STOPS[scale].join(",")})`;
+  const bar = Object.assign(document.createElement("div"), { className: "bar", style: `background:${background}` });
+  const ticks = Object.assign(document.createElement("div"), { className: "ticks" });
+  ticks.append(...[0, 0.25, 0.5, 0.75, 1].map(tick));
+  return [bar, ticks];
 }
 
 function offTheFlatMap() {
@@ -64,7 +68,7 @@ function help() {
 function legend() {
   const focused = document.activeElement?.dataset?.name;
   $(".brain-help").textContent = help();
-  $(".brain-scale").innerHTML = state.map === "areas" ? "" : scaleBar(state.maps[state.map]);
+  $(".brain-scale").replaceChildren(...(state.map === "areas" ? [] : scaleBar(state.maps[state.map])));
   $(".brain-legend").replaceChildren(...state.areaNames.map(areaButton));
   if (focused) $(`.brain-legend [data-name="${CSS.escape(focused)}"]`)?.focus();
 }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from html import escape
-
 import numpy as np
+from markupsafe import Markup
 
 from recon.bundle.evaluation import Evaluation, Gallery
 from recon.images import area_average
 from recon.settings import Settings
 from recon.share import to_query
+from recon.ui.html.markup import html, joined
 from recon.ui.html.number_format import STAGES, chance_of, in_percent, score
 from recon.ui.html.panel import data_uri
 
@@ -53,34 +53,43 @@ def legend(evaluation: Evaluation) -> str:
     )
 
 
-def picture(image: np.ndarray, alt: str, under: str) -> str:
+def picture(image: np.ndarray, alt: str, under: str) -> Markup:
     uri = data_uri(image, "webp")
-    return f'<td><img src="{uri}" alt="{escape(alt)}"><small>{under}</small></td>'
+    return html('<td><img src="{}" alt="{}"><small>{}</small></td>', uri, alt, under)
 
 
-def gallery_row(evaluation: Evaluation, gallery: Gallery, kind: str, originals: np.ndarray) -> str:
+def gallery_row(evaluation: Evaluation, gallery: Gallery, kind: str, originals: np.ndarray) -> Markup:
     name, where = KINDS[kind]
     shown = [small(originals[k]) for k in gallery.images] if kind == ORIGINAL else gallery.pictures[kind]
     cells = (
         picture(p, f"{name} of picture {k}", scores_under(evaluation, where, k)) for p, k in zip(shown, gallery.images)
     )
-    return f'<tr class="{kind}"><th scope="row">{name}</th>{"".join(cells)}</tr>'
+    return html('<tr class="{}"><th scope="row">{}</th>{}</tr>', kind, name, joined(cells))
 
 
-def gallery_table(evaluation: Evaluation, group: str, originals: np.ndarray) -> str:
+def gallery_table(evaluation: Evaluation, group: str, originals: np.ndarray) -> Markup:
     """One column a test image, one row a kind of picture; originals (n_test, S, S, 3) uint8."""
     gallery = next((g for g in evaluation.galleries if g.group == group), None)
     if gallery is None:
-        return '<section class="panel result"><p class="about">No gallery.</p></section>'
-    query = {int(k): escape(to_query(evaluation.subject, int(k), Settings())) for k in gallery.images}
-    heads = "".join(
-        f'<th scope="col"><a href="?{q}" title="Open in Explore">picture {k}</a></th>' for k, q in query.items()
+        return html('<section class="panel result"><p class="about">No gallery.</p></section>')
+    query = {int(k): to_query(evaluation.subject, int(k), Settings()) for k in gallery.images}
+    heads = joined(
+        html('<th scope="col"><a href="?{}" title="Open in Explore">picture {}</a></th>', q, k)
+        for k, q in query.items()
     )
-    rows = "".join(gallery_row(evaluation, gallery, kind, originals) for kind in KINDS)
-    name, n = escape(group), f"{len(gallery.images)} of n = {evaluation.n_images} test images"
-    return (
-        f'<section class="panel result gallery" data-group="{name}"><h3>{name.capitalize()}</h3>'
-        f'<p class="about">Rule: <b>{escape(gallery.rule)}</b>; {n}. {legend(evaluation)}</p>'
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Gallery: {name}"><table>'
-        f'<thead><tr><th scope="col"></th>{heads}</tr></thead><tbody>{rows}</tbody></table></div></section>'
+    rows = joined(gallery_row(evaluation, gallery, kind, originals) for kind in KINDS)
+    name, n = group, f"{len(gallery.images)} of n = {evaluation.n_images} test images"
+    return html(
+        '<section class="panel result gallery" data-group="{}"><h3>{}</h3>'
+        '<p class="about">Rule: <b>{}</b>; {}. {}</p>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="Gallery: {}"><table>'
+        '<thead><tr><th scope="col"></th>{}</tr></thead><tbody>{}</tbody></table></div></section>',
+        name,
+        name.capitalize(),
+        gallery.rule,
+        n,
+        legend(evaluation),
+        name,
+        heads,
+        rows,
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 
 import h5py
 import numpy as np
+from markupsafe import Markup
 
 from recon.files import parsing
 from recon.metrics import percentile
+from recon.ui.html.markup import NOTHING, html, joined
 
 FILE = "image_scores.h5"  # STAGE/SOURCE/METRIC (n,) float32, and "images" (n,): of which test pictures
 NAMES = {  # metric -> its name; those of which more is better
@@ -51,19 +52,21 @@ def orders(scores: ImageScores) -> dict[str, list[float | None]]:
     return found
 
 
-def standing(scores: ImageScores, index: int, regressor: str) -> str:
+def standing(scores: ImageScores, index: int, regressor: str) -> Markup:
     """A picture's scores at the default settings and their percentiles among all test pictures, as HTML; may be empty."""
     parts = []
     for stage, title in STAGES.items():
         known = {m: scores[f"{stage}/{regressor}/{m}"] for m in SHORT if f"{stage}/{regressor}/{m}" in scores}
         known = {m: values for m, values in known.items() if np.isfinite(values[index])}
         words = (
-            f"{SHORT[m]} <b>{values[index]:.2f}</b>, percentile <b>{percentile(values[index], values):.0f}</b>"
+            html(
+                "{} <b>{:.2f}</b>, percentile <b>{:.0f}</b>", SHORT[m], values[index], percentile(values[index], values)
+            )
             for m, values in known.items()
         )
         if known:
-            parts.append(f"<span>{title.capitalize()}: {' · '.join(words)}</span>".replace("-", "−"))
+            parts.append(html("<span>{}: {}</span>", title.capitalize(), joined(words, " · ")).replace("-", "−"))
     if not parts:
-        return ""
+        return NOTHING
     hint = "Scores of this picture with the default settings; percentile: share of the test pictures that score lower"
-    return f'<p class="standing" title="{escape(hint)}">{"".join(parts)}</p>'
+    return html('<p class="standing" title="{}">{}</p>', hint, joined(parts))

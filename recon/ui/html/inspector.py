@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
 
 from recon.brain.space import UNLABELLED
 from recon.images import area_average
+from recon.ui.html.markup import NOTHING, html, joined
 from recon.ui.html.parts import THUMBNAIL, data_uri
 
 if TYPE_CHECKING:
     from recon.bundle.bundle import Bundle
 
-HINT = '<section class="inspector panel empty">Click a voxel, or an area under the map, to see what is known of it.</section>'
+HINT = html(
+    '<section class="inspector panel empty">Click a voxel, or an area under the map, to see what is known of it.</section>'
+)
 N_LIKED = 5  # pictures shown at either end
 SIGNIFICANT = 0.05  # of the false discovery rate
 WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = (
@@ -31,10 +34,11 @@ def number(value: float, digits: int = 2, unit: str = "") -> str:
     return f"{value:.{digits}f}{unit}".replace("-", "−") if np.isfinite(value) else "–"
 
 
-def facts(values: dict[str, str]) -> str:
-    """Names and values, as a list of terms; names are HTML."""
-    return (
-        f'<dl class="facts">{"".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in values.items())}</dl>'
+def facts(values: dict[str, str]) -> Markup:
+    """Names and values, as a list of terms."""
+    return html(
+        '<dl class="facts">{}</dl>',
+        joined(html("<div><dt>{}</dt><dd>{}</dd></div>", k, v) for k, v in values.items()),
     )
 
 
@@ -72,24 +76,39 @@ def chart(
     y: np.ndarray,
     ranges: tuple[tuple[float, float], tuple[float, float]],
     names: tuple[str, str],
-    line: str,
-) -> str:
+    line: Markup,
+) -> Markup:
     """A scatter plot as SVG; x, y (n,); ranges and names of both axes; line: SVG behind the dots."""
     (x0, x1), (y0, y1) = ranges
     right, floor = WIDTH - EDGE, HEIGHT - BOTTOM
     across, up = lambda v: pixels(v, x0, x1, LEFT, right), lambda v: pixels(v, y0, y1, floor, EDGE)
-    grid = "".join(f'<path d="M{LEFT} {up(t):.1f}H{right}"/>' for t in ticks(y0, y1))
-    words = "".join(
-        f'<text x="{LEFT - 5}" y="{up(t) + 4:.1f}" class="end">{number(t, 1 if y1 - y0 < 4 else 0)}</text>'
+    grid = joined(html('<path d="M{} {:.1f}H{}"/>', LEFT, up(t), right) for t in ticks(y0, y1))
+    words = joined(
+        html('<text x="{}" y="{:.1f}" class="end">{}</text>', LEFT - 5, up(t) + 4, number(t, 1 if y1 - y0 < 4 else 0))
         for t in ticks(y0, y1)
     )
-    words += "".join(f'<text x="{across(t):.1f}" y="{floor + 13}">{number(t, 0)}</text>' for t in ticks(x0, x1))
-    dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2"/>' for a, b in zip(across(x), up(y)))
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(names[1])} against {escape(names[0])}">'
-        f'<g class="grid">{grid}</g>{line}<g class="dots">{dots}</g><g class="ticks">{words}'
-        f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 3}">{escape(names[0])}</text>'
-        f'<text transform="translate(9 {(EDGE + floor) / 2}) rotate(-90)">{escape(names[1])}</text></g></svg>'
+    words += joined(
+        html('<text x="{:.1f}" y="{}">{}</text>', across(t), floor + 13, number(t, 0)) for t in ticks(x0, x1)
+    )
+    dots = joined(html('<circle cx="{:.1f}" cy="{:.1f}" r="2"/>', a, b) for a, b in zip(across(x), up(y)))
+    return html(
+        '<svg viewBox="0 0 {} {}" role="img" aria-label="{} against {}">'
+        '<g class="grid">{}</g>{}<g class="dots">{}</g><g class="ticks">{}'
+        '<text x="{}" y="{}">{}</text>'
+        '<text transform="translate(9 {}) rotate(-90)">{}</text></g></svg>',
+        WIDTH,
+        HEIGHT,
+        names[1],
+        names[0],
+        grid,
+        line,
+        dots,
+        words,
+        (LEFT + right) / 2,
+        HEIGHT - 3,
+        names[0],
+        (EDGE + floor) / 2,
+        names[1],
     )
 
 
@@ -100,54 +119,79 @@ def around(values: np.ndarray) -> tuple[float, float]:
     return low - edge, high + edge
 
 
-def response_chart(measured: np.ndarray, predicted: np.ndarray | None) -> str:
+def response_chart(measured: np.ndarray, predicted: np.ndarray | None) -> Markup:
     """Measured (n_images,) against predicted responses, with the line of equality; or measured ones alone, sorted."""
     if predicted is None:
         ranks = np.arange(1, len(measured) + 1)
         ranges = around(ranks), around(measured)
-        return chart(ranks, np.sort(measured), ranges, ("test pictures, sorted", "measured (z)"), "")
+        return chart(ranks, np.sort(measured), ranges, ("test pictures, sorted", "measured (z)"), NOTHING)
     both = around(np.concatenate([measured, predicted]))
-    line = f'<path class="equal" d="M{LEFT} {HEIGHT - BOTTOM}L{WIDTH - EDGE} {EDGE}"/>'
+    line = html('<path class="equal" d="M{} {}L{} {}"/>', LEFT, HEIGHT - BOTTOM, WIDTH - EDGE, EDGE)
     return chart(predicted, measured, (both, both), ("predicted (z)", "measured (z)"), line)
 
 
-def histogram(values: np.ndarray, name: str) -> str:
+def histogram(values: np.ndarray, name: str) -> Markup:
     """Counts of (n,) values in twenty bins, as SVG."""
     counts, edges = np.histogram(values[np.isfinite(values)], bins=20)
     floor, top = HEIGHT - BOTTOM, max(counts.max(), 1)
     x = pixels(edges, edges[0], edges[-1], LEFT, WIDTH - EDGE)
     heights = counts / top * (floor - EDGE)
-    bars = "".join(
-        f'<rect x="{a:.1f}" y="{floor - h:.1f}" width="{b - a - 1:.1f}" height="{h:.1f}"/>'
+    bars = joined(
+        html('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>', a, floor - h, b - a - 1, h)
         for a, b, h in zip(x, x[1:], heights)
     )
-    words = "".join(
-        f'<text x="{pixels(t, edges[0], edges[-1], LEFT, WIDTH - EDGE):.1f}" y="{floor + 13}">{number(t, 0)}</text>'
+    words = joined(
+        html(
+            '<text x="{:.1f}" y="{}">{}</text>',
+            pixels(t, edges[0], edges[-1], LEFT, WIDTH - EDGE),
+            floor + 13,
+            number(t, 0),
+        )
         for t in ticks(edges[0], edges[-1])
     )
-    words += f'<text x="{LEFT - 5}" y="{EDGE + 8}" class="end">{top}</text><text x="{LEFT - 5}" y="{floor}" class="end">0</text>'
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Histogram of {escape(name)}">'
-        f'<g class="bars">{bars}</g><g class="ticks">{words}'
-        f'<text x="{(LEFT + WIDTH - EDGE) / 2}" y="{HEIGHT - 3}">{escape(name)}</text></g></svg>'
+    words += html(
+        '<text x="{}" y="{}" class="end">{}</text><text x="{}" y="{}" class="end">0</text>',
+        LEFT - 5,
+        EDGE + 8,
+        top,
+        LEFT - 5,
+        floor,
+    )
+    return html(
+        '<svg viewBox="0 0 {} {}" role="img" aria-label="Histogram of {}">'
+        '<g class="bars">{}</g><g class="ticks">{}'
+        '<text x="{}" y="{}">{}</text></g></svg>',
+        WIDTH,
+        HEIGHT,
+        name,
+        bars,
+        words,
+        (LEFT + WIDTH - EDGE) / 2,
+        HEIGHT - 3,
+        name,
     )
 
 
 # --- panels -----------------------------------------------------------------------------------------------------------
 
 
-def thumbnails(title: str, bundle: Bundle, indices: np.ndarray, measured: np.ndarray) -> str:
+def thumbnails(title: str, bundle: Bundle, indices: np.ndarray, measured: np.ndarray) -> Markup:
     pictures = area_average(bundle.subject.test.images[np.sort(indices)], THUMBNAIL)
     place = {index: k for k, index in enumerate(np.sort(indices))}
-    figures = "".join(
-        f'<figure><img src="{data_uri(pictures[place[k]], "webp")}" alt="test picture {k}" title="test picture {k}">'
-        f"<figcaption>{number(measured[k])}</figcaption></figure>"
+    figures = joined(
+        html(
+            '<figure><img src="{}" alt="test picture {}" title="test picture {}"><figcaption>{}</figcaption></figure>',
+            data_uri(pictures[place[k]], "webp"),
+            k,
+            k,
+            number(measured[k]),
+        )
         for k in indices
     )
-    return f'<div class="liked"><h4>{title}</h4><div>{figures}</div></div>'
+    return html('<div class="liked"><h4>{}</h4><div>{}</div></div>', title, figures)
 
 
-def voxel_panel(bundle: Bundle, voxel: int, predicted: np.ndarray | None = None) -> str:
+def voxel_panel(bundle: Bundle, voxel: int, predicted: np.ndarray | None = None) -> Markup:
     """A voxel's scores, its mean responses to the test pictures, and the pictures it likes best and least.
 
     predicted (n_images,): an encoding model's responses, in the units of the measured ones. Raises ValueError if there is no
@@ -164,7 +208,7 @@ def voxel_panel(bundle: Bundle, voxel: int, predicted: np.ndarray | None = None)
     return panel(
         f"Voxel {voxel}",
         whereabouts(bundle, voxel),
-        f'data-voxel="{voxel}"',
+        html('data-voxel="{}"', voxel),
         values,
         response_chart(measured, predicted) + liked,
     )
@@ -179,7 +223,7 @@ def whereabouts(bundle: Bundle, voxel: int) -> str:
     return f"{HEMISPHERES[hemisphere_of(geometry)[voxel]]} hemisphere · {areas}"
 
 
-def roi_panel(bundle: Bundle, name: str) -> str:
+def roi_panel(bundle: Bundle, name: str) -> Markup:
     """An area's size, the medians of its voxels' scores, how many are significant, and how R² spreads over them.
 
     Raises ValueError if there is no such area.
@@ -192,19 +236,19 @@ def roi_panel(bundle: Bundle, name: str) -> str:
     here = rois[name]
     n_right = int(hemisphere_of(bundle.subject.geometry)[here].sum())
     medians = {
-        f"<small>median</small> {key}": number(median(values[here]), digits, unit)
+        html("<small>median</small> {}", key): number(median(values[here]), digits, unit)
         for key, (values, digits, unit) in scores.items()
         if key != "q"
     }
     q = scores["q"][0][here]
-    medians[f"q &lt; {SIGNIFICANT}"] = f"{(q < SIGNIFICANT).sum()} of {len(q)}"
+    medians[f"q < {SIGNIFICANT}"] = f"{(q < SIGNIFICANT).sum()} of {len(q)}"
     where = f"{here.sum()} voxels · {here.sum() - n_right} left, {n_right} right"
     chart_ = histogram(100 * bundle.scores.r2[here], "R² of its voxels (%)")
-    gains = "".join(
-        f'<button type="button" class="set-gain" data-roi="{escape(name)}" data-value="{value}">{text}</button>'
+    gains = joined(
+        html('<button type="button" class="set-gain" data-roi="{}" data-value="{}">{}</button>', name, value, text)
         for value, text in ((0, "Lesion"), (1, "As measured"), (2, "Double"))
     )
-    return panel(name, where, f'data-roi="{escape(name)}"', medians, f'{chart_}<p class="gains">{gains}</p>')
+    return panel(name, where, html('data-roi="{}"', name), medians, html('{}<p class="gains">{}</p>', chart_, gains))
 
 
 def median(values: np.ndarray) -> float:
@@ -213,8 +257,13 @@ def median(values: np.ndarray) -> float:
     return float(np.median(finite)) if len(finite) else float("nan")
 
 
-def panel(title: str, where: str, data: str, values: dict[str, str], body: str) -> str:
-    return (
-        f'<section class="inspector panel" aria-live="polite" {data}><div class="panel-head"><h3>{escape(title)}</h3>'
-        f"<p>{escape(where)}</p></div>{facts(values)}{body}</section>"
+def panel(title: str, where: str, data: Markup, values: dict[str, str], body: Markup) -> Markup:
+    return html(
+        '<section class="inspector panel" aria-live="polite" {}><div class="panel-head"><h3>{}</h3>'
+        "<p>{}</p></div>{}{}</section>",
+        data,
+        title,
+        where,
+        facts(values),
+        body,
     )

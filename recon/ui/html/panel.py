@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
 
 from recon.decoders.published_models import COMMAND
 from recon.metrics import similarity
 from recon.settings import Settings
+from recon.ui.html.markup import html, joined
 from recon.ui.html.parts import ABSENT, ORACLE, REGRESSOR_NAMES, TITLES, data_uri, duration, picture_or
 from recon.ui.html.under_images import Told, captions, filmstrip, progress
 
@@ -32,23 +33,28 @@ HINTS = {
     "lcm": "Stage 2: stage 1's layout refined by Stable Diffusion in a few LCM steps",
 }
 NEEDED_BY = {"vdvae": "Stage 1", "diffusion": "Stage 2"}  # of the bundle's decoders
-ACTIONS = (
+ACTIONS = html(
     '<p class="actions"><button type="button" class="copy-link" title="A link that restores subject, picture and settings">'
     'Copy link</button><button type="button" class="download-panel" title="These pictures as one labelled PNG, and all '
     'settings, versions and seeds as JSON">Download this panel</button></p>'
 )
 
 
-def score(picture: np.ndarray, truth: np.ndarray, seconds: float) -> str:
+def score(picture: np.ndarray, truth: np.ndarray, seconds: float) -> Markup:
     """Pixel correlation and a time, as HTML."""
-    return f"<b>r = {similarity(picture, truth):.2f}</b><span>{duration(seconds)}</span>".replace("-", "−")
+    return html("<b>r = {:.2f}</b><span>{}</span>", similarity(picture, truth), duration(seconds)).replace("-", "−")
 
 
-def card(kind: str, title: str, picture: str, value: str, note: str) -> str:
-    """`picture`, `value` and `note` are HTML."""
-    return (
-        f'<figure class="card {kind}"><figcaption title="{HINTS[kind.split()[0]]}">{escape(title)}</figcaption>{picture}'
-        f'<p class="value" title="Pixel correlation with the original, and time">{value}</p><p class="note">{note}</p></figure>'
+def card(kind: str, title: str, picture: Markup, value: str, note: str) -> Markup:
+    return html(
+        '<figure class="card {}"><figcaption title="{}">{}</figcaption>{}'
+        '<p class="value" title="Pixel correlation with the original, and time">{}</p><p class="note">{}</p></figure>',
+        kind,
+        HINTS[kind.split()[0]],
+        title,
+        picture,
+        value,
+        note,
     )
 
 
@@ -58,31 +64,37 @@ def reading_note(n: int, settings: Settings) -> str:
     if settings.components:
         parts.append(f"{settings.components} component{'s' * (settings.components > 1)}")
     lesions = [f"{roi} ×{gain:g}" for roi, gain in settings.gains]
-    return escape(", ".join([*parts, *lesions[:2], *(["…"] if len(lesions) > 2 else [])]))
+    return ", ".join([*parts, *lesions[:2], *(["…"] if len(lesions) > 2 else [])])
 
 
-def versus(picture: np.ndarray, original: np.ndarray, title: str) -> str:
+def versus(picture: np.ndarray, original: np.ndarray, title: str) -> Markup:
     """A picture with the original under a movable cut (`comparison.js` moves it)."""
     top, under = data_uri(picture, "png"), data_uri(original, "webp")
-    return (
-        f'<div class="versus" tabindex="0" role="slider" aria-label="{escape(title)} against the original, percent shown" '
-        f'aria-valuenow="100" aria-valuemin="0" aria-valuemax="100" title="Drag, or ← →: the original is right of the line">'
-        f'<img src="{top}" alt="{escape(title)}"><img class="under-cut" src="{under}" alt="Original"></div>'
+    return html(
+        '<div class="versus" tabindex="0" role="slider" aria-label="{} against the original, percent shown" '
+        'aria-valuenow="100" aria-valuemin="0" aria-valuemax="100" title="Drag, or ← →: the original is right of the line">'
+        '<img src="{}" alt="{}"><img class="under-cut" src="{}" alt="Original"></div>',
+        title,
+        top,
+        title,
+        under,
     )
 
 
-def stage_2_card(frame: Frame | None, truth: np.ndarray, original: np.ndarray, settings: Settings, waits: str) -> str:
+def stage_2_card(
+    frame: Frame | None, truth: np.ndarray, original: np.ndarray, settings: Settings, waits: str
+) -> Markup:
     """Before its first step the words `waits`. truth (S, S, 3) at stage 1's size; original at its own."""
     title = f"{REGRESSOR_NAMES[settings.regressor]} → VDVAE → LCM"
     kind = "lcm oracle" if settings.prompt == "oracle" else "lcm"
-    note = f"UNet steps run: {frame.step if frame else 0}" + (ORACLE if settings.prompt == "oracle" else "")
+    note = html("UNet steps run: {}{}", frame.step if frame else 0, ORACLE if settings.prompt == "oracle" else "")
     if frame is None:
-        return card(kind, title, picture_or(waits, None, ""), f"<b>0</b> of {settings.lcm.steps} steps", note)
+        return card(kind, title, picture_or(waits, None, ""), html("<b>0</b> of {} steps", settings.lcm.steps), note)
     picture = frame.images["lcm"]
     return card(kind, title, versus(picture, original, title), score(picture, truth, frame.seconds), note)
 
 
-def stage_1_cards(layout: Frame | None, truth: np.ndarray) -> dict[str, str]:
+def stage_1_cards(layout: Frame | None, truth: np.ndarray) -> dict[str, Markup]:
     cards = {}
     for source, title in TITLES.items():
         picture = layout.images.get(source) if layout else None
@@ -101,10 +113,12 @@ class View:
     query: str  # of the link that brings it back
     settings: Settings
     told: Told
-    standing: str  # the image's scores, as HTML
+    standing: Markup  # the image's scores
 
 
-def panel(bundle: Bundle, truth: np.ndarray, view: View, layout: Frame | None, steps: list[Frame], last: bool) -> str:
+def panel(
+    bundle: Bundle, truth: np.ndarray, view: View, layout: Frame | None, steps: list[Frame], last: bool
+) -> Markup:
     """Everything that one frame changes on the page.
 
     truth (S, S, 3): the image at stage 1's size; layout: stage 1's newest frame, None if there is no VDVAE; steps: stage 2's
@@ -118,7 +132,7 @@ def panel(bundle: Bundle, truth: np.ndarray, view: View, layout: Frame | None, s
     original = picture_or("", trials.images[index], "Original")
     follows, waits = (ABSENT, ABSENT) if bundle.absent else ("follows stage 1", "waits")
     cards = stage_1_cards(layout, truth) | {
-        "original": card("original", "Original", original, f"<b>picture {index}</b>", note),
+        "original": card("original", "Original", original, html("<b>picture {}</b>", index), note),
         "lcm": stage_2_card(frame, truth, trials.images[index], settings, follows),
     }
     data = {
@@ -127,39 +141,52 @@ def panel(bundle: Bundle, truth: np.ndarray, view: View, layout: Frame | None, s
         "layout": layout.step if layout else 0,
         "step": frame.step if frame else 0,
         "last": str(last).lower(),
-        "query": escape(view.query),
+        "query": view.query,
     }
-    attributes = " ".join(f'data-{name}="{value}"' for name, value in data.items())
-    return (
-        f'<section class="panel view" {attributes}>'
-        f'<div class="cards">{"".join(cards[name] for name in ORDER)}</div>'
-        f'<div class="under"><div class="captions">{captions(trials.labels[index], view.told, settings)}</div>'
-        f"{filmstrip(steps, settings.lcm.steps)}{progress(layout, frame, resolutions, settings.lcm.steps, waits)}"
-        f"{ACTIONS}{view.standing}</div></section>"
+    attributes = joined((html('data-{}="{}"', name, value) for name, value in data.items()), " ")
+    return html(
+        '<section class="panel view" {}>'
+        '<div class="cards">{}</div>'
+        '<div class="under"><div class="captions">{}</div>'
+        "{}{}"
+        "{}{}</div></section>",
+        attributes,
+        joined(cards[name] for name in ORDER),
+        captions(trials.labels[index], view.told, settings),
+        filmstrip(steps, settings.lcm.steps),
+        progress(layout, frame, resolutions, settings.lcm.steps, waits),
+        ACTIONS,
+        view.standing,
     )
 
 
-def absent_banner(absent: dict[str, str]) -> str:
+def absent_banner(absent: dict[str, str]) -> Markup:
     """Which stage lacks its decoder, the command that fetches it, and, when unfolded, every reason."""
     stages = " and ".join(NEEDED_BY[name].lower() for name in absent)
-    reasons = "".join(f"<p>{escape(why)}</p>" for why in absent.values())
-    return (
-        f'<details class="banner absent"><summary><b>No decoder for {stages}:</b> run <code>{COMMAND}</code></summary>'
-        f"{reasons}</details>"
+    reasons = joined(html("<p>{}</p>", why) for why in absent.values())
+    return html(
+        '<details class="banner absent"><summary><b>No decoder for {}:</b> run <code>{}</code></summary>{}</details>',
+        stages,
+        COMMAND,
+        reasons,
     )
 
 
-def header(manifest: dict, absent: dict[str, str], device: str) -> str:
+def header(manifest: dict, absent: dict[str, str], device: str) -> Markup:
     """Title, and in plain words on what the models run, what is simulated and what is absent; a switch of light and dark."""
     banners = [absent_banner(absent)] if absent else []
     if manifest["simulated"]:
         banners.append(
-            '<p class="banner"><b>Simulated subject:</b> the responses come from a model of visual cortex, '
-            "not from a person.</p>"
+            html(
+                '<p class="banner"><b>Simulated subject:</b> the responses come from a model of visual cortex, '
+                "not from a person.</p>"
+            )
         )
-    return (
+    return html(
         "<header><div><h1>Brain <span>→</span> Image</h1><p>Pictures reconstructed live from fMRI responses"
-        f"{', on ' + escape(device) if device else ''}.</p></div>"
-        f'{"".join(banners)}<button type="button" class="theme-switch" aria-label="Light or dark" title="Light or dark">◐'
-        "</button></header>"
+        "{}.</p></div>"
+        '{}<button type="button" class="theme-switch" aria-label="Light or dark" title="Light or dark">◐'
+        "</button></header>",
+        ", on " + device if device else "",
+        joined(banners),
     )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 import io
-from html import escape
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
+
+from recon.ui.html.markup import html
 
 THUMBNAIL, COLUMNS = 64, 20  # side in pixels, thumbnails in a row of the sheet
 REGRESSOR_NAMES = {"ridge": "Ridge", "mlp": "MLP"}
 TITLES = {"ridge": "Ridge → VDVAE", "mlp": "MLP → VDVAE", "ceiling": "Ceiling → VDVAE"}
 ABSENT = "no decoder"
-ORACLE = '<span class="badge warning">⚠ knows the answer</span>'
+ORACLE = html('<span class="badge warning">⚠ knows the answer</span>')
 QUIET = {"show_progress": "hidden", "show_progress_on": [], "api_visibility": "private"}  # of events
 CURRENT = "() => Number(document.querySelector('.view')?.dataset.index ?? 0)"  # Explore's picture, in the browser
 
@@ -38,8 +40,8 @@ def duration(seconds: float) -> str:
     return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
-def picture_or(words: str, picture: np.ndarray | None, title: str) -> str:
+def picture_or(words: str, picture: np.ndarray | None, title: str) -> Markup:
     """Words, in a blank of the same size, where there is no picture."""
     if picture is None:
-        return f'<div class="blank">{escape(words)}</div>'
-    return f'<img src="{data_uri(picture, "png")}" alt="{escape(title)}">'
+        return html('<div class="blank">{}</div>', words)
+    return html('<img src="{}" alt="{}">', data_uri(picture, "png"), title)

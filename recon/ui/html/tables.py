@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+
+from markupsafe import Markup
 
 from recon.bundle.evaluation import Evaluation, Paired
 from recon.bundle.published_results import PUBLISHED, Published
 from recon.metrics import METRICS
+from recon.ui.html.markup import html, joined
 from recon.ui.html.number_format import (
     ARROWS,
     SOURCES,
@@ -26,38 +28,43 @@ ALPHA = 0.05
 TARGET_NAMES = {"latents": "latents of the layout", "prompt": "the prompt", "image": "the image embedding"}
 
 
-def cell(value: str, detail: str = "") -> str:
-    return f"<td><b>{value}</b>{f'<small>{detail}</small>' if detail else ''}</td>"
+def cell(value: str, detail: str = "") -> Markup:
+    return html("<td><b>{}</b>{}</td>", value, html("<small>{}</small>", detail) if detail else "")
 
 
-def head(name: str, detail: str = "", scope: str = "row") -> str:
-    """name and detail are HTML."""
-    return f'<th scope="{scope}">{name}{f"<small>{detail}</small>" if detail else ""}</th>'
+def head(name: str, detail: str = "", scope: str = "row") -> Markup:
+    return html('<th scope="{}">{}{}</th>', scope, name, html("<small>{}</small>", detail) if detail else "")
 
 
-def table(title: str, about: str, columns: Sequence[str], body: str, kind: str = "") -> str:
-    """A panel with one table that scrolls in itself; `about` says n and chance; `columns` and `body` are HTML."""
-    heads = "".join(head(name, scope="col") for name in columns)
-    return (
-        f'<section class="panel result {kind}"><h3>{escape(title)}</h3><p class="about">{about}</p>'
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}"><table><thead><tr>{heads}</tr></thead>'
-        f"{body}</table></div></section>"
+def table(title: str, about: str, columns: Sequence[str], body: Markup, kind: str = "") -> Markup:
+    """A panel with one table that scrolls in itself; `about` says n and chance."""
+    heads = joined(head(name, scope="col") for name in columns)
+    return html(
+        '<section class="panel result {}"><h3>{}</h3><p class="about">{}</p>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="{}"><table><thead><tr>{}</tr></thead>'
+        "{}</table></div></section>",
+        kind,
+        title,
+        about,
+        title,
+        heads,
+        body,
     )
 
 
-def chance_cell(evaluation: Evaluation, stage: str, metric: str) -> str:
+def chance_cell(evaluation: Evaluation, stage: str, metric: str) -> Markup:
     found = chance_level(evaluation, stage, metric)
     return cell("–") if found is None else cell(score(metric, found[0]), "" if found[1] == "chance" else found[1])
 
 
-def chance_row(cells: str) -> str:
-    return f'<tr class="chance">{head("Chance level")}{cells}</tr>'
+def chance_row(cells: Markup) -> Markup:
+    return html('<tr class="chance">{}{}</tr>', head("Chance level"), cells)
 
 
-def lines(rows: Sequence[Sequence[str]]) -> str:
+def lines(rows: Sequence[Sequence[str]]) -> Markup:
     """Rows of cells, the first of each a heading -> a table's body."""
-    made = (f"<tr>{head(first)}{''.join(cell(c) for c in rest)}</tr>" for first, *rest in rows)
-    return f"<tbody>{''.join(made)}</tbody>"
+    made = (html("<tr>{}{}</tr>", head(first), joined(cell(c) for c in rest)) for first, *rest in rows)
+    return html("<tbody>{}</tbody>", joined(made))
 
 
 def computed(evaluation: Evaluation) -> list[str]:
@@ -66,42 +73,57 @@ def computed(evaluation: Evaluation) -> list[str]:
     return [name for name in METRICS if name in there]
 
 
-def metric_head(name: str) -> str:
+def metric_head(name: str) -> Markup:
     arrow, words = ARROWS[METRICS[name].direction]
-    return f'{escape(title(name))} <span class="arrow" role="img" aria-label="{words}" title="{words}">{arrow}</span>'
+    return html(
+        '{} <span class="arrow" role="img" aria-label="{}" title="{}">{}</span>', title(name), words, words, arrow
+    )
 
 
-def paired_table(evaluation: Evaluation) -> str:
+def paired_table(evaluation: Evaluation) -> Markup:
     """MLP minus ridge on the same images."""
     pairs = evaluation.paired
     rows = []
     for pair in pairs:
-        m, name = pair.metric, f"{STAGES[pair.stage]} · {metric_head(pair.metric)}"
+        m, name = pair.metric, html("{} · {}", STAGES[pair.stage], metric_head(pair.metric))
         verdict = "no difference shown"
         if pair.p < ALPHA / len(pairs):
             verdict = "MLP better" if (pair.difference > 0) == (METRICS[m].direction == "higher") else "Ridge better"
         about = cell(score(m, pair.difference, True), interval(m, pair.low, pair.high, True))
         rows.append(
-            f"<tr>{head(name)}{about}{cell(p_value(pair.p))}{cell(verdict)}{cell(str(pair.n), ties(pair))}</tr>"
+            html(
+                "<tr>{}{}{}{}{}</tr>",
+                head(name),
+                about,
+                cell(p_value(pair.p)),
+                cell(verdict),
+                cell(str(pair.n), ties(pair)),
+            )
         )
     about = (
         f"MLP minus ridge on the same images, 95 % interval; Wilcoxon’s signed-rank test, two-sided. Chance: 0. "
-        f"Of {len(pairs)} tests, a difference counts where p &lt; {ALPHA} / {len(pairs)} (Bonferroni)."
+        f"Of {len(pairs)} tests, a difference counts where p < {ALPHA} / {len(pairs)} (Bonferroni)."
     )
     columns = ("MLP − ridge", "difference", "p, uncorrected", "verdict", "n")
-    return table("Ridge against MLP", about, columns, f"<tbody>{''.join(rows)}</tbody>")
+    return table("Ridge against MLP", about, columns, html("<tbody>{}</tbody>", joined(rows)))
 
 
 def ties(pair: Paired) -> str:
     return f"{pair.ties} equal, left out of the test" if pair.ties else ""
 
 
-def retrieval_table(evaluation: Evaluation) -> str:
+def retrieval_table(evaluation: Evaluation) -> Markup:
     """The true image among all test images."""
     found = evaluation.retrieval
     rows = [
-        f"<tr>{head(SOURCES[r.regressor])}{cell(percent(r.top1), between(r.top1_low, r.top1_high))}"
-        f"{cell(percent(r.top5), between(r.top5_low, r.top5_high))}{cell(plain(r.median_rank, 1))}{cell(str(r.n))}</tr>"
+        html(
+            "<tr>{}{}{}{}{}</tr>",
+            head(SOURCES[r.regressor]),
+            cell(percent(r.top1), between(r.top1_low, r.top1_high)),
+            cell(percent(r.top5), between(r.top5_low, r.top5_high)),
+            cell(plain(r.median_rank, 1)),
+            cell(str(r.n)),
+        )
         for r in found
     ]
     if found:
@@ -112,7 +134,7 @@ def retrieval_table(evaluation: Evaluation) -> str:
         rows.append(chance_row(chance + cell(str(f.n))))
     about = "Rank of the true image among the n test images, by the image embedding that is decoded from the responses."
     columns = ("Decoded by", "first", "among the first five", "median rank", "n")
-    return table("Retrieval", about, columns, f"<tbody>{''.join(rows)}</tbody>")
+    return table("Retrieval", about, columns, html("<tbody>{}</tbody>", joined(rows)))
 
 
 def between(low: float, high: float) -> str:
@@ -120,14 +142,14 @@ def between(low: float, high: float) -> str:
     return f"[{plain(100 * low, 1)}, {plain(100 * high, 1)}]"
 
 
-def roi_table(evaluation: Evaluation) -> str:
+def roi_table(evaluation: Evaluation) -> Markup:
     """Voxel scores by area; the true ceiling where the subject is simulated."""
     true = any(r.true_ceiling_median is not None for r in evaluation.rois)
     rows = []
     for r in evaluation.rois:
         medians = [percent(r.median_r2), plain(r.median_r), plain(r.median_ceiling, 1, " %")]
         medians += [plain(r.true_ceiling_median, 1, " %")] * true + [plain(r.median_ratio, 0, " %")]
-        rows.append([escape(r.roi), str(r.n_voxels), *medians, f"{r.n_ceiling_10}", f"{r.n_significant}"])
+        rows.append([r.roi, str(r.n_voxels), *medians, f"{r.n_ceiling_10}", f"{r.n_significant}"])
     about = (
         f"Medians over each area’s voxels, of an encoding model scored on n = {evaluation.n_images} test images; R² is not "
         "clipped. Chance: R² and r of 0; significant: permutation test, false discovery rate 5 %. R² / ceiling: of voxels "
@@ -138,27 +160,31 @@ def roi_table(evaluation: Evaluation) -> str:
     return table("Voxels by area", about, columns, lines(rows))
 
 
-def attribute_table(title: str, shares: dict[str, dict[str, float]], n: int, about: str) -> str:
+def attribute_table(title: str, shares: dict[str, dict[str, float]], n: int, about: str) -> Markup:
     """One row a source, one column an attribute."""
-    names = {s: escape(SOURCES.get(s, s)) + " <small>chance</small>" * (s == "shuffled") for s in shares}
+    names = {s: html("{} <small>chance</small>" if s == "shuffled" else "{}", SOURCES.get(s, s)) for s in shares}
     rows = [[names[s], *map(percent, values.values())] for s, values in shares.items()]
-    attributes = (escape(name.capitalize()) for name in next(iter(shares.values())))
+    attributes = (name.capitalize() for name in next(iter(shares.values())))
     return table(title, f"{about} n = {n} test images.", ["Right about", *attributes], lines(rows))
 
 
-def means_table(title: str, evaluation: Evaluation, stage: str, means: dict[str, dict[str, float]], about: str) -> str:
+def means_table(
+    title: str, evaluation: Evaluation, stage: str, means: dict[str, dict[str, float]], about: str
+) -> Markup:
     """One row a regressor, one column a metric."""
     metrics = [m for m in METRICS if m in next(iter(means.values()))]
     rows = [[REGRESSOR_NAMES[name], *(score(m, values[m]) for m in metrics)] for name, values in means.items()]
-    chance = chance_row("".join(chance_cell(evaluation, stage, m) for m in metrics))
-    return table(title, about, ["Regressor", *map(metric_head, metrics)], lines(rows) + f"<tbody>{chance}</tbody>")
+    chance = chance_row(joined(chance_cell(evaluation, stage, m) for m in metrics))
+    return table(
+        title, about, ["Regressor", *map(metric_head, metrics)], lines(rows) + html("<tbody>{}</tbody>", chance)
+    )
 
 
-def latent_table(values: dict[str, dict[str, float]], n: int) -> str:
+def latent_table(values: dict[str, dict[str, float]], n: int) -> Markup:
     rows = [[REGRESSOR_NAMES[name], plain(v["cv"], 3), plain(v["test"], 3)] for name, v in values.items()]
     about = f"Mean R² over stage 1’s latents, before rescaling. Chance: 0. Test: n = {n} images; both should agree."
     columns = ("Regressor", "held-out training images", "test images")
-    return table("Latents", about, columns, lines(rows) + f"<tbody>{chance_row(2 * cell('0'))}</tbody>")
+    return table("Latents", about, columns, lines(rows) + html("<tbody>{}</tbody>", chance_row(2 * cell("0"))))
 
 
 def published_of(paper: Published) -> str:
@@ -166,23 +192,25 @@ def published_of(paper: Published) -> str:
     return f"{STAGES[paper.stage].lower()}, subject{'s' * (',' in paper.subjects)} {paper.subjects}"
 
 
-def published_table(evaluation: Evaluation) -> str:
+def published_table(evaluation: Evaluation) -> Markup:
     """Every published row, whatever its protocol; ours is not among them."""
     metrics = [m for m in METRICS if any(m in paper.scores for paper in PUBLISHED)]
     rows = []
     for paper in PUBLISHED:
-        name = head(escape(f"{paper.method}, {paper.year}"), published_of(paper))
-        cells = [cell(escape(paper.protocol)), cell("–" if paper.n_images is None else str(paper.n_images))]
-        rows.append(f"<tr>{name}{''.join(cells)}{''.join(cell(score(m, paper.scores.get(m))) for m in metrics)}</tr>")
+        name = head(f"{paper.method}, {paper.year}", published_of(paper))
+        cells = [cell(paper.protocol), cell("–" if paper.n_images is None else str(paper.n_images))]
+        rows.append(
+            html("<tr>{}{}{}</tr>", name, joined(cells), joined(cell(score(m, paper.scores.get(m))) for m in metrics))
+        )
     about = (
         "What papers report of the same data, without intervals. Scores compare only under one protocol and one n: here "
-        f"“{escape(str(evaluation.protocol['name']))}” and n = {evaluation.n_images}. Rows of both stand in the table of scores."
+        f"“{evaluation.protocol['name']}” and n = {evaluation.n_images}. Rows of both stand in the table of scores."
     )
     columns = ("Published", "protocol", "n", *map(metric_head, metrics))
-    return table("Published results", about, columns, f"<tbody>{''.join(rows)}</tbody>")
+    return table("Published results", about, columns, html("<tbody>{}</tbody>", joined(rows)))
 
 
-def shares_table(shares: dict[str, float]) -> str:
+def shares_table(shares: dict[str, float]) -> Markup:
     """How much of each MLP is a network."""
     rows = [[TARGET_NAMES[target], percent(share)] for target, share in shares.items()]
     about = (
@@ -192,7 +220,7 @@ def shares_table(shares: dict[str, float]) -> str:
     return table("The network’s share of the MLP", about, ("Predicts", "share"), lines(rows))
 
 
-def side_tables(evaluation: Evaluation) -> str:
+def side_tables(evaluation: Evaluation) -> Markup:
     """All tables beside the scores that this evaluation has."""
     n, extra = evaluation.n_images, evaluation.tables
     made = [retrieval_table(evaluation), paired_table(evaluation), roi_table(evaluation)]
@@ -216,4 +244,4 @@ def side_tables(evaluation: Evaluation) -> str:
         made.append(shares_table(extra["shares"]))
     if not evaluation.simulated:
         made.append(published_table(evaluation))
-    return f'<div class="side-tables">{"".join(made)}</div>'
+    return html('<div class="side-tables">{}</div>', joined(made))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
 
 from recon.images import area_average
 from recon.settings import PROMPTS, Settings
+from recon.ui.html.markup import NOTHING, html, joined
 from recon.ui.html.parts import ABSENT, ORACLE, REGRESSOR_NAMES, data_uri, duration
 
 if TYPE_CHECKING:
@@ -28,34 +29,41 @@ class Told:
     n: int
 
 
-def ranked(told: Told) -> str:
-    """The rank of the picture among all test pictures, as HTML."""
+def ranked(told: Told) -> Markup:
+    """The rank of the picture among all test pictures."""
     if told.rank is None:
-        return ""
+        return NOTHING
     hint = (
         "All test pictures sorted by how near CLIP puts them to the embedding decoded from the brain: where the one that "
         f"was shown stands. 1 is best; chance is {(told.n + 1) / 2:g}."
     )
-    return f' <span class="rank" title="{hint}">picture ranks <b>{told.rank:g}</b> of {told.n}</span>'
+    return html(' <span class="rank" title="{}">picture ranks <b>{:g}</b> of {}</span>', hint, told.rank, told.n)
 
 
-def captions(label: dict, told: Told, settings: Settings) -> str:
+def captions(label: dict, told: Told, settings: Settings) -> Markup:
     """The true caption, the decoded one and what that is, and the prompt of stage 2."""
     hint = "Setting, object and light never occur together in training"
-    unseen = f' <span class="badge" title="{hint}">unseen</span>' if label.get("unseen") else ""
-    prompt = f"“{escape(settings.own_prompt)}”" if settings.prompt == "own" else PROMPTS[settings.prompt]
+    unseen = html(' <span class="badge" title="{}">unseen</span>', hint) if label.get("unseen") else ""
+    prompt = f"“{settings.own_prompt}”" if settings.prompt == "own" else PROMPTS[settings.prompt]
     if settings.prompt == "oracle":
-        prompt = f"the true captions {ORACLE}"
+        prompt = html("the true captions {}", ORACLE)
     what = (
         "Caption of the training picture nearest to the CLIP image embedding that "
         f"{REGRESSOR_NAMES[settings.regressor]} reads from the brain; r: cosine similarity"
     )
     similarity = f"(r = {told.similarity:.2f})".replace("-", "−")
-    return (
-        f'<p class="truth"><span class="tag">truth</span>“{escape(label["captions"][0])}”{unseen}</p>'
-        f'<p class="decoded" title="{what}"><span class="tag">decoded</span>“{escape(told.caption)}” '
-        f"<span>{similarity}</span>{ranked(told)}</p>"
-        f'<p class="prompt-used"><span class="tag">prompt</span>{prompt}</p>'
+    return html(
+        '<p class="truth"><span class="tag">truth</span>“{}”{}</p>'
+        '<p class="decoded" title="{}"><span class="tag">decoded</span>“{}” '
+        "<span>{}</span>{}</p>"
+        '<p class="prompt-used"><span class="tag">prompt</span>{}</p>',
+        label["captions"][0],
+        unseen,
+        what,
+        told.caption,
+        similarity,
+        ranked(told),
+        prompt,
     )
 
 
@@ -64,28 +72,37 @@ def reduced(picture: np.ndarray) -> np.ndarray:
     return area_average(picture[None], min(STRIP, len(picture)))[0]
 
 
-def filmstrip(steps: list[Frame], n_steps: int) -> str:
+def filmstrip(steps: list[Frame], n_steps: int) -> Markup:
     """All denoising steps so far, small, in as many places as there will be."""
     figures = [
-        f'<figure><img src="{data_uri(reduced(f.images["lcm"]), "webp")}" alt="after step {f.step}">'
-        f"<figcaption>{duration(f.seconds)}</figcaption></figure>"
+        html(
+            '<figure><img src="{}" alt="after step {}"><figcaption>{}</figcaption></figure>',
+            data_uri(reduced(f.images["lcm"]), "webp"),
+            f.step,
+            duration(f.seconds),
+        )
         for f in steps
     ]
-    figures += ["<figure><i></i><figcaption>–</figcaption></figure>"] * (n_steps - len(figures))
-    return f'<div class="filmstrip" title="The clean estimate after every denoising step">{"".join(figures)}</div>'
+    figures += [html("<figure><i></i><figcaption>–</figcaption></figure>")] * (n_steps - len(figures))
+    return html(
+        '<div class="filmstrip" title="The clean estimate after every denoising step">{}</div>', joined(figures)
+    )
 
 
-def pills(names: list[str], n_done: int) -> str:
-    return "".join(f'<i class="{"on" if k < n_done else ""}">{name}</i>' for k, name in enumerate(names))
+def pills(names: list[str], n_done: int) -> Markup:
+    return joined(html('<i class="{}">{}</i>', "on" if k < n_done else "", name) for k, name in enumerate(names))
 
 
-def progress(layout: Frame | None, frame: Frame | None, resolutions: list[int], n_steps: int, waits: str) -> str:
+def progress(layout: Frame | None, frame: Frame | None, resolutions: list[int], n_steps: int, waits: str) -> Markup:
     """Both stages: which steps are done, and how long they took; the words `waits` before stage 2 begins."""
     first = pills([f"{s}×{s}" for s in resolutions], sum(s <= layout.step for s in resolutions) if layout else 0)
     run = frame.step if frame else 0
     second = pills([str(k + 1) for k in range(n_steps)], run)
     took = f"{duration(frame.seconds)}, {run} UNet step{'s' * (run != 1)}" if frame else waits
-    return (
-        f'<div class="progress"><p><span>Stage 1</span>{first}<b>{duration(layout.seconds) if layout else ABSENT}</b></p>'
-        f"<p><span>Stage 2</span>{second}<b>{took}</b></p></div>"
+    return html(
+        '<div class="progress"><p><span>Stage 1</span>{}<b>{}</b></p><p><span>Stage 2</span>{}<b>{}</b></p></div>',
+        first,
+        duration(layout.seconds) if layout else ABSENT,
+        second,
+        took,
     )

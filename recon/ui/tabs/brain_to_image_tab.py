@@ -14,14 +14,16 @@ from recon.ui.decode import (
     decoded_cards,
     decoder_controls,
 )
+from recon.ui.html.markup import html
 from recon.ui.html.parts import QUIET
+from recon.ui.html_block import html_block
 from recon.ui.server.studio import Studio
 from recon.ui.told import in_one_sentence
 
 MAX_LEVEL, PRESET_LEVEL = 4.0, 2.0  # z-scores
 PRESET = f"Sets that area to {PRESET_LEVEL:g}, all others to 0, and decodes."
-LEVEL = "Level of {}, in SD."
-LEAD = (
+LEVEL = "Its level, in SD."
+LEAD = html(
     '<p class="lead"><b>No picture was shown.</b> Voxels of the areas below are set to a level (in standard deviations), all '
     "others to their mean, and that artificial response is decoded: what the decoder takes the area to stand for, after the "
     "ROI-optimal stimuli of Ozcelik &amp; VanRullen (2023). It shows the decoder’s habits as much as the brain’s.</p>"
@@ -43,7 +45,7 @@ def brain_to_image_tab(studio: Studio) -> None:
         except (ValueError, TypeError) as error:
             raise in_one_sentence(error) from error
 
-    gr.HTML(LEAD, apply_default_css=False)
+    html_block(LEAD)
     with gr.Row(elem_classes="tab-controls"):
         preset = gr.Dropdown(
             ["none", *names], value="none", label="Drive one area alone", info=PRESET, elem_classes="preset"
@@ -52,12 +54,10 @@ def brain_to_image_tab(studio: Studio) -> None:
         start = gr.Button("Decode", variant="primary", elem_classes="start-driven")
     with gr.Row(elem_classes="levels"):
         levels = [
-            gr.Slider(
-                -MAX_LEVEL, MAX_LEVEL, 0, step=0.25, label=name, info=LEVEL.format(name), buttons=[], min_width=150
-            )
+            gr.Slider(-MAX_LEVEL, MAX_LEVEL, 0, step=0.25, label=name, info=LEVEL, buttons=[], min_width=150)
             for name in names
         ]
-    view = gr.HTML("", apply_default_css=False)
+    view = html_block()
     how = {"fn": run, "inputs": [regressor, seed, *levels], "outputs": view, **ONE_AT_A_TIME}
     set_levels = preset.input(
         lambda name: [PRESET_LEVEL if name == other else 0 for other in names],

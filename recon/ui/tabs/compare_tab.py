@@ -9,13 +9,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import gradio as gr
+from markupsafe import Markup
 
 from recon.responses import response_to
 from recon.settings import AXES
 from recon.ui.controls import read_settings
 from recon.ui.decode import ONE_AT_A_TIME, data_link
+from recon.ui.html.markup import NOTHING, html, joined
 from recon.ui.html.panel import absent_banner
 from recon.ui.html.parts import CURRENT, QUIET, data_uri, duration
+from recon.ui.html_block import html_block
 from recon.ui.server.frames import live, shown_image
 from recon.ui.server.studio import Studio
 from recon.ui.told import in_one_sentence
@@ -33,7 +36,7 @@ NAMES = {
     "components": "Components kept",
     "repeats": "Repeats averaged",
 }
-LEAD = (
+LEAD = html(
     '<p class="lead">How much does each setting matter? Cells fill one by one; whatever is not varied is as the Explore tab has '
     "it. <b>r</b> is the pixel correlation with the original; what chance alone gives stands on the Evaluate tab.</p>"
 )
@@ -51,29 +54,39 @@ class Running:
     stopped: bool = False
 
 
-def caption(cell: Cell) -> str:
-    return f"<small><b>r = {cell.pixcorr:.2f}</b> {duration(cell.seconds)}</small>".replace("-", "−")
+def caption(cell: Cell) -> Markup:
+    return html("<small><b>r = {:.2f}</b> {}</small>", cell.pixcorr, duration(cell.seconds)).replace("-", "−")
 
 
-def table(original, cells: list, rows: tuple, columns: tuple, after: str = "") -> str:
+def table(original, cells: list, rows: tuple, columns: tuple, after: Markup = NOTHING) -> Markup:
     """The grid so far, as HTML."""
     there = {(c.row, c.column): c for c in cells}
-    head = "".join(f'<th scope="col">{NAMES[columns[0]]} <b>{value}</b></th>' for value in columns[1])
+    head = joined(html('<th scope="col">{} <b>{}</b></th>', NAMES[columns[0]], value) for value in columns[1])
     lines = []
     for r, row_value in enumerate(rows[1]):
-        line = f'<th scope="row">{NAMES[rows[0]]} <b>{row_value}</b></th>'
+        line = html('<th scope="row">{} <b>{}</b></th>', NAMES[rows[0]], row_value)
         for c, column_value in enumerate(columns[1]):
             cell = there.get((r, c))
             label = f"{NAMES[rows[0]]} {row_value}, {NAMES[columns[0]]} {column_value}"
-            shown = cell and f'<img src="{data_uri(cell.image, "webp")}" alt="{label}">{caption(cell)}'
-            line += f"<td>{shown or '<i></i>'}</td>"
-        lines.append(f"<tr>{line}</tr>")
-    corner = f'<td class="corner"><img src="{data_uri(original, "webp")}" alt="Original"><small>original</small></td>'
+            shown = cell and html('<img src="{}" alt="{}">{}', data_uri(cell.image, "webp"), label, caption(cell))
+            line += html("<td>{}</td>", shown or html("<i></i>"))
+        lines.append(html("<tr>{}</tr>", line))
+    corner = html(
+        '<td class="corner"><img src="{}" alt="Original"><small>original</small></td>', data_uri(original, "webp")
+    )
     n = len(rows[1]) * len(columns[1])
-    return (
-        f'<section class="panel grid" data-done="{len(cells)}" data-last="{str(len(cells) == n).lower()}">'
-        f"<table><thead><tr>{corner}{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-        f'<p class="small">{len(cells)} of {n} cells</p>{after}</section>'
+    return html(
+        '<section class="panel grid" data-done="{}" data-last="{}">'
+        "<table><thead><tr>{}{}</tr></thead><tbody>{}</tbody></table>"
+        '<p class="small">{} of {} cells</p>{}</section>',
+        len(cells),
+        str(len(cells) == n).lower(),
+        corner,
+        head,
+        joined(lines),
+        len(cells),
+        n,
+        after,
     )
 
 
@@ -102,21 +115,21 @@ def compare_tab(studio: Studio, tab: gr.Tab, picker: gr.HTML) -> None:
         labelled_sheet(original, cells, rows, columns).save(buffer, "PNG")
         name = f"{studio.manifest['name']}_picture{index}_{row_axis}_{column_axis}.png"
         save = data_link(name, "image/png", buffer.getvalue(), "Save the grid as PNG")
-        absent = absent_banner(cells[-1].absent) if cells[-1].absent else ""
-        yield table(original, cells, rows, columns, f'{absent}<p class="saves">{save}</p>')
+        absent = absent_banner(cells[-1].absent) if cells[-1].absent else NOTHING
+        yield table(original, cells, rows, columns, html('{}<p class="saves">{}</p>', absent, save))
 
     def stop(under_way: Running) -> None:
         under_way.stopped = True
 
     choices, last, under_way = [(NAMES[axis], axis) for axis in AXES], studio.n_pictures - 1, gr.State(Running())
-    gr.HTML(LEAD, apply_default_css=False)
+    html_block(LEAD)
     with gr.Row(elem_classes="tab-controls"):
         index = gr.Number(0, label="Test picture", precision=0, minimum=0, maximum=last, info=HELP["index"])
         rows = gr.Dropdown(choices, value="strength", label="Rows", info=HELP["rows"])
         columns = gr.Dropdown(choices, value="steps", label="Columns", info=HELP["columns"])
         start = gr.Button("Fill the grid", variant="primary", elem_classes="start-grid")
         end = gr.Button("Stop", elem_classes="stop-grid")
-    view = gr.HTML("", apply_default_css=False)
+    view = html_block()
     start.click(run, [index, rows, columns, picker, under_way], view, **ONE_AT_A_TIME)
     end.click(stop, under_way, queue=False, **QUIET)
     tab.select(None, None, index, js=CURRENT)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import cache, partial
-from html import escape
 from pathlib import Path
 
 import gradio as gr
+from markupsafe import Markup
 
 from recon.bundle.evaluation import Evaluation, load_evaluation
 from recon.bundle.manifest import is_evaluated
@@ -15,10 +15,12 @@ from recon.metrics import METRICS
 from recon.ui.decode import data_link
 from recon.ui.html.charts import bottleneck, distribution
 from recon.ui.html.gallery import gallery_table
+from recon.ui.html.markup import html, joined
 from recon.ui.html.number_format import STAGES
 from recon.ui.html.parts import CURRENT, QUIET
 from recon.ui.html.score_table import order_notes, row_notes, score_table
 from recon.ui.html.tables import computed, side_tables
+from recon.ui.html_block import html_block
 from recon.ui.server.studio import Studio
 
 TAKE_PICTURE = f"(_, ...others) => [({CURRENT})(), ...others]"
@@ -31,32 +33,42 @@ HELP = {
 GROUPS = [("Random", "random"), ("Best", "best"), ("Median", "median"), ("Worst", "worst")]
 LCM = ("steps", "guidance", "strength")  # stage 2's settings among the evaluation's
 HOW_TO_READ = (
-    "A <b>reconstruction</b> is made from test responses that no fit has seen. Stage 1 is the layout, stage 2 the picture "
-    "drawn from it.",
-    "A <b>null</b> shows how far one gets without the right response. A score that does not clearly beat every null says "
-    "little about the brain: stage 2 draws plausible pictures from anything, and skies are above grounds in most photographs.",
-    "A <b>ceiling</b> is what these decoders could draw with perfect regressors. What is missing above it, no better "
-    "regressor can add. Whatever <b>knows the answer</b> was given the true captions: it is no reconstruction.",
-    "<b>Two-way identification</b> is how often a picture is more like its own original than like another test image; "
-    "guessing gives 50 %. It nears 100 % long before pictures look alike.",
-    "An <b>interval</b> says how far a mean would move with other test images of the same kind. It leaves out all other chance: "
-    "everything is of one fit to one person, with fixed seeds, and a regressor that is fitted again, or another person, may differ "
-    "by more than the interval is wide.",
+    html(
+        "A <b>reconstruction</b> is made from test responses that no fit has seen. Stage 1 is the layout, stage 2 the picture "
+        "drawn from it."
+    ),
+    html(
+        "A <b>null</b> shows how far one gets without the right response. A score that does not clearly beat every null says "
+        "little about the brain: stage 2 draws plausible pictures from anything, and skies are above grounds in most photographs."
+    ),
+    html(
+        "A <b>ceiling</b> is what these decoders could draw with perfect regressors. What is missing above it, no better "
+        "regressor can add. Whatever <b>knows the answer</b> was given the true captions: it is no reconstruction."
+    ),
+    html(
+        "<b>Two-way identification</b> is how often a picture is more like its own original than like another test image; "
+        "guessing gives 50 %. It nears 100 % long before pictures look alike."
+    ),
+    html(
+        "An <b>interval</b> says how far a mean would move with other test images of the same kind. It leaves out all other "
+        "chance: everything is of one fit to one person, with fixed seeds, and a regressor that is fitted again, or another "
+        "person, may differ by more than the interval is wide."
+    ),
 )
 
 
-def missing(studio: Studio) -> str:
+def missing(studio: Studio) -> Markup:
     """What is shown of a bundle that has not been evaluated."""
     subject = (
         "--demo"
         if studio.manifest["simulated"]
         else f"--subject {studio.manifest['name'].removeprefix('subj').lstrip('0')}"
     )
-    return f"This subject has not been evaluated: run <code>python -m precompute evaluate {escape(subject)}</code>."
+    return html("This subject has not been evaluated: run <code>python -m precompute evaluate {}</code>.", subject)
 
 
 def listed(values: dict) -> str:
-    return ", ".join(f"{escape(str(k)).replace('_', ' ')} {escape(str(v))}" for k, v in values.items() if v is not None)
+    return ", ".join(f"{str(k).replace('_', ' ')} {v}" for k, v in values.items() if v is not None)
 
 
 def network_sides(networks: int | dict[str, int]) -> str:
@@ -66,33 +78,42 @@ def network_sides(networks: int | dict[str, int]) -> str:
     return "224² (" + ", ".join(f"{METRICS[m].title} {side}²" for m, side in networks.items()) + ")"
 
 
-def introduction(evaluation: Evaluation) -> str:
+def introduction(evaluation: Evaluation) -> Markup:
     """Of whom, on what, how; and how to read it."""
     unseen = f", {evaluation.n_unseen} of them combinations that training never shows" if evaluation.n_unseen else ""
     kind = (
-        "a <b>simulated</b> subject, never to be set beside published numbers"
+        html("a <b>simulated</b> subject, never to be set beside published numbers")
         if evaluation.simulated
         else "one subject"
     )
     protocol, settings = evaluation.protocol, evaluation.settings
     others = {k: v for k, v in settings.items() if k not in LCM}
     made_on = f"Stage 2 ran on {listed(evaluation.machine)}. " if evaluation.machine else ""
-    return (
-        f'<section class="panel introduction"><p><b>{escape(evaluation.subject)}</b>: {kind}. '
-        f"<b>n = {evaluation.n_images}</b> test images{unseen}. Protocol “{escape(str(protocol['name']))}”: pixels compared at "
-        f"{protocol['pixels']}², networks look at {network_sides(protocol['networks'])}. Stage 2: "
-        f"{listed({k: settings[k] for k in LCM if k in settings})}, seeds {', '.join(map(str, evaluation.seeds))}.</p>"
-        f"<details><summary>How to read this</summary><ul>{''.join(f'<li>{line}</li>' for line in HOW_TO_READ)}</ul>"
-        f'<p class="small">Settings: {listed(others)}. {made_on}Made with {listed(evaluation.versions)}.</p></details></section>'
+    return html(
+        '<section class="panel introduction"><p><b>{}</b>: {}. '
+        "<b>n = {}</b> test images{}. Protocol “{}”: pixels compared at "
+        "{}², networks look at {}. Stage 2: "
+        "{}, seeds {}.</p>"
+        "<details><summary>How to read this</summary><ul>{}</ul>"
+        '<p class="small">Settings: {}. {}Made with {}.</p></details></section>',
+        evaluation.subject,
+        kind,
+        evaluation.n_images,
+        unseen,
+        str(protocol["name"]),
+        protocol["pixels"],
+        network_sides(protocol["networks"]),
+        listed({k: settings[k] for k in LCM if k in settings}),
+        ", ".join(map(str, evaluation.seeds)),
+        joined(html("<li>{}</li>", line) for line in HOW_TO_READ),
+        listed(others),
+        made_on,
+        listed(evaluation.versions),
     )
 
 
-def html(words: str = "") -> gr.HTML:
-    return gr.HTML(words, apply_default_css=False)
-
-
-def notice(words: str) -> str:
-    return f'<section class="panel not-evaluated">{words}</section>'
+def notice(words: object) -> Markup:
+    return html('<section class="panel not-evaluated">{}</section>', words)
 
 
 @cache
@@ -102,7 +123,7 @@ def evaluation_of(studio: Studio) -> Evaluation:
 
 
 @cache
-def gallery_of(studio: Studio, group: str) -> str:
+def gallery_of(studio: Studio, group: str) -> Markup:
     return gallery_table(evaluation_of(studio), group, studio.subject.test.images)
 
 
@@ -111,14 +132,14 @@ def charts(studio: Studio, picture: int | None, metric: str, stage: str) -> tupl
     return distribution(evaluation_of(studio), stage, metric, picture), bottleneck(evaluation_of(studio), metric)
 
 
-def saves(folder: Path) -> str:
+def saves(folder: Path) -> Markup:
     """Links that save the evaluation's files, which the page itself carries."""
     kinds = {
         "evaluation.csv": ("text/csv", "Table as CSV"),
         "evaluation.json": ("application/json", "Everything as JSON"),
     }
     links = (data_link(name, kind, (folder / name).read_bytes(), text) for name, (kind, text) in kinds.items())
-    return f'<p class="saves">{"".join(links)}</p>'
+    return html('<p class="saves">{}</p>', joined(links))
 
 
 def opened(studio: Studio, picture: int, metric: str | None, stage: str, group: str) -> list:
@@ -127,7 +148,7 @@ def opened(studio: Studio, picture: int, metric: str | None, stage: str, group: 
     try:
         evaluation = evaluation_of(studio)
     except BadFile as error:
-        return [gr.skip()] * 5 + [notice(escape(str(error)))] + [gr.skip()] * 2
+        return [gr.skip()] * 5 + [notice(error)] + [gr.skip()] * 2
     if metric is not None:
         return [picture, gr.skip(), charts(studio, picture, metric, stage)[0]] + [gr.skip()] * 5
     metrics = computed(evaluation)
@@ -140,20 +161,20 @@ def opened(studio: Studio, picture: int, metric: str | None, stage: str, group: 
 def evaluate_tab(studio: Studio, tab: gr.Tab) -> None:
     """Lays the open `tab` out and wires it; it is filled when it is opened."""
     if not is_evaluated(studio.manifest):
-        html(notice(missing(studio)))
+        html_block(notice(missing(studio)))
         return
     with gr.Column(elem_classes="evaluate"):
-        about, table = html(), html()
+        about, table = html_block(), html_block()
         with gr.Row(elem_classes="controls evaluate-controls"):
             metric = gr.Radio([], label="Metric", info=HELP["metric"], elem_classes="metric")
             stages = [(name, key) for key, name in STAGES.items()]
             stage = gr.Radio(stages, value="lcm", label="Stage", info=HELP["stage"], elem_classes="stage")
             picture = gr.Number(0, label="Picture", precision=0, info=HELP["picture"], elem_classes="seed")
         with gr.Row(elem_classes="charts"):
-            drawn = [html(), html()]
+            drawn = [html_block(), html_block()]
         with gr.Row(elem_classes="controls evaluate-controls"):
             group = gr.Radio(GROUPS, value=GROUPS[0][1], label="Gallery", info=HELP["group"], elem_classes="group")
-        gallery, others = html(), html()
+        gallery, others = html_block(), html_block()
 
     quiet = {"queue": False, **QUIET}
     choices = [picture, metric, stage]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +17,15 @@ from recon.ui.brain_panel import brain_panel
 from recon.ui.controls import control_values, read_settings, reading_of, settings_controls
 from recon.ui.decode import ONE_AT_A_TIME
 from recon.ui.html.image_scores import orders, standing
+from recon.ui.html.markup import html
 from recon.ui.html.panel import View, panel
 from recon.ui.html.parts import COLUMNS, QUIET, THUMBNAIL
 from recon.ui.html.under_images import Told
+from recon.ui.html_block import html_block
 from recon.ui.server.endpoint import Frames, panel_files
 from recon.ui.server.frames import frames_of
 from recon.ui.server.studio import Studio
-from recon.ui.told import in_one_sentence
+from recon.ui.told import as_text, in_one_sentence
 
 if TYPE_CHECKING:
     from recon.reconstruct import Frame, Reading
@@ -76,12 +77,12 @@ def explored(
         elif frame.stage == "vdvae":
             layout = frame
         if moved or steps or frame.last:
-            html = panel(studio.bundle, studio.picture(index), view, layout, steps, frame.last)
+            shown = panel(studio.bundle, studio.picture(index), view, layout, steps, frame.last)
             if moved and not steps and frame.ready:
                 visit.shown = index, settings.reading
-                yield html, json.dumps(map_payload(response_map(frame.reading.response)))
+                yield shown, json.dumps(map_payload(response_map(frame.reading.response)))
             else:
-                yield html, gr.skip()
+                yield shown, gr.skip()
         if visit.newest > wish["serial"]:
             return
 
@@ -169,15 +170,15 @@ def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
     with gr.Row(elem_classes="columns", equal_height=True):
         with gr.Column(scale=19, min_width=340):
             picker = image_picker(studio, frames)
-            view = gr.HTML('<section class="panel waiting">Reconstructing …</section>', apply_default_css=False)
+            view = html_block(html('<section class="panel waiting">Reconstructing …</section>'))
             controls, reading = settings_controls(), reading_panel(studio)
         with gr.Column(scale=10, min_width=340):
             brain = brain_panel(studio)
 
     def run(wish: dict, visit: Visit) -> Iterator[dict]:
         try:
-            for html, response in explored(studio, frames, wish, visit):
-                yield {view: html, brain: response}
+            for shown, response in explored(studio, frames, wish, visit):
+                yield {view: shown, brain: response}
         except (IndexError, ValueError) as error:
             raise in_one_sentence(error) from error
 
@@ -186,7 +187,7 @@ def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
         try:
             linked = linked_wish(studio, query)
         except ValueError as error:
-            gr.Warning(escape(str(error), quote=False))
+            gr.Warning(as_text(error))
         if linked and not visit.newest:  # else the visitor did not wait for the link
             told = {controls[name]: value for name, value in linked["settings"].items()}
             yield told | {picker: linked, reading: linked["reading"]}

@@ -12,13 +12,15 @@ import numpy as np
 from recon.settings import LCMSettings, Settings
 from recon.ui.brain_panel import brain_panel
 from recon.ui.decode import ONE_AT_A_TIME, Decoding, decoded_cards, decoder_controls
+from recon.ui.html.markup import html
 from recon.ui.html.parts import CURRENT, QUIET
+from recon.ui.html_block import html_block
 from recon.ui.server.received import UPLOADING, received
 from recon.ui.server.studio import STAGE_1_SIZE, Studio
 from recon.ui.told import in_one_sentence
 
 SHOWN_SIZE = 192  # pixels
-LEAD = (
+LEAD = html(
     '<p class="lead"><b>Predicted, not measured.</b> An encoding model says how this subject’s voxels would answer to your '
     "picture; the map shows that, and the decoder reads it back. Without noise this is far better than any scan: add noise at the "
     "measured level to see what a scan of that many repeats would leave.</p>"
@@ -69,8 +71,8 @@ def predicted(studio: Studio, picture: Picture, noise: str, settings: Settings) 
     brain = replace(response_map(response), label="Predicted response", note=note)
     about |= {"response": "predicted by the encoding model, not measured", "noise": noise}
     decoding = Decoding(settings, {name: large}, "image_to_brain", about)
-    for k, html in enumerate(decoded_cards(studio, response, decoding)):
-        yield html, gr.skip() if k else json.dumps(map_payload(brain))
+    for k, cards in enumerate(decoded_cards(studio, response, decoding)):
+        yield cards, gr.skip() if k else json.dumps(map_payload(brain))
 
 
 def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
@@ -83,7 +85,7 @@ def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
             raise in_one_sentence(error) from error
 
     picture, last = gr.State(None), studio.n_pictures - 1
-    gr.HTML(LEAD, apply_default_css=False)
+    html_block(LEAD)
     with gr.Row(elem_classes="columns"):
         with gr.Column(scale=19, min_width=340):
             with gr.Row(elem_classes="tab-controls"):
@@ -94,7 +96,7 @@ def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
                 with gr.Column(min_width=200):
                     noise = gr.Radio(list(REPEATS), value="no noise", label="Noise at the measured level", info=NOISE)
                     regressor, seed = decoder_controls("mlp")
-            view = gr.HTML("", apply_default_css=False)
+            view = html_block()
         with gr.Column(scale=10, min_width=340):
             brain = brain_panel(studio, "response", "Predicted response")
     how = {"fn": run, "inputs": [picture, noise, regressor, seed], "outputs": [view, brain], **ONE_AT_A_TIME}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import gradio as gr
 import numpy as np
+from markupsafe import Markup
 
 from recon.settings import LCMSettings, Settings
 from recon.ui.decode import (
@@ -14,11 +15,23 @@ from recon.ui.decode import (
     decoded_cards,
     decoder_controls,
 )
+from recon.ui.html.markup import html
+from recon.ui.html_block import html_block
 from recon.ui.server.received import UPLOADING, received
 from recon.ui.server.studio import Studio
 from recon.ui.told import in_one_sentence
 
 SCALE = "z-scored as the regressors were fitted; raw ones are z-scored over the file’s own rows, 10 at least."
+
+
+def lead(n_voxels: int) -> Markup:
+    """What the tab is for, and what becomes of a file."""
+    return html(
+        '<p class="lead">Decode responses of your own, of <b>this subject’s {n} voxels</b> in its order: a NumPy <code>.npy</code> '
+        "or an HDF5 file of shape ({n},) or (n, {n}), real numbers, at most 64 MB. The file is read, never executed, and deleted; "
+        "its numbers are kept for an hour at most, or until you send others.</p>",
+        n=n_voxels,
+    )
 
 
 def own_data_tab(studio: Studio) -> None:
@@ -49,12 +62,7 @@ def own_data_tab(studio: Studio) -> None:
         except (ValueError, TypeError) as error:
             raise in_one_sentence(error) from error
 
-    gr.HTML(
-        f'<p class="lead">Decode responses of your own, of <b>this subject’s {n_voxels} voxels</b> in its order: a NumPy '
-        f"<code>.npy</code> or an HDF5 file of shape ({n_voxels},) or (n, {n_voxels}), real numbers, at most 64 MB. The file is "
-        "read, never executed, and deleted; its numbers are kept for an hour at most, or until you send others.</p>",
-        apply_default_css=False,
-    )
+    html_block(lead(n_voxels))
     with gr.Row(elem_classes="tab-controls"):
         upload = gr.File(label="Responses", file_types=[".npy", ".h5", ".hdf5"], height=140)
         with gr.Column(min_width=220):
@@ -63,7 +71,7 @@ def own_data_tab(studio: Studio) -> None:
         with gr.Column(min_width=220):
             regressor, seed = decoder_controls("mlp")
     start = gr.Button("Decode", variant="primary", elem_classes="start-own")
-    view, rows = gr.HTML("", apply_default_css=False), gr.State(None, time_to_live=3600)
+    view, rows = html_block(), gr.State(None, time_to_live=3600)
     how = {"fn": run, "inputs": [rows, scale, row, regressor, seed], "outputs": view, **ONE_AT_A_TIME}
     upload.upload(read, upload, rows, **UPLOADING).success(**how)
     start.click(**how)

@@ -45,23 +45,54 @@ def test_scores_are_scikit_learns_and_scipys(rng):
 def test_each_voxel_gets_scikit_learns_ridge_at_its_own_alpha(rng):
     F = rng.normal(size=(60, 9)).astype(np.float32)
     voxels = (F @ rng.normal(size=(9, 5)) + rng.normal(size=(60, 5)) * [0.1, 1, 3, 10, 30]).astype(np.float32)
-    model = fit_encoding(F, voxels, np.logspace(-1, 3, 5))
-    assert model.alpha[0] < model.alpha[4]
+    model = fit_encoding([F], voxels, np.logspace(-1, 3, 5))
+    assert model.alpha[0, 0] < model.alpha[0, 4]
     z = (F - F.mean(0)) / F.std(0, ddof=1)
     for v in range(5):
-        expected = Ridge(model.alpha[v]).fit(z, voxels[:, v]).predict(z)
+        expected = Ridge(model.alpha[0, v]).fit(z, voxels[:, v]).predict(z)
         np.testing.assert_allclose(model.predict(F)[:, v], expected, rtol=1e-3, atol=1e-3)
+
+
+def two_bands(rng) -> tuple[list[np.ndarray], np.ndarray]:
+    """80 features that say nothing of voxel 1, and 4 that alone do; voxel 0 is the other way round."""
+    wide, narrow = (rng.normal(size=(100, width)).astype(np.float32) for width in (80, 4))
+    signal = np.stack([wide @ rng.normal(size=80) / 9, narrow @ rng.normal(size=4) / 2], 1)
+    return [wide, narrow], (signal + 0.3 * rng.normal(size=(100, 2))).astype(np.float32)
+
+
+def test_each_band_has_its_own_alpha_and_the_penalised_least_squares_solution(rng):
+    bands, voxels = two_bands(rng)
+    model = fit_encoding(bands, voxels, np.logspace(-1, 5, 13))
+    F = np.hstack(bands).astype(float)
+    z, Y = (F - F.mean(0)) / F.std(0, ddof=1), voxels - voxels.mean(0)
+    for v in range(2):
+        penalty = np.diag(np.repeat(model.alpha[:, v], [80, 4]))
+        expected = z @ np.linalg.solve(z.T @ z + penalty, z.T @ Y[:, v]) + voxels[:, v].mean()
+        np.testing.assert_allclose(model.predict(np.hstack(bands))[:, v], expected, atol=2e-3)
+    ratio = model.alpha[0] / model.alpha[1]
+    assert ratio[0] == pytest.approx(1) and ratio[1] > 50
+
+
+def test_a_second_band_costs_little_where_it_says_nothing_and_helps_where_it_does(rng):
+    (wide, narrow), voxels = two_bands(rng)
+
+    def held_out(bands) -> np.ndarray:
+        model = fit_encoding([band[:70] for band in bands], voxels[:70])
+        return r2_score(voxels[70:], model.predict(np.hstack(bands)[70:]), multioutput="raw_values")
+
+    alone, both = held_out([wide]), held_out([wide, narrow])
+    assert both[1] > alone[1] + 0.5 and both[0] > alone[0] - 0.05
 
 
 def test_rows_that_differ_and_bad_voxels_are_told(rng):
     F, voxels = rng.normal(size=(2, 20, 4)).astype(np.float32)
     with pytest.raises(ValueError, match="expected as many rows of features as of voxels, got 20 and 19"):
-        fit_encoding(F, voxels[:19])
+        fit_encoding([F], voxels[:19])
     with pytest.raises(ValueError, match="expected as many images as numbers of repeats, got 20 and 21"):
         score_voxels(voxels, voxels, np.ones(4), np.full(21, 3))
     voxels[2, 1] = np.nan
     with pytest.raises(ValueError, match=r"NaN or infinity in 1 of them \(first: voxel 1\)"):
-        fit_encoding(F, voxels)
+        fit_encoding([F], voxels)
 
 
 def test_share_of_the_ceiling_is_undefined_below_ten_percent():

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from precompute.__main__ import app
 from precompute.evaluation import evaluate, summary
+from precompute.evaluation.efficientnet_lite import is_installed
 from precompute.fetching import fetch_nsd
 from recon.brain.space import Volume
 from recon.bundle.bundle import load_bundle
@@ -157,7 +158,8 @@ def test_an_evaluation_becomes_a_part_of_the_bundle_and_goes_when_other_parts_co
     load_bundle(bundle)
     found = load_evaluation(bundle)
     assert found.n_images == printed["n"] == 2 and not found.simulated and found.not_computed["swav"]
-    assert {r.metric for r in found.rows} == {"pixcorr", "ssim", "ssim_legacy", "pixels", "clip"}
+    lite0 = {"lite0", "lite0_distance"} if is_installed() else set()
+    assert {r.metric for r in found.rows} == {"pixcorr", "ssim", "ssim_legacy", "pixels", "clip"} | lite0
     assert {(r.stage, r.source) for r in found.rows} >= {("vdvae", "ceiling"), ("lcm", "oracle"), ("lcm", "shuffled")}
     assert json.loads(run("bundle", *where, "--out", bundle))["already finished"]
     assert load_evaluation(bundle).rows == found.rows

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import bootstrap
+from stand_in_evaluation import made_up_evaluation
 
 from precompute.evaluation.candidates import Candidates
 from precompute.evaluation.evaluate import (
@@ -21,7 +22,7 @@ from precompute.evaluation.model_card import BEGIN, END, section, with_section
 from precompute.evaluation.summary import ATTRIBUTES, evaluate, paired_tests
 from precompute.evaluation.uncertainty import interval, paired_p
 from recon.bundle.bundle import load_bundle
-from recon.bundle.evaluation import load_evaluation
+from recon.bundle.evaluation import load_evaluation, save_evaluation
 from recon.bundle.published_results import PUBLISHED, published_beside
 from recon.decoders.diffusion import refine, refine_all
 from recon.files import BadFile, load_json, save_json
@@ -243,3 +244,16 @@ def test_shares_of_attributes_are_counted_over_images(inputs, rng, tmp_path):
             for k, j in enumerate(other)
         ]
         assert shuffled[a] == pytest.approx(np.mean(wrong))
+
+
+def test_networks_may_look_at_sizes_of_their_own(rng, tmp_path):
+    images = rng.integers(0, 256, (9, 16, 16, 3), dtype=np.uint8)
+    for networks in ({"lite0": 280}, 224):
+        evaluation = made_up_evaluation(images)
+        evaluation.protocol["networks"] = networks
+        save_evaluation(tmp_path, evaluation)
+        assert load_evaluation(tmp_path).protocol["networks"] == networks
+    evaluation.protocol["networks"] = {"<img src=x>": 224}
+    save_evaluation(tmp_path, evaluation)
+    with pytest.raises(BadFile, match="protocol"):
+        load_evaluation(tmp_path)
