@@ -88,9 +88,10 @@ def open_plain(path: Path) -> np.ndarray:
     """A `.npy` file as a memory map. Raises BadFile for damaged files and arrays of Python objects: unpickling runs code."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy raises many kinds for damaged files
         advice = "if it holds Python objects and you trust its source, save it again as np.array(…, dtype=str or float)"
-        raise unreadable(path, error, f"{path} is not a whole plain array ({error}); {advice}") from error
+        reason = shorten(str(error), 200, placeholder=" …")
+        raise unreadable(path, error, f"{path} is not a whole plain array ({reason}); {advice}") from error
 
 
 def read_tensors(path: Path, expected_format: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:

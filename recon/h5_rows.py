@@ -77,7 +77,9 @@ def write_rows(path: Path, max_bytes: str) -> None:
             found = find_dataset(f, int(max_bytes))
             reversed_axes = MATLAB in found.attrs and found.shape[:1] == found.shape[1:]
             np.save(sys.stdout.buffer, found[()].T if reversed_axes else found[()], allow_pickle=False)
-    except OSError as error:
+    except (BadFile, MemoryError):
+        raise
+    except Exception as error:  # h5py raises many kinds for damaged files
         told = unreadable(path, error, f"{path.name} is not a whole HDF5 file: save it again")
         raise BadFile(str(told).replace(str(path), path.name)) from error
 

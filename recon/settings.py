@@ -79,6 +79,8 @@ class Settings:
             raise ValueError(f"prompt source: expected one of {', '.join(PROMPTS)}, got {shown(self.prompt)}")
         if not isinstance(self.own_prompt, str):
             raise ValueError(f"own prompt: expected words, got {shown(self.own_prompt)}")
+        if any("\ud800" <= letter <= "\udfff" for letter in self.own_prompt):  # halves of letters, which JSON may write
+            raise ValueError("own prompt: expected whole letters, got half of one: type the words again")
         if len(self.own_prompt) > MAX_PROMPT:
             raise ValueError(
                 f"own prompt: expected at most {MAX_PROMPT} characters, got {len(self.own_prompt)}: shorten it"

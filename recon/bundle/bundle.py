@@ -32,7 +32,7 @@ from recon.bundle.captions import CaptionIndex
 from recon.bundle.manifest import DECODERS, TARGETS, check_files, read_manifest
 from recon.bundle.subject import Subject, load_subject
 from recon.decoders.published_models import locate
-from recon.files import BadFile, open_array
+from recon.files import BadFile, open_plain
 from recon.regressors.low_rank import LowRank
 from recon.torchvision_guard import why_unusable
 
@@ -191,7 +191,7 @@ def open_parts(folder: Path, manifest: dict, decoders: Decoders | None = None) -
             for target in TARGETS
         },
         response=LowRank.load(folder / "response.safetensors"),
-        test_coordinates=np.asarray(open_array(folder / "response_test.npy"), np.float32),
+        test_coordinates=np.asarray(open_plain(folder / "response_test.npy"), np.float32),
         absent=absent,
     )
     n_voxels, n_latents = bundle.subject.geometry.n_voxels, len(bundle.regressors["latents"]["ridge"].intercept)

@@ -25,10 +25,12 @@ def overflowing(module: torch.nn.Module, rows=slice(None)) -> None:
     """Makes a network answer NaN in half precision, and as before in float32."""
 
     def hook(network, _, output):
-        values = output[0] if isinstance(output, tuple) else getattr(output, "sample", None)
-        values = output if values is None else values
+        values = output if isinstance(output, (tuple, dict)) else getattr(output, "sample", output)
         if next(network.parameters()).dtype != torch.float32:
-            values[rows] = float("nan")
+            for one in (
+                values.values() if isinstance(values, dict) else values if isinstance(values, tuple) else [values]
+            ):
+                one[rows] = float("nan")
 
     module.register_forward_hook(hook)
 
@@ -103,8 +105,7 @@ def test_images_whose_latents_overflow_are_encoded_again_or_told(tiny_vdvae):
     expected = tiny_vdvae.encode(images)
     half = tiny_vdvae.to(torch.bfloat16)
     overflowing(half.encoder)
-    overflowing(half.decoder.dec_blocks[0])
-    assert np.isfinite(half.encode(images)).all() and half.encode(images).shape == expected.shape
+    assert np.abs(half.encode(images) - expected).max() < 0.5
 
 
 def test_only_rows_that_are_not_finite_are_computed_again():
