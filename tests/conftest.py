@@ -17,6 +17,10 @@ for name in [name for name in os.environ if OURS.fullmatch(name)]:
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each worker: threads of several would wait for one another
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
+from recon.torchvision_guard import why_unusable
+
+why_unusable()  # before anything imports transformers or diffusers
+
 import numpy as np
 import pytest
 import torch
