@@ -31,9 +31,10 @@ def main():
 def demo(
     work: Annotated[Path | None, typer.Option(help="Folder for intermediate files; a rerun resumes there.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the finished bundle.")] = None,
-    smoke: Annotated[
-        bool, typer.Option(help="Everything at toy size, in about a minute; the pictures are bad.")
-    ] = False,
+    decoders: Annotated[
+        Path | None, typer.Option(help="A bundle, or a work folder, whose trained networks are taken as they are.")
+    ] = None,
+    smoke: Annotated[bool, typer.Option(help="Everything at toy size, in about a minute; the images are bad.")] = False,
 ):
     """Simulated subject: draws scenes, simulates a cortex, trains the decoders, fits, scores, writes the bundle."""
     from precompute.demo.pipeline import run_demo
@@ -44,7 +45,7 @@ def demo(
     out = out or (work / "bundle" if smoke else Path("assets/demo"))
     settings, options = (SMOKE, Options(limit=8, seeds=1)) if smoke else (Settings(), Options())
     with failing_in_one_sentence():
-        evaluation = run_demo(work, out, settings, options, command_line())
+        evaluation = run_demo(work, out, settings, options, command_line(), decoders)
     print(json.dumps(evaluation, indent=1))
 
 

@@ -36,14 +36,14 @@ BOOKKEEPING = ("precompute.stage", "precompute.folder_lock")  # they decide when
 class Stage:
     """Files, and the function that makes them.
 
-    `run` is a function of a module, or a `partial` of one; it returns a report for JSON. What it has not finished it may keep in
-    `place_of` the stage.
+    `run` is a function of a module, or a `partial` of one; it returns a report for JSON, or nothing. What it has not finished it
+    may keep in `place_of` the stage. An output may be a folder, an input too: all files in it count.
     """
 
     name: str
     inputs: Mapping[Path, str]  # file or folder -> the command that makes it
     outputs: tuple[Path, ...]
-    run: Callable[[], dict]
+    run: Callable[[], dict | None]
     settings: dict = field(default_factory=dict)  # for JSON: all that changes the outputs besides inputs and code
     shared: bool = False  # by the processes of a team; otherwise the first one runs it alone
 
@@ -54,10 +54,18 @@ class Stage:
     def parts(self) -> dict:
         """Inputs, settings and code. An input that is gone since it was read counts as what it was."""
         known = record(self.work).get("inputs", {})
-        inputs = {p.name: fingerprint(p) if p.exists() else known.get(p.name) for p in self.inputs}
+        inputs = {p.name: content_of(p) if p.exists() else known.get(p.name) for p in self.inputs}
         if len(inputs) < len(self.inputs):
             raise ValueError(f"{self.name}: expected inputs of different names, got {sorted(map(str, self.inputs))}")
         return {"inputs": inputs, "settings": json.loads(json.dumps(self.settings)), "code": code_of(self.run)}
+
+
+def content_of(path: Path) -> str:
+    """Fingerprint of a file, or of the names and contents of a folder's files."""
+    if path.is_file():
+        return fingerprint(path)
+    files = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    return hashlib.sha256(json.dumps({name: fingerprint(path / name) for name in files}).encode()).hexdigest()
 
 
 def place_of(folder: Path, name: str) -> Path:
@@ -121,7 +129,7 @@ def _make(stage: Stage, me: Team) -> dict:
     if me.first:
         _begin(stage, parts)
     me.wait()
-    report = stage.run() if stage.shared or me.first else {}
+    report = (stage.run() if stage.shared or me.first else None) or {}
     me.wait()
     if me.first:
         _finish(stage, parts, report)
@@ -132,7 +140,7 @@ def _begin(stage: Stage, parts: dict) -> None:
     found = record(stage.work)
     if found.get("finished") or not _same(found, parts):
         for path in stage.outputs:
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         shutil.rmtree(stage.work, ignore_errors=True)
         save_json(stage.work / "record.json", parts | {"finished": False})
 
@@ -149,7 +157,7 @@ def _finish(stage: Stage, parts: dict, report: dict) -> None:
 def changed_inputs(work: Path, folder: Path) -> list[str]:
     """Names of files in `folder` that a finished stage read, and that are others now."""
     read = record(work).get("inputs", {})
-    return [name for name, was in read.items() if (folder / name).exists() and fingerprint(folder / name) != was]
+    return [name for name, was in read.items() if (folder / name).exists() and content_of(folder / name) != was]
 
 
 # --- code -------------------------------------------------------------------------------------------------------------

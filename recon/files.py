@@ -128,3 +128,19 @@ def open_h5(path: Path, kind: str, version: int) -> h5py.File:
         f.close()
         raise BadFile(f"{path}: expected format {kind!r} version {version}, got {found[0]!r} version {found[1]}")
     return f
+
+
+def array_in(group: h5py.Group, name: str) -> np.ndarray:
+    """An array of an HDF5 file, whole. Raises KeyError if there is nothing of the name, BadFile if it is no array."""
+    found = group[name]
+    if not isinstance(found, h5py.Dataset):
+        raise BadFile(f"{group.file.filename}: expected an array under {name!r}, got a group: fetch or make it again")
+    return found[()]
+
+
+def group_in(group: h5py.Group, name: str) -> h5py.Group:
+    """A group of an HDF5 file. Raises KeyError if there is nothing of the name, BadFile if it is no group."""
+    found = group[name]
+    if not isinstance(found, h5py.Group):
+        raise BadFile(f"{group.file.filename}: expected a group {name!r}, got an array: fetch or make it again")
+    return found

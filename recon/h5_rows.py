@@ -13,7 +13,6 @@ from recon.unreadable import BadFile, unreadable
 
 NAMES = ("betas", "voxels")  # of a dataset, where a file holds several
 MATLAB = "MATLAB_class"  # attribute of what MATLAB v7.3 writes
-MATLAB_EMPTY = "MATLAB_empty"
 KINDS = {
     "cell": "cell array",
     "struct": "structure",
@@ -27,11 +26,9 @@ def find_dataset(f: h5py.File, max_bytes: int) -> h5py.Dataset:
     """The only dataset, in a group or not, or the one named "betas" or "voxels"; the file's own bytes, neither linked nor
     computed."""
     found = _datasets(f)
-    named = [item for name in NAMES for path, item in found.items() if path.rsplit("/")[-1] == name]
-    numbers = [item for item in found.values() if item.dtype.kind in "fiu" and MATLAB_EMPTY not in item.attrs]
-    chosen = (
-        list(found.values()) if len(found) == 1 else named if len(named) == 1 else numbers if len(numbers) == 1 else []
-    )
+    named = [[item for path, item in found.items() if path.rsplit("/")[-1] == name] for name in NAMES]
+    numbers = [item for item in found.values() if item.dtype.kind in "fiu"]
+    chosen = next((some for some in (list(found.values()), *named, numbers) if len(some) == 1), None)
     if not chosen:
         there = f" ({', '.join(list(found)[:4])})" if found else ""
         raise BadFile(

@@ -173,5 +173,5 @@ def prompt_embeddings(
         rows, _ = bundle.captions.nearest(decoded("image", X, bundle, *how) if embeddings is None else embeddings)
         return embed([bundle.captions.captions[k] for k in rows])
     if settings.prompt == "oracle":
-        return np.stack([embed(five).mean(0) for five in captions or []])
+        return np.stack([embed(list(five) or [""]).mean(0) for five in captions or []])
     return np.repeat(embed([settings.own_prompt if settings.prompt == "own" else ""]), len(X), 0)

@@ -71,7 +71,10 @@ def with_noise(response: np.ndarray, ncsnr: np.ndarray, n_repeats: int, seed: in
     """Adds noise of the measured level to a z-scored response (n_voxels,), as much as the mean of n_repeats responses has.
 
     A z-scored response has variance 1 = signal + noise, and ncsnr² = signal / noise, so the noise of one repeat has variance
-    1 / (1 + ncsnr²).
+    1 / (1 + ncsnr²). Raises ValueError where the ncsnr of every voxel is unknown; a single unknown one is taken for 0.
     """
+    if not np.isfinite(ncsnr).any():
+        raise ValueError("noise: nobody knows its level, for no image was shown to this subject twice: choose no noise")
+    ncsnr = np.where(np.isfinite(ncsnr), ncsnr, 0)
     noise = np.random.default_rng(seed).standard_normal(len(response))
     return (response + noise / np.sqrt((1 + np.asarray(ncsnr, float) ** 2) * n_repeats)).astype(np.float32)

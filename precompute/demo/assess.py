@@ -35,8 +35,8 @@ def assemble_pipeline(clip: Path, codec: Path, unet: Path, out: Path) -> None:
     """`out`/diffusion: the trained parts in diffusers' layout; `out`/vision: CLIP's image half. Weights in float16."""
     pipe = StableDiffusionImg2ImgPipeline(
         vae=AutoencoderTiny.from_pretrained(codec),
-        text_encoder=CLIPTextModel.from_pretrained(clip),
-        tokenizer=CLIPTokenizer.from_pretrained(clip),
+        text_encoder=CLIPTextModel.from_pretrained(clip / "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(clip / "tokenizer"),
         unet=UNet2DConditionModel.from_pretrained(unet),
         scheduler=DDPMScheduler.from_pretrained(unet),
         safety_checker=None,
@@ -46,7 +46,7 @@ def assemble_pipeline(clip: Path, codec: Path, unet: Path, out: Path) -> None:
     for part in (pipe.unet, pipe.vae):
         part.register_to_config(_name_or_path="")  # it would be a folder of this computer
     pipe.to(dtype=torch.float16).save_pretrained(out / "diffusion")
-    CLIPVisionModelWithProjection.from_pretrained(clip).half().save_pretrained(out / "vision")
+    CLIPVisionModelWithProjection.from_pretrained(clip / "vision").half().save_pretrained(out / "vision")
 
 
 @torch.inference_mode()

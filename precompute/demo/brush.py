@@ -85,13 +85,14 @@ class Brush:
         path.addPoly([skia.Point(float(x), float(y)) for x, y in points], True)
         self.canvas.drawPath(path, self.paint(fill, alpha, span or (min(axis), max(axis)), across))
 
-    def rect(self, x0, y0, x1, y1, fill, alpha=1.0, radius=0.0, across=False):
+    def rect(self, box, fill, alpha=1.0, radius=0.0, across=False):
+        """A rectangle of rounded corners; `box`: left, top, right, bottom."""
+        x0, y0, x1, y1 = box
         span = (x0, x1) if across else (y0, y1)
-        self.canvas.drawRoundRect(
-            skia.Rect.MakeLTRB(x0, y0, x1, y1), radius, radius, self.paint(fill, alpha, span, across)
-        )
+        self.canvas.drawRoundRect(skia.Rect.MakeLTRB(*box), radius, radius, self.paint(fill, alpha, span, across))
 
-    def ellipse(self, x, y, rx, ry, fill, alpha=1.0, across=False):
+    def ellipse(self, centre, radii, fill, alpha=1.0, across=False):
+        (x, y), (rx, ry) = centre, radii
         span = (x - rx, x + rx) if across else (y - ry, y + ry)
         self.canvas.drawOval(skia.Rect.MakeLTRB(x - rx, y - ry, x + rx, y + ry), self.paint(fill, alpha, span, across))
 
@@ -120,7 +121,7 @@ class Brush:
         """The upper half of an ellipse whose base lies at y."""
         self.canvas.save()
         self.canvas.clipRect(skia.Rect.MakeLTRB(x - rx, y - ry, x + rx, y))
-        self.ellipse(x, y, rx, ry, fill, alpha)
+        self.ellipse((x, y), (rx, ry), fill, alpha)
         self.canvas.restore()
 
     def glow(self, x, y, radius, colour, alpha=0.6):
@@ -132,8 +133,12 @@ class Brush:
         )
         self.canvas.drawCircle(x, y, radius, paint)
 
-    def ridge(self, base, height, roughness, fill, peaks=4, bottom=1.0, alpha=1.0):
-        """A skyline from x = 0 to 1: sum of sines (round hills) plus random-walk `roughness`; returns its heights."""
+    def ridge(self, base, shape, fill, peaks=4, bottom=1.0, alpha=1.0):
+        """A skyline from x = 0 to 1: sum of sines (round hills) plus random steps; returns its heights.
+
+        `shape`: height of the hills, and of the steps as a part of it.
+        """
+        height, roughness = shape
         x = np.linspace(0, 1, 33)
         phase = self.rng.uniform(0, 2 * np.pi, 3)
         y = sum(np.sin(2 * np.pi * peaks * f * x / 2 + p) / f for f, p in zip((1, 1.7, 2.9), phase)) / 3

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from precompute.demo.brush import LIGHTS
 from precompute.demo.objects import COLOURS, OBJECTS
 from precompute.demo.places import SETTINGS
-from precompute.demo.training import Schedule, draw_rows, save_report, shifted, step_rng, train
+from precompute.demo.training import Schedule, Weights, draw_rows, shifted, step_rng, train
 from recon.files import load_json, open_array, whole_file
 from recon.images import area_average, to_pixels
 
@@ -71,8 +71,8 @@ def _varied(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     return F.avg_pool2d(pixels, 3, 1, 1, count_include_pad=False) if rng.random() < BLUR else pixels
 
 
-def train_checker(scenes: Path, out: Path, schedule: Schedule, seed: int) -> dict:
-    """`scenes` holds 64-pixel pictures and labels; saves `out` (safetensors), and its accuracy on test scenes beside it."""
+def train_checker(scenes: Path, weights: Weights, schedule: Schedule, seed: int) -> dict:
+    """`scenes` holds 64-pixel images and labels. Saves the weights (safetensors); the report has their accuracy on test scenes."""
     images, labels = np.asarray(open_array(scenes / f"train_{SIDE}.npy")), load_json(scenes / "train.json")
     wanted = {name: torch.tensor([v.index(e[name]) for e in labels]) for name, v in ATTRIBUTES.items()}
     torch.manual_seed(seed)
@@ -85,12 +85,10 @@ def train_checker(scenes: Path, out: Path, schedule: Schedule, seed: int) -> dic
         parts = {name: F.cross_entropy(logits[name], wanted[name][rows], label_smoothing=0.05) for name in ATTRIBUTES}
         return {"loss": sum(parts.values()), "object": parts["object"]}
 
-    checkpoint = out.with_suffix(".checkpoint.pt")
-    best, report = train(model, loss, checkpoint, schedule, seed)
-    with whole_file(out) as part:
+    best, report = train(model, loss, weights.checkpoint(), schedule, seed)
+    with whole_file(weights.out) as part:
         halved = {k: v.half() if v.is_floating_point() else v for k, v in best.state_dict().items()}
         save_file(halved, part)
     test = np.asarray(open_array(scenes / f"test_{SIDE}.npy"))
-    report["held_out_accuracy"] = Checker.load(out).accuracy(test, load_json(scenes / "test.json"))
-    save_report(out, report, checkpoint)
-    return report
+    found = Checker.load(weights.out).accuracy(test, load_json(scenes / "test.json"))
+    return report | {"held_out_accuracy": found}

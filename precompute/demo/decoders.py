@@ -1,145 +1,193 @@
-"""The demo's decoders from a corpus of scenes: VDVAE, autoencoder, UNet, LCM-LoRA.
+"""The demo's networks, each a stage: CLIP, VDVAE, autoencoder, UNet, LCM-LoRA, and the checker of what an image shows.
 
-They take hours on two cores and minutes on a GPU: a machine that has one needs this module, skia-python and diffusers, and CLIP's
-folder in `--work`. What it makes is found there by `python -m precompute demo`.
+The decoders among them take hours on two cores and minutes on a GPU: a machine that has one needs this module, skia-python and
+diffusers. What it has made in its work folder, another machine goes on from: `python -m precompute demo --decoders FOLDER`.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from precompute.demo import world
-from precompute.demo.recipe import N_LAYERS, SMOKE, Settings
+from precompute.demo.assess import assemble_pipeline
+from precompute.demo.chain import cost_of, plain, reach, report_of, staged
+from precompute.demo.checker import train_checker
+from precompute.demo.recipe import SMOKE, Settings, further
 from precompute.demo.sharpen_lcm import sharpen_lcm
+from precompute.demo.taken import FIXED, REPORTS, taken_stage
+from precompute.demo.train_clip import train_clip
 from precompute.demo.train_codec import train_codec
-from precompute.demo.train_lcm import extract_walks, train_lcm
-from precompute.demo.train_unet import extract_codes, extract_tokens, train_unet
+from precompute.demo.train_lcm import Walking, extract_walks, train_lcm
+from precompute.demo.train_unet import Sources, extract_codes, extract_tokens, train_unet
 from precompute.demo.train_vdvae import train_vdvae
-from recon.files import BadFile, load_json, save_json
+from precompute.demo.training import Weights
+from precompute.folder_lock import working_in
+from precompute.stage import Stage, place_of
+from precompute.terminal import failing_in_one_sentence
+from recon.files import save_json
 
-Stages = Iterable[tuple[str, list[str], Callable[[], object]]]  # name, outputs relative to the work folder, function
+AGAIN = 100  # added to the seed of a training that starts from weights: other batches than the first time
+NETWORKS = (*REPORTS, "pipeline")
 
 
-def decoder_stages(work: Path, s: Settings) -> Stages:
-    """In order. The UNet needs CLIP's folder, `work`/clip, and the VDVAE's and the autoencoder's reports need the test scenes."""
-    scenes, clip, codec, unet = (work / name for name in ("scenes", "clip", "codec", "unet"))
-    corpus, labels = scenes / "corpus.npy", scenes / "corpus.json"
-    vdvae, soft, lora = (work / f"{name}.safetensors" for name in ("vdvae", "lcm_soft", "lcm_lora"))
-    codes, ids = work / "codes_corpus.npy", work / "tokens_corpus.npy"
-    walks, own_walks = work / "walks.npz", work / "own_walks.npz"
-    size = world.SMALL
+def scene_stage(work: Path, split: str, n: int, seed: int) -> Stage:
+    """Draws the images of one split, at both sizes, and their labels."""
+    folder = work / "scenes"
+    outputs = [folder / f"{split}{rest}" for rest in (".npy", f"_{world.SMALL}.npy", ".json")]
+    return staged(f"{split} scenes", (), outputs, partial(world.make_scenes, folder, split), n=n, seed=seed)
 
-    def walk(out: Path, n_walks: int, seed: int, lora: Path | None = None) -> None:
-        extract_walks(ids, codes, clip, unet, out, n_walks, s.lcm.guidance, seed, lora)
 
+def _weights(work: Path, file: str, name: str, start: Path | None = None) -> Weights:
+    return Weights(work / file, place_of(work, name), start)
+
+
+def _judges(work: Path, s: Settings) -> list[Stage]:
+    """CLIP, and the checker."""
+    scenes = work / "scenes"
+    seen = [scenes / f"{split}{rest}" for split in ("train", "test") for rest in (".npy", ".json")]
+    small = [scenes / f"{split}{rest}" for split in ("train", "test") for rest in (f"_{world.SMALL}.npy", ".json")]
+    clip, checker = _weights(work, "clip", "CLIP"), _weights(work, "checker.safetensors", "checker")
+    how = {"phases": s.clip_schedules, "size": s.clip, "seed": s.seed}
     return [
-        ("test scenes", ["scenes/test.json"], lambda: world.make_scenes(scenes, "test", s.n_test, s.seed)),
-        ("corpus", ["scenes/corpus.json"], lambda: world.make_scenes(scenes, "corpus", s.n_corpus, s.seed)),
-        (
-            "VDVAE",
-            ["vdvae.safetensors", "vdvae.training.json"],
-            lambda: train_vdvae(
-                scenes / f"corpus_{size}.npy",
-                scenes / f"test_{size}.npy",
-                vdvae,
-                s.vdvae_schedule,
-                s.seed,
-                s.vdvae,
-                N_LAYERS,
-            ),
-        ),
-        (
-            "autoencoder",
-            ["codec.training.json"],
-            lambda: train_codec(corpus, scenes / "test.npy", codec, s.codec_schedule, s.codec, s.seed),
-        ),
-        ("codes", ["codes_corpus.npy"], lambda: extract_codes(corpus, codec, codes)),
-        ("tokens", ["tokens_corpus.npy"], lambda: extract_tokens(labels, clip, ids)),
-        (
-            "UNet",
-            ["unet.training.json"],
-            lambda: train_unet(ids, codes, clip, unet, s.unet_schedules, s.unet, s.seed),
-        ),
-        ("walks", ["walks.npz"], lambda: walk(walks, s.lcm.walks, s.seed)),
-        (
-            "soft LCM-LoRA",
-            ["lcm_soft.safetensors", "lcm_soft.training.json"],
-            lambda: train_lcm(walks, unet, soft, s.lcm_schedule, s.lcm.rank, s.seed),
-        ),
-        ("own walks", ["own_walks.npz"], lambda: walk(own_walks, s.lcm.own_walks, s.seed + 1, soft)),
-        (
-            "LCM-LoRA",
-            ["lcm_lora.safetensors", "lcm_lora.training.json"],
-            lambda: sharpen_lcm(walks, own_walks, unet, soft, lora, s.sharpen_schedule, s.seed + 1),
+        staged("CLIP", seen, [clip.out], partial(train_clip, scenes, clip), **how),
+        staged(
+            "checker",
+            small,
+            [checker.out],
+            partial(train_checker, scenes, checker),
+            schedule=s.checker_schedule,
+            seed=s.seed,
         ),
     ]
 
 
-def check_settings(work: Path, wanted: dict) -> None:
-    """A folder holds the outputs of one set of settings. Raises BadFile when they differ."""
-    path = work / "settings.json"
-    if path.exists() and load_json(path) != wanted:
-        raise BadFile(f"{work} holds the demo with other settings: name another --work folder, or remove this one")
-    save_json(path, wanted)
+def _vdvae(work: Path, s: Settings, start: Path | None) -> Stage:
+    scenes = [work / "scenes" / f"{split}_{world.SMALL}.npy" for split in ("corpus", "test")]
+    weights = _weights(work, "vdvae.safetensors", "VDVAE", start and start / "vdvae.safetensors")
+    run, how = partial(train_vdvae, *scenes, weights), {"schedule": s.vdvae_schedule, "cfg": s.vdvae}
+    inputs = [*scenes, *([weights.start] if start else [])]
+    return staged("VDVAE", inputs, [weights.out], run, **how, seed=_seed(s, start))
 
 
-def as_json(settings: Settings) -> dict:
-    return json.loads(json.dumps(asdict(settings)))
+def _seed(s: Settings, start: Path | None) -> int:
+    return s.seed + (AGAIN if start else 0)
 
 
-def run_stages(work: Path, stages: Stages, command: str) -> dict:
-    """Runs those whose outputs are missing. Returns `work`/stages.json: how long each took, on which device, by which code."""
-    log = work / "stages.json"
-    for name, outputs, run in stages:
-        if all((work / o).exists() for o in outputs):
-            print(f"{name}: there already")
-            continue
-        start = time.perf_counter()
-        print(f"{name} …", flush=True)
-        run()
-        done = record(start, command)
-        save_json(log, (load_json(log) if log.exists() else {}) | {name: done})
-        print(f"{name}: {done['seconds']} s", flush=True)
-    return load_json(log) if log.exists() else {}
+def _autoencoder(work: Path, s: Settings) -> Stage:
+    images = [work / "scenes" / f"{split}.npy" for split in ("corpus", "test")]
+    weights = _weights(work, "codec", "autoencoder")
+    how = {"schedule": s.codec_schedule, "size": s.codec, "seed": s.seed}
+    return staged("autoencoder", images, [weights.out], partial(train_codec, *images, weights), **how)
 
 
-def record(start: float, command: str) -> dict:
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    seconds = round(time.perf_counter() - start, 1)
-    return {"seconds": seconds, "device": device, "commit": _commit(), "command": command}
+def _unet(work: Path, s: Settings, start: Path | None) -> list[Stage]:
+    """The UNet, and what it learns from."""
+    scenes, files = work / "scenes", _sources(work)
+    weights = _weights(work, "unet", "UNet", start and start / "diffusion" / "unet")
+    images, codec, labels = scenes / "corpus.npy", work / "codec", scenes / "corpus.json"
+    inputs = [files.ids, files.codes, files.clip, *([start / "diffusion"] if start else [])]
+    how = {"phases": s.unet_schedules, "size": s.unet, "seed": _seed(s, start)}
+    return [
+        staged("codes", [images, codec], [files.codes], partial(extract_codes, images, codec, files.codes)),
+        staged("tokens", [labels, files.clip], [files.ids], partial(extract_tokens, labels, files.clip, files.ids)),
+        staged("UNet", inputs, [weights.out], partial(train_unet, files, weights), **how),
+    ]
 
 
-def _commit() -> str:
-    try:
-        return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown (not a git checkout)"
+def _sources(work: Path) -> Sources:
+    return Sources(work / "tokens_corpus.npy", work / "codes_corpus.npy", work / "clip")
+
+
+def _lcm(work: Path, s: Settings, start: Path | None) -> list[Stage]:
+    """The LCM-LoRA, first soft, then sharpened, and the walks that it learns from."""
+    files, unet = _sources(work), work / "unet"
+    walks, own = work / "walks.npz", work / "own_walks.npz"
+    soft = _weights(work, "lcm_soft.safetensors", "soft LCM-LoRA", start and start / "lcm_lora.safetensors")
+    sharp, seed = _weights(work, "lcm_lora.safetensors", "LCM-LoRA", soft.out), _seed(s, start)
+    begun = [soft.start] if start else []
+    read = [files.ids, files.codes, files.clip, unet]
+    walk = partial(extract_walks, files, unet)
+    teachers, students = Walking(s.lcm.walks, s.lcm.guidance, seed), Walking(s.lcm.own_walks, s.lcm.guidance, seed + 1)
+    how = {"schedule": s.lcm_schedule, "rank": s.lcm.rank, "seed": seed}
+    last = {"schedule": s.sharpen_schedule, "seed": seed + 1}
+    return [
+        staged("walks", read, [walks], partial(walk, walks), how=teachers),
+        staged("soft LCM-LoRA", [walks, unet, *begun], [soft.out], partial(train_lcm, walks, unet, soft), **how),
+        staged("own walks", [*read, soft.out], [own], partial(walk, own, lora=soft.out), how=students),
+        staged(
+            "LCM-LoRA", [walks, own, unet, soft.out], [sharp.out], partial(sharpen_lcm, walks, own, unet, sharp), **last
+        ),
+    ]
+
+
+def network_stages(work: Path, s: Settings, start: Path | None = None) -> list[Stage]:
+    """All that the networks are made by.
+
+    `start`: a folder of trained networks, from which VDVAE, UNet and LCM-LoRA go on; the others are taken as they are there.
+    Raises BadFile if it lacks one.
+    """
+    clip, codec, unet = (work / name for name in ("clip", "codec", "unet"))
+    assembled = [work / "diffusion", work / "vision"]
+    splits = {"train": s.n_train, "test": s.n_test, "corpus": s.n_corpus}
+    return [
+        *(scene_stage(work, split, n, s.seed) for split, n in splits.items()),
+        *([taken_stage(start, work, FIXED, s)] if start else [*_judges(work, s), _autoencoder(work, s)]),
+        _vdvae(work, s, start),
+        *_unet(work, s, start),
+        *_lcm(work, s, start),
+        staged("pipeline", [clip, codec, unet], assembled, partial(assemble_pipeline, clip, codec, unet, work)),
+    ]
+
+
+def provenance_of(stages: Sequence[Stage], settings: Settings) -> dict:
+    """How each stage was made and what the networks reported, with the settings; of what was taken, as its source tells it.
+
+    Where networks were trained further, "before" is the provenance of those that they started from.
+    """
+    by_name = {stage.name: stage for stage in stages}
+    taken = (report_of(by_name["networks"]) if "networks" in by_name else None) or {}
+    costs = {name: cost for name, stage in by_name.items() if (cost := cost_of(stage))}
+    reports = {key: report_of(by_name[name]) for name, key in REPORTS.items() if name in by_name}
+    told = {
+        "stages": taken.get("stages", {}) | costs,
+        "settings": plain(settings),
+        "reports": taken.get("reports", {}) | {key: report for key, report in reports.items() if report},
+    }
+    if "VDVAE" in by_name:
+        return told | ({"before": taken} if taken else {})
+    before = {"before": taken["before"]} if "before" in taken else {}
+    return told | {"settings": told["settings"] | taken["settings"]} | before
+
+
+def train_networks(work: Path, settings: Settings, only: Sequence[str], start: Path | None, command: str) -> None:
+    """Makes the networks of the stages `only`, or all, and writes `provenance.json` beside them. Raises BadFile."""
+    with working_in(work):
+        stages = network_stages(work, settings, start)
+        reach([stage for stage in stages if stage.name in (only or NETWORKS)], stages, command)
+        save_json(work / "provenance.json", provenance_of(stages, settings))
 
 
 def main(
-    work: Annotated[Path, typer.Option(help="Folder for what is made; resumed when it is there already.")] = Path(
-        "data/demo"
-    ),
+    work: Annotated[Path, typer.Option(help="Folder for what is made; a rerun goes on there.")] = Path("data/demo"),
     only: Annotated[
-        list[str] | None, typer.Option(help="A stage to run; may be given several times. All by default.")
+        list[str] | None, typer.Option(help="A stage to make, with what it needs; may be given several times.")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="A bundle or work folder whose VDVAE, UNet and LCM-LoRA are trained further.")
     ] = None,
     smoke: Annotated[bool, typer.Option(help="Tiny networks and few steps, to try the scripts.")] = False,
 ) -> None:
-    """Trains the decoders of the simulated subject."""
+    """Trains the networks of the simulated subject."""
     settings = SMOKE if smoke else Settings()
-    check_settings(work, as_json(settings))
-    stages = [stage for stage in decoder_stages(work, settings) if not only or stage[0] in only]
-    run_stages(work, stages, " ".join(["python -m precompute.demo.decoders", *sys.argv[1:]]))
+    with failing_in_one_sentence():
+        command = " ".join(["python -m precompute.demo.decoders", *sys.argv[1:]])
+        train_networks(work, further(settings) if start else settings, only or (), start, command)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from precompute.demo.train_clip import ClipSize
 from precompute.demo.train_codec import CodecSize
@@ -13,7 +13,7 @@ from precompute.demo.training import Schedule
 from precompute.fitting.train_network import Training
 from recon.decoders.vdvae_layers import VDVAEConfig
 
-N_LAYERS = 13  # of the demo VDVAE's 20 layers: all up to 16 × 16
+GENTLER = 0.3  # learning rate of further training, against that of the first
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,21 @@ class Settings:
     checker_schedule: Schedule = Schedule(900, 2e-3, 64, weight_decay=0.02, clip_norm=5.0, average=0.99)
     ranks: tuple[int, int, int] = (192, 96, 96)  # of latents, prompt and image embedding
     mlps: tuple[Training, Training, Training] = (Training(hidden=384), Training(hidden=192), Training(hidden=192))
+
+
+def further(s: Settings) -> Settings:
+    """Of a training that starts from trained networks: as many steps, gentler, so that they are not shaken up."""
+
+    def gentler(schedule: Schedule) -> Schedule:
+        return replace(schedule, learning_rate=GENTLER * schedule.learning_rate)
+
+    return replace(
+        s,
+        vdvae_schedule=gentler(s.vdvae_schedule),
+        unet_schedules=tuple(map(gentler, s.unet_schedules)),
+        lcm_schedule=gentler(s.lcm_schedule),
+        sharpen_schedule=gentler(s.sharpen_schedule),
+    )
 
 
 _FEW = Schedule(4, 1e-3, 8)

@@ -86,7 +86,9 @@ def sample_scene(index: int, seed: int, allowed: list[tuple[str, str, str]]) -> 
     )
 
 
-def _place(b: Brush, stage: Stage, thing: str, colour: str, x: float, size: float, horizon: float):
+def _place(b: Brush, stage: Stage, what: tuple[str, str], x: float, size: float, horizon: float):
+    """Puts a thing of a colour where its kind belongs."""
+    thing, colour = what
     painter, height, home = OBJECTS[thing]
     height = height * size
     if home == "sky":
@@ -95,7 +97,7 @@ def _place(b: Brush, stage: Stage, thing: str, colour: str, x: float, size: floa
         span = stage.water if home == "water" or stage.ground is None else stage.ground
         base = b.rng.uniform(*span)
         base = max(base, min(height + 0.03, 0.97))
-        b.ellipse(x + 0.04, base, 0.42 * height, 0.035 + 0.02 * height, (0, 0, 0), b.light.shadow)
+        b.ellipse((x + 0.04, base), (0.42 * height, 0.035 + 0.02 * height), (0, 0, 0), b.light.shadow)
     tone = lit(np.clip(np.add(COLOURS[colour], b.rng.normal(0, 6, 3)), 0, 255), b.light.on_objects)
     b.canvas.save()
     b.canvas.translate(x, base)
@@ -114,8 +116,8 @@ def render(scene: Scene) -> np.ndarray:
     sky(b, scene.horizon)
     stage = SETTINGS[scene.setting](b, scene.horizon)
     if scene.second:
-        _place(b, stage, scene.second, scene.second_colour, scene.second_x, 0.55, scene.horizon)
-    _place(b, stage, scene.object, scene.colour, scene.x, scene.size, scene.horizon)
+        _place(b, stage, (scene.second, scene.second_colour), scene.second_x, 0.55, scene.horizon)
+    _place(b, stage, (scene.object, scene.colour), scene.x, scene.size, scene.horizon)
     pixels = surface.makeImageSnapshot().toarray(colorType=skia.kRGBA_8888_ColorType)[..., :3]
     blocks = pixels.reshape(SIZE, SUPERSAMPLE, SIZE, SUPERSAMPLE, 3).astype(np.uint16)
     return ((blocks.sum((1, 3)) + SUPERSAMPLE**2 // 2) // SUPERSAMPLE**2).astype(np.uint8)

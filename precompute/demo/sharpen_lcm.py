@@ -20,7 +20,7 @@ from torch.func import functional_call
 
 from precompute.demo.train_lcm import Student, Walked, huber, save_lora
 from precompute.demo.train_unet import on_this_hardware
-from precompute.demo.training import Schedule, step_rng, train
+from precompute.demo.training import Schedule, Weights, step_rng, train
 from recon.device import choose_device
 
 ADVERSARIAL = 0.1  # weight of the adversarial loss
@@ -67,14 +67,14 @@ def relativistic(winning: Tensor, losing: Tensor) -> Tensor:
     return F.softplus(losing - winning).mean()
 
 
-def sharpen_lcm(walks: Path, own_walks: Path, unet: Path, lora: Path, out: Path, schedule: Schedule, seed: int) -> dict:
-    """Goes on from the LoRA in `lora`; saves it to `out` (safetensors) and a report beside it.
+def sharpen_lcm(walks: Path, own_walks: Path, unet: Path, weights: Weights, schedule: Schedule, seed: int) -> dict:
+    """Goes on from the LoRA that the weights start from, and saves the sharper one (safetensors). Returns a report.
 
     One optimiser serves both networks: each loss reaches its own alone.
     """
     teacher, own = Walked.load(walks), Walked.load(own_walks)
     torch.manual_seed(seed)
-    student, noise_schedule = Student.load(unet, lora, 0), DDPMScheduler.from_pretrained(unet)
+    student, noise_schedule = Student.load(unet, weights.start, 0), DDPMScheduler.from_pretrained(unet)
     discriminator = Discriminator(on_this_hardware(UNet2DConditionModel.from_pretrained(unet))).to(choose_device())
     half = schedule.batch // 2
 
@@ -99,8 +99,7 @@ def sharpen_lcm(walks: Path, own_walks: Path, unet: Path, lora: Path, out: Path,
         adversarial = relativistic(judged.unflatten(0, (2, half)), true.detach())
         return {"loss": regression + discerning + ADVERSARIAL * adversarial, **parts, "adversarial": adversarial}
 
-    checkpoint = out.with_suffix(".checkpoint.pt")
     networks = nn.ModuleDict({"student": student.unet, "discriminator": discriminator})
-    best, report = train(networks, loss, checkpoint, schedule, seed)
-    save_lora(best["student"], out, report, checkpoint)
+    best, report = train(networks, loss, weights.checkpoint(), schedule, seed)
+    save_lora(best["student"], weights.out)
     return report

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from tokenizers import pre_tokenizers
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from precompute.demo.training import Schedule, draw_rows, save_report, shifted, step_rng, train
+from precompute.demo.training import Schedule, Weights, draw_rows, shifted, step_rng, train
 from precompute.fitting.clip import pixel_values, tokens
 from recon.files import load_json, open_array
 
@@ -159,7 +159,7 @@ def train_vision(
         bank = texts[:, :, rng.integers(0, 5)]
         pictures = image_features(model, augmented(images[rows], mirror, rng))
         own, rows = bank[mirror.long(), rows], torch.as_tensor(rows)
-        similarity = pictures @ bank[0].T
+        similarity = (pictures @ bank[0].T).float()  # a product, in bfloat16 where training is
         similarity = similarity.masked_fill(own @ bank[0].T > 0.9999, -1)  # who has the same caption is no wrong answer
         similarity = similarity.scatter(1, rows[:, None], (pictures * own).sum(1, keepdim=True))
         logits = model.logit_scale.exp().clamp(max=100) * similarity
@@ -168,8 +168,18 @@ def train_vision(
     return train(model, loss, checkpoint, schedule, seed)
 
 
-def train_clip(scenes: Path, out: Path, phases: tuple[Schedule, Schedule, Schedule], size: ClipSize, seed: int) -> dict:
-    """`scenes` holds train/test .npy and .json; writes the whole CLIP and its tokenizer to the folder `out`."""
+def save_parts(model: CLIPModel, tokenizer: CLIPTokenizer, out: Path, work: Path) -> None:
+    """Saves what is used of CLIP later, each in a folder of `out`: `tokenizer`, `text_encoder`, `vision`."""
+    model.save_pretrained(work / "whole")
+    CLIPTextModel.from_pretrained(work / "whole").save_pretrained(out / "text_encoder")
+    CLIPVisionModelWithProjection.from_pretrained(work / "whole").save_pretrained(out / "vision")
+    tokenizer.save_pretrained(out / "tokenizer")
+
+
+def train_clip(
+    scenes: Path, weights: Weights, phases: tuple[Schedule, Schedule, Schedule], size: ClipSize, seed: int
+) -> dict:
+    """`scenes` holds train/test .npy and .json; CLIP's parts are saved to a folder. Returns a report."""
     images, labels = open_array(scenes / "train.npy"), load_json(scenes / "train.json")
     tokenizer = train_tokenizer([caption for e in labels for caption in e["captions"]])
     ids = tokens(tokenizer, [caption for e in labels for caption in e["captions"]]).reshape(len(labels), 5, CONTEXT)
@@ -178,7 +188,7 @@ def train_clip(scenes: Path, out: Path, phases: tuple[Schedule, Schedule, Schedu
     start_from_principal_patches(model, np.asarray(images[::10]))
     groups = Groups(labels)
 
-    reports, checkpoints = [], []
+    reports = []
     for number, (schedule, draw) in enumerate(zip(phases, (partial(draw_rows, len(images)), groups.draw)), 1):
 
         def loss(step: int, model=model, batch=schedule.batch, draw=draw, phase=number) -> dict[str, torch.Tensor]:
@@ -191,20 +201,15 @@ def train_clip(scenes: Path, out: Path, phases: tuple[Schedule, Schedule, Schedu
             scale = model.logit_scale.exp().clamp(max=100)
             return {"loss": contrastive_loss(got.image_embeds, got.text_embeds, scale)}
 
-        checkpoints.append(out.with_suffix(f".{number}.checkpoint.pt"))
-        model, report = train(model, loss, checkpoints[-1], schedule, seed + number - 1)
+        model, report = train(model, loss, weights.checkpoint(number), schedule, seed + number - 1)
         reports.append(report)
-    checkpoints.append(out.with_suffix(".3.checkpoint.pt"))
     texts = torch.stack([text_features(model, v.flatten(0, 1)) for v in (ids, mirrored(tokenizer, ids))])
     texts = texts.unflatten(1, ids.shape[:2])
-    model, report = train_vision(model, images, texts, checkpoints[-1], phases[2], seed + 2)
+    model, report = train_vision(model, images, texts, weights.checkpoint(3), phases[2], seed + 2)
     reports.append(report)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    save_parts(model, tokenizer, weights.out, weights.work)
     test = np.asarray(open_array(scenes / "test.npy"))
-    report = {
+    return {
         "phases": reports,
         "held_out_retrieval": retrieval(model, tokenizer, test, load_json(scenes / "test.json")),
     }
-    save_report(out, report, *checkpoints)
-    return report

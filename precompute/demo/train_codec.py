@@ -16,7 +16,7 @@ from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
 from precompute.demo.psnr import psnr
-from precompute.demo.training import Schedule, draw_rows, pixels_of, resident, rows_of, save_report, step_rng, train
+from precompute.demo.training import Schedule, Weights, draw_rows, pixels_of, resident, rows_of, step_rng, train
 from recon.device import choose_device
 from recon.files import open_array
 from recon.images import to_images, to_pixels
@@ -136,8 +136,8 @@ def latent_spread(model: AutoencoderTiny, images: np.ndarray) -> Tensor:
     return z.std((0, 2, 3))
 
 
-def train_codec(scenes: Path, held_out: Path, out: Path, schedule: Schedule, size: CodecSize, seed: int) -> dict:
-    """Trains on `scenes` (n, 192, 192, 3 uint8); saves the model to the folder `out` and a report beside it."""
+def train_codec(scenes: Path, held_out: Path, weights: Weights, schedule: Schedule, size: CodecSize, seed: int) -> dict:
+    """Trains on `scenes` (n, 192, 192, 3 uint8) and saves the model to a folder. Returns a report."""
     images = resident(scenes)
     sample = np.asarray(open_array(scenes)[:: -(-len(images) // SAMPLE)])
     components = PatchComponents.fit(sample, size.latents)
@@ -159,13 +159,10 @@ def train_codec(scenes: Path, held_out: Path, out: Path, schedule: Schedule, siz
         anchor = (latents - components(pixels)).square().mean()
         return {"loss": error.abs().mean() + SQUARED * error.square().mean() + ANCHOR * anchor, "anchor": anchor}
 
-    checkpoint = out.with_suffix(".checkpoint.pt")
-    best, report = train(model, loss, checkpoint, schedule, seed)
+    best, report = train(model, loss, weights.checkpoint(), schedule, seed)
     spread = latent_spread(best, sample)
     best.register_to_config(scaling_factor=1 / float(spread.square().mean().sqrt()))
-    best.save_pretrained(out)
+    best.save_pretrained(weights.out)
     test = np.asarray(open_array(held_out))
     report["latent_spread"] = [round(float(v), 3) for v in spread]
-    report["held_out_psnr_db"] = psnr(test, reconstruct(best, test))
-    save_report(out, report, checkpoint)
-    return report
+    return report | {"held_out_psnr_db": psnr(test, reconstruct(best, test))}

@@ -23,8 +23,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import trange
 
-from precompute.demo.train_unet import Examples, on_this_hardware
-from precompute.demo.training import Schedule, rows_of, save_report, step_rng, train
+from precompute.demo.train_unet import Examples, Sources, on_this_hardware
+from precompute.demo.training import Schedule, Weights, rows_of, step_rng, train
 from recon.device import autocast, choose_device
 from recon.files import whole_file
 
@@ -104,61 +104,82 @@ def _noised(clean: Tensor, alpha: Tensor) -> Tensor:
     return alpha.sqrt() * clean + (1 - alpha).sqrt() * torch.randn_like(clean)
 
 
+@dataclass(frozen=True)
+class Walking:
+    """How many walks are made, how strongly the teacher is guided, and the seed."""
+
+    n: int
+    guidance: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Walker:
+    """The teacher, and what it walks from: training latents, or what a student has sampled."""
+
+    examples: Examples
+    teacher: UNet2DConditionModel
+    student: Student | None
+    alphas: Tensor  # cumulative signal variances of the noise schedule
+    guidance: float
+
+    @classmethod
+    def load(cls, files: Sources, unet: Path, lora: Path | None, guidance: float) -> Walker:
+        alphas = DDPMScheduler.from_pretrained(unet).alphas_cumprod.to(choose_device())
+        teacher = UNet2DConditionModel.from_pretrained(unet).to(choose_device(), memory_format=torch.channels_last)
+        return cls(Examples.load(files), teacher, Student.load(unet, lora, 0) if lora else None, alphas, guidance)
+
+    def starts(self, batch: int, down: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Clean latents (B, K, S, S), prompts (B, tokens, width), and where on the timesteps `down` each walk starts (B,)."""
+        clean, prompt = self.examples.draw(batch, rng)
+        prompt = torch.where(self.examples.forgotten(len(clean), rng), self.examples.empty, prompt)
+        first = rng.permutation(len(clean)) * len(down) // len(clean)
+        first = torch.as_tensor(first, device=clean.device)
+        if self.student:
+            with autocast():
+                clean = self.student.sample(prompt, clean.shape[1:], SAMPLED[rng.integers(len(SAMPLED))], down[first])
+        return clean, prompt, first
+
+    def estimate(self, x: Tensor, t: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
+        """The guided teacher's clean latents and noise at noisy latents x (B, K, S, S) of one time."""
+        both = torch.cat([x, x]).contiguous(memory_format=torch.channels_last)
+        condition = torch.cat([self.examples.empty.expand_as(prompt), prompt])
+        with autocast():
+            without, given = self.teacher(both, t, condition).sample.float().chunk(2)
+        return _clean_and_noise(without + self.guidance * (given - without), x, self.alphas[t].expand(len(x)))
+
+    def walk(self, batch: int, down: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Walks down the timesteps: arrays as `extract_walks` writes them, of this batch."""
+        clean, prompt, first = self.starts(batch, down, rng)
+        x, kept = _noised(clean, _column(self.alphas[down[first]])), []
+        for level, t in enumerate(down):
+            on = (first <= level).nonzero()[:, 0]
+            kept.append((x[on].half().cpu(), t.cpu().short().expand(len(on)), on.cpu().int()))
+            clean[on], noise = self.estimate(x[on], t, prompt[on])
+            if level + 1 < len(down):
+                after = self.alphas[down[level + 1]]
+                x[on] = after.sqrt() * clean[on] + (1 - after).sqrt() * noise
+        arrays = dict(zip(("places", "times", "walks"), map(torch.cat, zip(*kept))))
+        return arrays | {"ends": clean.half().cpu(), "prompts": prompt.half().cpu()}
+
+
 @torch.no_grad()
-def extract_walks(
-    ids: Path,
-    codes: Path,
-    clip: Path,
-    unet: Path,
-    out: Path,
-    n_walks: int,
-    guidance: float,
-    seed: int,
-    lora: Path | None = None,
-) -> None:
+def extract_walks(files: Sources, unet: Path, out: Path, how: Walking, lora: Path | None = None) -> None:
     """Guided DDIM walks, from latents noised to a random time, down to clean ones; some with the empty prompt.
 
     Without `lora` they begin at training latents; with it, at what the UNet with that LoRA has sampled by that time.
     Arrays of `out` (.npz), for W walks and P places on them: `ends` (W, K, S, S) and `prompts` (W, tokens, width), float16;
     `places` (P, K, S, S) float16, `times` (P,) int16 and `walks` (P,) int32, the row of `ends` that each place leads to.
     """
-    examples = Examples.load(ids, codes, clip)
-    alphas = DDPMScheduler.from_pretrained(unet).alphas_cumprod.to(choose_device())
-    teacher = UNet2DConditionModel.from_pretrained(unet).to(choose_device(), memory_format=torch.channels_last)
-    student = Student.load(unet, lora, 0) if lora else None
-    ends, prompts, places, times, walks = [], [], [], [], []
-    batch = min(n_walks, WALK_BATCH)
-    for number in trange(math.ceil(n_walks / batch), desc="walks", mininterval=10):
-        rng = step_rng(seed, number)
-        torch.manual_seed(seed * 1_000_003 + number)
-        clean, prompt = examples.draw(batch, rng)
-        prompt = torch.where(examples.forgotten(len(clean), rng), examples.empty, prompt)
-        down = GRID[number % STRIDE :: STRIDE].flip(0).to(clean.device)
-        first = rng.permutation(len(clean)) * len(down) // len(clean)  # where on `down` a row starts
-        first = torch.as_tensor(first, device=clean.device)
-        if student:
-            with autocast():
-                clean = student.sample(prompt, clean.shape[1:], SAMPLED[rng.integers(len(SAMPLED))], down[first])
-        x = _noised(clean, _column(alphas[down[first]]))
-        for level, t in enumerate(down):
-            on = (first <= level).nonzero()[:, 0]
-            places.append(x[on].half().cpu().numpy())
-            times.append(np.full(len(on), int(t), np.int16))
-            walks.append((number * len(clean) + on).cpu().numpy().astype(np.int32))
-            both = torch.cat([x[on], x[on]]).contiguous(memory_format=torch.channels_last)
-            condition = torch.cat([examples.empty.expand_as(prompt[on]), prompt[on]])
-            with autocast():
-                without, given = teacher(both, t, condition).sample.float().chunk(2)
-            v = without + guidance * (given - without)
-            clean[on], noise = _clean_and_noise(v, x[on], alphas[t].expand(len(on)))
-            if level + 1 < len(down):
-                after = alphas[down[level + 1]]
-                x[on] = after.sqrt() * clean[on] + (1 - after).sqrt() * noise
-        ends.append(clean.half().cpu().numpy())
-        prompts.append(prompt.half().cpu().numpy())
-    arrays = {"ends": ends, "prompts": prompts, "places": places, "times": times, "walks": walks}
+    walker, parts = Walker.load(files, unet, lora, how.guidance), []
+    batch = min(how.n, WALK_BATCH)
+    for number in trange(math.ceil(how.n / batch), desc="walks", mininterval=10):
+        torch.manual_seed(how.seed * 1_000_003 + number)
+        down = GRID[number % STRIDE :: STRIDE].flip(0).to(walker.alphas.device)
+        part = walker.walk(batch, down, step_rng(how.seed, number))
+        parts.append(part | {"walks": part["walks"] + sum(len(earlier["ends"]) for earlier in parts)})
     with whole_file(out) as part, part.open("wb") as file:
-        np.savez(file, **{name: np.concatenate(parts) for name, parts in arrays.items()})
+        np.savez(file, **{name: torch.cat([p[name] for p in parts]).numpy() for name in parts[0]})
 
 
 @dataclass(frozen=True)
@@ -185,27 +206,25 @@ def huber(error: Tensor) -> Tensor:
     return ((error.square() + HUBER**2).sqrt() - HUBER).mean()
 
 
-def save_lora(unet: UNet2DConditionModel, out: Path, report: dict, checkpoint: Path) -> None:
-    """Raises RuntimeError if a module of the LoRA is still zero."""
+def save_lora(unet: UNet2DConditionModel, out: Path) -> None:
+    """Saves the LoRA's weights as diffusers reads them, float16. Raises RuntimeError if a module of the LoRA is still zero."""
     weights = {k: v.half().cpu().contiguous() for k, v in get_peft_model_state_dict(unet, adapter_name="lcm").items()}
     if idle := [k for k, v in weights.items() if not v.any()]:
         raise RuntimeError(f"modules of the LoRA that learned nothing: {', '.join(idle)}")
     with whole_file(out) as part:
         StableDiffusionImg2ImgPipeline.save_lora_weights(part.parent, weights, weight_name=part.name)
-    save_report(out, report, checkpoint)
 
 
-def train_lcm(walks: Path, unet: Path, out: Path, schedule: Schedule, rank: int, seed: int) -> dict:
-    """Learns from what `extract_walks` wrote; saves the LoRA to `out` (safetensors) and a report beside it."""
+def train_lcm(walks: Path, unet: Path, weights: Weights, schedule: Schedule, rank: int, seed: int) -> dict:
+    """Learns from what `extract_walks` wrote, and saves the LoRA (safetensors). Returns a report."""
     walked = Walked.load(walks)
     torch.manual_seed(seed)
-    student = Student.load(unet, None, rank)
+    student = Student.load(unet, weights.start, rank)
 
     def loss(step: int) -> dict[str, Tensor]:
         x, t, end, prompt = walked.draw(schedule.batch, step_rng(seed + 1, step))
         return {"loss": huber(student.clean(x, t, prompt) - end)}
 
-    checkpoint = out.with_suffix(".checkpoint.pt")
-    best, report = train(student.unet, loss, checkpoint, schedule, seed)
-    save_lora(best, out, report, checkpoint)
+    best, report = train(student.unet, loss, weights.checkpoint(), schedule, seed)
+    save_lora(best, weights.out)
     return report

@@ -21,10 +21,10 @@ from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from precompute.demo.train_clip import mirrored
-from precompute.demo.training import Schedule, draw_rows, resident, rows_of, save_report, step_rng, train
+from precompute.demo.training import Schedule, Weights, draw_rows, resident, rows_of, step_rng, train
 from precompute.fitting.clip import tokens
 from recon.device import choose_device
-from recon.files import load_json, open_array, save_array, whole_file
+from recon.files import BadFile, load_json, open_array, save_array, whole_file
 from recon.images import to_pixels
 
 EMPTY, MEAN, BLENDED = 0.125, 0.33, 0.25  # shares of rows: empty prompt, mean of five captions, blend of two means
@@ -82,10 +82,19 @@ def extract_codes(scenes: Path, codec: Path, out: Path, batch: int = 50) -> None
 
 
 def extract_tokens(labels: Path, clip: Path, out: Path) -> None:
-    """The token ids of every picture's captions: (n, 5, tokens) int16."""
+    """The token ids of every image's captions: (n, 5, tokens) int16. `clip` holds a folder `tokenizer`."""
     captions = [caption for e in load_json(labels) for caption in e["captions"]]
-    ids = tokens(CLIPTokenizer.from_pretrained(clip), captions).numpy().astype(np.int16)
+    ids = tokens(CLIPTokenizer.from_pretrained(clip / "tokenizer"), captions).numpy().astype(np.int16)
     save_array(out, ids.reshape(-1, 5, ids.shape[1]))
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What examples are drawn from."""
+
+    ids: Path  # as `extract_tokens` writes them
+    codes: Path  # as `extract_codes` writes them
+    clip: Path  # folder of CLIP's parts, of which tokenizer and text_encoder are read
 
 
 @dataclass(frozen=True)
@@ -98,18 +107,21 @@ class Examples:
     empty: Tensor  # (tokens, width): the empty prompt
 
     @classmethod
-    def load(cls, ids: Path, codes: Path, clip: Path) -> Examples:
-        tokenizer = CLIPTokenizer.from_pretrained(clip)
-        encoder = CLIPTextModel.from_pretrained(clip, attn_implementation="eager").eval().to(choose_device())
+    def load(cls, files: Sources) -> Examples:
+        tokenizer = CLIPTokenizer.from_pretrained(files.clip / "tokenizer")
+        encoder = CLIPTextModel.from_pretrained(
+            files.clip / "text_encoder", dtype=torch.float32, attn_implementation="eager"
+        )
+        encoder = encoder.eval().to(choose_device())
 
         @torch.no_grad()
         @torch.autocast(encoder.device.type, enabled=False)
         def embed(ids: Tensor) -> Tensor:
             return encoder(ids).last_hidden_state
 
-        drawn = torch.from_numpy(np.asarray(open_array(ids), np.int64)).to(encoder.device)
+        drawn = torch.from_numpy(np.asarray(open_array(files.ids), np.int64)).to(encoder.device)
         both = torch.stack([drawn, mirrored(tokenizer, drawn)])
-        return cls(resident(codes), both, embed, embed(tokens(tokenizer, [""]).to(encoder.device))[0])
+        return cls(resident(files.codes), both, embed, embed(tokens(tokenizer, [""]).to(encoder.device))[0])
 
     @property
     def device(self) -> torch.device:
@@ -168,23 +180,34 @@ def on_this_hardware(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     return unet.to(choose_device(), memory_format=torch.channels_last)
 
 
-def train_unet(
-    ids: Path, codes: Path, clip: Path, out: Path, phases: tuple[Schedule, ...], size: UNetSize, seed: int
-) -> dict:
-    """Saves the UNet to the folder `out`, its noise schedule in `out`/scheduler_config.json, and a report beside it.
+def _start(size: UNetSize, examples: Examples, weights: Path | None) -> UNet2DConditionModel:
+    """A random network, or the one that was saved to the folder `weights`. Raises BadFile if that has other sizes."""
+    _, _, channels, side, _ = examples.codes.shape
+    model = make_unet(size, side, channels, examples.empty.shape[-1])
+    if weights is None:
+        return model
+    found = UNet2DConditionModel.from_pretrained(weights, torch_dtype=torch.float32)
+    shapes, wanted = ({name: value.shape for name, value in net.state_dict().items()} for net in (found, model))
+    if shapes != wanted:
+        raise BadFile(
+            f"{weights}: expected a UNet of {size} on {channels} latents, got other layers: start from another"
+        )
+    return found
+
+
+def train_unet(files: Sources, weights: Weights, phases: tuple[Schedule, ...], size: UNetSize, seed: int) -> dict:
+    """Saves the UNet to a folder, with its noise schedule in `scheduler_config.json`. Returns a report.
 
     Each phase goes on from the averaged weights of the one before.
     """
-    examples = Examples.load(ids, codes, clip)
+    examples = Examples.load(files)
     noise_schedule = DDPMScheduler(**NOISE_SCHEDULE)
     torch.manual_seed(seed)
-    _, _, channels, side, _ = examples.codes.shape
-    model = on_this_hardware(make_unet(size, side, channels, examples.empty.shape[-1]))
-    reports, checkpoints = [], [out.with_suffix(f".{k}.checkpoint.pt") for k in range(1, len(phases) + 1)]
-    for number, (schedule, checkpoint) in enumerate(zip(phases, checkpoints)):
+    model, reports = on_this_hardware(_start(size, examples, weights.start)), []
+    for number, schedule in enumerate(phases):
+        checkpoint = weights.checkpoint(number + 1)
         model, report = train_phase(model.train(), noise_schedule, examples, checkpoint, schedule, seed + number)
         reports.append(report)
-    model.save_pretrained(out)
-    noise_schedule.save_pretrained(out)
-    save_report(out, {"phases": reports}, *checkpoints)
+    model.save_pretrained(weights.out)
+    noise_schedule.save_pretrained(weights.out)
     return {"phases": reports}

@@ -19,17 +19,18 @@ import torch
 from torch import Tensor
 
 from precompute.demo.psnr import psnr
-from precompute.demo.training import Schedule, draw_rows, pixels_of, resident, rows_of, save_report, step_rng, train
+from precompute.demo.training import Schedule, Weights, draw_rows, pixels_of, resident, rows_of, step_rng, train
 from recon.decoders.dmol import dmol_expectation, dmol_log_likelihood
 from recon.decoders.vdvae import VDVAE
 from recon.decoders.vdvae_layers import VDVAEConfig, gaussian_kl
 from recon.device import choose_device
-from recon.files import open_array
+from recon.files import BadFile, open_array
 
 KL_START, KL_WARMUP = 0.02, 0.5  # initial share of the KL's weight; share of the steps until it is whole
 KL_WEIGHT, SQUARED = 0.5, 60.0  # weights of the KL, and of the squared error of what `VDVAE.decode` would show
 DEPTH_SHARES = {4: 0.05, 8: 0.12, 16: 0.38, 64: 0.45}  # how often the posterior reaches down to which resolution
 
+N_LAYERS = 13  # of the demo VDVAE's 20 layers: all up to 16 × 16
 DEMO_CONFIG = VDVAEConfig(
     enc_blocks="64x1,64d2,32x2,32d2,16x3,16d2,8x3,8d2,4x2,4d4,1x2",
     dec_blocks="1x1,4m1,4x2,8m4,8x3,16m8,16x4,32m16,32x3,64m32,64x2",
@@ -93,16 +94,26 @@ def held_out_psnr(model: VDVAE, images: np.ndarray, n_layers: int) -> dict[str, 
     return {"all layers": psnr(images, whole), f"first {n_layers} layers": psnr(images, leading)}
 
 
-def train_vdvae(
-    scenes: Path, held_out: Path, out: Path, schedule: Schedule, seed: int, cfg: VDVAEConfig, n_layers: int
-) -> dict:
-    """Trains on `scenes` (n, 64, 64, 3), saves `out` (safetensors) and a report beside it; resumes from its checkpoint.
+def _start(cfg: VDVAEConfig, weights: Path | None) -> VDVAE:
+    """A random network, or the one that was saved as `weights`. Raises BadFile if that has another configuration."""
+    if weights is None:
+        return VDVAE(cfg)
+    model = VDVAE.load(weights)
+    if model.cfg != cfg:
+        raise BadFile(f"{weights}: expected a VDVAE of the configuration {cfg}, got {model.cfg}: start from another")
+    return model.train().requires_grad_(True)
 
-    `held_out` pictures are only reconstructed at the end, for the report.
+
+def train_vdvae(
+    scenes: Path, held_out: Path, weights: Weights, schedule: Schedule, seed: int, cfg: VDVAEConfig
+) -> dict:
+    """Trains on `scenes` (n, 64, 64, 3) and saves the weights (safetensors); resumes from its checkpoint. Returns a report.
+
+    `held_out` images are only reconstructed at the end, for the report.
     """
     images = resident(scenes)
     torch.manual_seed(seed)
-    model = VDVAE(cfg).to(choose_device(), memory_format=torch.channels_last)
+    model = _start(cfg, weights.start).to(choose_device(), memory_format=torch.channels_last)
 
     def loss(step: int) -> dict[str, Tensor]:
         distortion, rate, squared = negative_elbo(model, *_batch(images, schedule.batch, step_rng(seed, step)))
@@ -114,9 +125,7 @@ def train_vdvae(
             "squared error": squared.mean(),
         }
 
-    checkpoint = out.with_suffix(".checkpoint.pt")
-    best, report = train(model, loss, checkpoint, schedule, seed)
-    best.save(out)
-    report["held_out_psnr_db"] = held_out_psnr(VDVAE.load(out), np.asarray(open_array(held_out)), n_layers)
-    save_report(out, report, checkpoint)
-    return report
+    best, report = train(model, loss, weights.checkpoint(), schedule, seed)
+    best.save(weights.out)
+    seen = held_out_psnr(VDVAE.load(weights.out), np.asarray(open_array(held_out)), N_LAYERS)
+    return report | {"held_out_psnr_db": seen}

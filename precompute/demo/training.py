@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from recon.device import autocast, choose_device
-from recon.files import open_array, save_json, whole_file
+from recon.files import open_array, whole_file
 
 WARMUP, EVERY = 100, 50  # steps of warm-up; steps averaged into one point of the curve
 
@@ -43,6 +43,18 @@ class Schedule:
     def rate(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, cosine to zero."""
         return self.learning_rate * min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the weights of a training are saved, where it keeps what is unfinished, and what it starts from."""
+
+    out: Path  # file or folder
+    work: Path  # folder
+    start: Path | None = None  # weights of an earlier training; random ones if None
+
+    def checkpoint(self, phase: int = 1) -> Path:
+        return self.work / f"{self.out.stem}.{phase}.pt"
 
 
 def step_rng(seed: int, step: int) -> np.random.Generator:
@@ -77,13 +89,6 @@ def shifted(pixels: Tensor, by: int, rng: np.random.Generator) -> Tensor:
     dy, dx = rng.integers(0, 2 * by + 1, 2)
     height, width = pixels.shape[2:]
     return F.pad(pixels, (by,) * 4, mode="replicate")[:, :, dy : dy + height, dx : dx + width]
-
-
-def save_report(out: Path, report: dict, *checkpoints: Path) -> None:
-    """The report of what was saved as `out`, beside it; the checkpoints are of no more use."""
-    save_json(out.with_suffix(".training.json"), report)
-    for checkpoint in checkpoints:
-        checkpoint.unlink(missing_ok=True)
 
 
 class Run:
@@ -158,8 +163,7 @@ def train(
 ) -> tuple[nn.Module, dict]:
     """Minimises the first entry of `loss(step)`; the others are only reported.
 
-    Returns the averaged model and a report (steps, seconds, parameters, skipped steps, curve). `checkpoint` is removed by the
-    caller once its output is saved.
+    Returns the averaged model and a report (steps, seconds, parameters, skipped steps, curve).
     """
     run, recent = Run(model, checkpoint, schedule), []
     steps = tqdm(range(run.step, schedule.steps), desc=checkpoint.stem, mininterval=10)

@@ -13,6 +13,7 @@ import numpy as np
 
 from precompute.demo.checker import Checker
 from precompute.demo.demo_evaluation import own_clip
+from precompute.demo.train_vdvae import N_LAYERS
 from precompute.evaluation.judge import Judge
 from precompute.evaluation.protocols import Protocol
 from precompute.fitting.train_network import Training
@@ -38,18 +39,17 @@ class HeldOut:
     judge: Judge
 
     @classmethod
-    def open(
-        cls, scenes: Path, voxels: Path, folder: Path, clip: Path, n_layers: int, training: Training, checker: Path
-    ) -> HeldOut:
-        """`voxels` (n, n_voxels): responses to the training images; `training`: the MLP's, which says what was held out."""
-        bundle = open_parts(folder, {"n_layers": n_layers, "decoders": "own"})
-        rows = split_rows(len(open_array(voxels)), training.validation_share, training.seed)[0][:N]
-        X, images = open_array(voxels)[rows], open_array(scenes / "train.npy")[rows]
+    def open(cls, work: Path, training: Training) -> HeldOut:
+        """From the demo's work folder; `training`: the MLP's, which says what was held out."""
+        voxels, scenes = open_array(work / "brain" / "train_voxels.npy"), work / "scenes"
+        bundle = open_parts(work, {"n_layers": N_LAYERS, "decoders": "own"})
+        rows = split_rows(len(voxels), training.validation_share, training.seed)[0][:N]
         everything = load_json(scenes / "train.json")
         labels = [everything[k] for k in rows]
-        find = Checker.load(checker).right
-        judge = Judge(images, Protocol("own", bundle.vdvae.cfg.image_size), {"clip_demo": own_clip(clip)}, find, labels)
-        return cls(bundle, X, judge)
+        find, describe = Checker.load(work / "checker.safetensors").right, {"clip_demo": own_clip(work / "vision")}
+        images = open_array(scenes / "train.npy")[rows]
+        judge = Judge(images, Protocol("own", bundle.vdvae.cfg.image_size), describe, find, labels)
+        return cls(bundle, voxels[rows], judge)
 
     def scores(self, images: np.ndarray) -> dict[str, float]:
         """Means of what the judge says of (n, S, S, 3) images."""
@@ -73,7 +73,16 @@ def copy_regressors(fitted: Path, out: Path) -> None:
             shutil.copyfile(fitted / f"{target}_{name}.safetensors", out / f"{target}_{name}.safetensors")
 
 
-def choose_rescaling(held_out: HeldOut, latents: Path, out: Path, seed: int) -> dict:
+def choose_rescaling(work: Path, training: Training, seed: int) -> dict:
+    """Copies the regressors from `work`/fitted to `work`, those of the latents rescaled as is best for held-out images.
+
+    `training`: the MLP's, which says what was held out. Returns what was tried, as `rescaling.json` has it.
+    """
+    copy_regressors(work / "fitted", work)
+    return best_rescaling(HeldOut.open(work, training), work / "latents_train.npy", work, seed)
+
+
+def best_rescaling(held_out: HeldOut, latents: Path, out: Path, seed: int) -> dict:
     """Tries exponents of the latents' gains; writes the latents' regressors with the best to `out`, and `rescaling.json` last.
 
     Best is what CLIP identifies best after stage 2, of equals (to a thousandth) what correlates best with the pixels. Chosen
@@ -101,14 +110,15 @@ def choose_rescaling(held_out: HeldOut, latents: Path, out: Path, seed: int) -> 
     return report
 
 
-def try_strengths(held_out: HeldOut, out: Path, seed: int) -> dict:
-    """Writes `strengths.json` to `out`: scores of the MLP's stage 2 at each strength, with stage 1 beside them.
+def try_strengths(work: Path, training: Training, seed: int) -> dict:
+    """Writes `strengths.json` to `work`: scores of the MLP's stage 2 at each strength, with stage 1 beside them.
 
     The default of `recon.settings.LCMSettings.strength` is the one that CLIP identifies best there.
     """
+    held_out = HeldOut.open(work, training)
     layouts = decode_layouts(decoded("latents", held_out.X, held_out.bundle, "mlp"), held_out.bundle)
     report = {"n": len(held_out.X), "stage 1": held_out.scores(layouts)}
     for strength in STRENGTHS:
         report[str(strength)] = held_out.stage_2(layouts, LCMSettings(strength=strength, seed=seed))
-    save_json(out / "strengths.json", report)
+    save_json(work / "strengths.json", report)
     return report

@@ -41,7 +41,7 @@ def _render(drawn: list[scenes.Scene]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def make_scenes(folder: Path, split: str, n: int, seed: int) -> None:
-    """Renders one split on all cores and saves pictures of both sizes, and labels."""
+    """Renders one split on all cores; saves images of both sizes, and labels with captions."""
     drawn = _draw(split, n, seed)
     chunks = [drawn[k : k + CHUNK] for k in range(0, n, CHUNK)]
     with ExitStack() as stack:

@@ -284,6 +284,13 @@ def evaluate(inputs: Inputs, out: Path, options: Options, me: Team = ALONE) -> E
     return evaluation
 
 
+def detach(bundle: Path) -> None:
+    """Makes the bundle one without an evaluation: it is about to get another one."""
+    for name in EVALUATION_FILES:
+        (bundle / name).unlink(missing_ok=True)
+    rewrite_manifest(bundle)
+
+
 def attach(folder: Path, bundle: Path) -> None:
     """Makes the evaluation in `folder` a part of the bundle."""
     for name in EVALUATION_FILES:

@@ -1,4 +1,4 @@
-"""`python -m precompute fetch nsd`, `fetch models` and `fetch metrics`."""
+"""`python -m precompute fetch nsd`, `fetch mindeye2`, `fetch models` and `fetch metrics`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,24 @@ def nsd(
     with failing_in_one_sentence():
         unverified = fetch_nsd(root, subject, sessions, betas.value, accept_terms)
     print(f"All of it is in {root}.")
+    for name in unverified:
+        print(f"{name}: its size was compared, its checksum could not be: the server's cannot be computed here")
+
+
+@app.command()
+def mindeye2(
+    subject: Annotated[int, typer.Option(min=1, max=8, help="NSD subject.")] = 1,
+    root: Annotated[Path, typer.Option(help="Folder of the downloaded tree.")] = Path("data/mindeye2"),
+    accept_terms: Annotated[bool, typer.Option("--accept-terms", help="You accept NSD's terms of use.")] = False,
+):
+    """A subject of NSD in MindEye2's files, about 23 GB: betas, trials, images of 224 pixels. A rerun resumes."""
+    from precompute.fetching.fetch_mindeye2 import fetch_mindeye2
+
+    with failing_in_one_sentence():
+        unverified = fetch_mindeye2(root, subject, accept_terms)
+    print(
+        f"All of it is in {root}: `python -m precompute import mindeye2 {root} --subject {subject}` makes a subject of it."
+    )
     for name in unverified:
         print(f"{name}: its size was compared, its checksum could not be: the server's cannot be computed here")
 

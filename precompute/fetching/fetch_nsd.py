@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import boto3
@@ -41,15 +42,22 @@ TERMS = (
 )
 
 
-def required_keys(subject: int, n_sessions: int, betas: str) -> list[str]:
-    """Keys of the bucket that `subject` (1 to 8) cannot do without; `betas` is "hdf5" or "nii.gz"."""
+def place_keys(subject: int) -> list[str]:
+    """Keys of the bucket that say where the voxels of `subject` (1 to 8) are, and how reliable."""
     space = f"subj{subject:02d}/func1pt8mm"
-    estimates = f"nsddata_betas/ppdata/{space}/betas_fithrf_GLMdenoise_RR"
     return [
-        "nsddata/experiments/nsd/nsd_expdesign.mat",
         *(f"nsddata/ppdata/{space}/roi/{roi}.nii.gz" for roi in ("nsdgeneral", *ROIS)),
         *(f"nsddata/freesurfer/subj{subject:02d}/label/{roi}.mgz.ctab" for roi in ROIS),
-        f"{estimates}/ncsnr.nii.gz",
+        f"nsddata_betas/ppdata/{space}/betas_fithrf_GLMdenoise_RR/ncsnr.nii.gz",
+    ]
+
+
+def required_keys(subject: int, n_sessions: int, betas: str) -> list[str]:
+    """Keys of the bucket that `subject` (1 to 8) cannot do without; `betas` is "hdf5" or "nii.gz"."""
+    estimates = f"nsddata_betas/ppdata/subj{subject:02d}/func1pt8mm/betas_fithrf_GLMdenoise_RR"
+    return [
+        "nsddata/experiments/nsd/nsd_expdesign.mat",
+        *place_keys(subject),
         *(f"{estimates}/betas_session{session:02d}.{betas}" for session in range(1, n_sessions + 1)),
         "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
     ]
@@ -98,14 +106,27 @@ def _part_size(client, key: str, size: int, etag: str) -> int | None:
 
 def captions_remote(revision: str | None) -> tuple[Remote, str]:
     """The captions of all pictures at that, or else the newest, revision of their repository; and the revision."""
-    with one_sentence(CAPTIONS_REPO, (Exception,)):  # the Hub's client raises those of several libraries
-        info = HfApi().dataset_info(CAPTIONS_REPO, revision=revision, files_metadata=True)
-    file = next((f for f in info.siblings if f.rfilename == CAPTIONS), None)
-    if file is None:
-        raise BadFile(f"{CAPTIONS_REPO} has no {CAPTIONS} at revision {info.sha}")
+    (captions,), revision = hub_remotes(CAPTIONS_REPO, (CAPTIONS,), revision)
+    return captions, revision
+
+
+def hub_remotes(repo: str, wanted: Sequence[str], revision: str | None) -> tuple[list[Remote], str]:
+    """Files of a data set on the Hub, by names or patterns, each of which must fit one; and their revision."""
+    with one_sentence(repo, (Exception,)):  # the Hub's client raises those of several libraries
+        info = HfApi().dataset_info(repo, revision=revision, files_metadata=True)
+    remotes = {}
+    for pattern in wanted:
+        found = [file for file in info.siblings if fnmatchcase(file.rfilename, pattern)]
+        if not found:
+            raise BadFile(f"{repo} has no {pattern} at revision {info.sha}")
+        remotes |= {file.rfilename: _hub_remote(repo, file, info.sha) for file in found}
+    return list(remotes.values()), info.sha
+
+
+def _hub_remote(repo: str, file, revision: str) -> Remote:
     sha256 = file.lfs.sha256 if file.lfs else None
-    url = hf_hub_url(CAPTIONS_REPO, CAPTIONS, repo_type="dataset", revision=info.sha)
-    return Remote(CAPTIONS, file.size, sha256 or file.blob_id, http_reader(url), sha256=sha256), info.sha
+    url = hf_hub_url(repo, file.rfilename, repo_type="dataset", revision=revision)
+    return Remote(file.rfilename, file.size, sha256 or file.blob_id, http_reader(url), sha256=sha256)
 
 
 def list_files(subjects: Sequence[int], sessions: int | None, betas: str) -> list[Remote]:
@@ -117,6 +138,11 @@ def list_files(subjects: Sequence[int], sessions: int | None, betas: str) -> lis
             raise BadFile(f"subject {subject} has sessions 1 to {SESSIONS[subject - 1]}, {n_sessions} were asked for")
         wanted |= dict.fromkeys(required_keys(subject, n_sessions, betas), True)
         wanted |= dict.fromkeys(optional_keys(subject), False)
+    return bucket_remotes(wanted)
+
+
+def bucket_remotes(wanted: dict[str, bool]) -> list[Remote]:
+    """Objects of the bucket: key -> whether it is needed. Raises BadFile if a needed one is missing."""
     client = open_bucket()
     remotes = {key: s3_remote(client, key) for key in tqdm(wanted, desc="listing", unit=" files")}
     missing = [key for key, needed in wanted.items() if needed and remotes[key] is None]
@@ -138,21 +164,34 @@ def fetch_nsd(
     too small; later, when the network or the disk fails: then the next call goes on where this one stopped.
     """
     print(TERMS)
-    done = load_json(root / MANIFEST) if (root / MANIFEST).exists() else {}
     remotes = list_files(subjects, sessions, betas)
-    captions, revision = captions_remote(done.get(CAPTIONS, {}).get("revision"))
-    remotes.append(captions)
+    captions, revision = captions_remote(known_revision(root, CAPTIONS))
+    return fetch_all(root, [*remotes, captions], {captions.name: revision}, accept_terms)
+
+
+def known_revision(root: Path, name: str) -> str | None:
+    """The revision of its repository at which a file below `root` was fetched, if it was."""
+    done = load_json(root / MANIFEST) if (root / MANIFEST).exists() else {}
+    return done.get(name, {}).get("revision")
+
+
+def fetch_all(root: Path, remotes: Sequence[Remote], revisions: dict[str, str], accepted: bool) -> list[str]:
+    """Fetches what is not yet below `root`, and prints totals first; returns the files without known checksum.
+
+    revisions: those of repositories, by names of files, to be written down. Raises BadFile as `fetch_nsd` does.
+    """
     total, there = sum(r.size for r in remotes), sum(present(r, root / r.name) for r in remotes)
     print(f"{len(remotes)} files, {readable(total)} in all; {readable(there)} are in {root} already")
     print(f"{readable(total - there)} to fetch, {readable(free_space(root))} free")
-    if not accept_terms:
+    if not accepted:
         raise BadFile("Nothing was fetched: run again with --accept-terms if you accept the terms of use above")
     check_space(root, total - there)
     with working_in(root), progress_bar(total, there) as bar:
         done = load_json(root / MANIFEST) if (root / MANIFEST).exists() else {}  # another process may have added to it
         for remote in remotes:
             bar.set_postfix_str(Path(remote.name).name)
-            _fetch(remote, root, done, {"revision": revision} if remote is captions else {}, bar)
+            extra = {"revision": revisions[remote.name]} if remote.name in revisions else {}
+            _fetch(remote, root, done, extra, bar)
     return [remote.name for remote in remotes if not done[remote.name]["verified"]]
 
 

@@ -48,7 +48,9 @@ class LatentComponents:
 
 
 def _median(values: np.ndarray) -> float | None:
-    return float(np.median(values)) if len(values) else None
+    """Of the values that are known; None if none is."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else None
 
 
 def roi_table(scores: VoxelScores, rois: dict[str, np.ndarray]) -> list[Roi]:

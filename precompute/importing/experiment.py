@@ -25,6 +25,11 @@ class Trials:
     split_note: str  # how the split came about
     extra: dict[str, list[str]] = field(default_factory=dict)  # name of a further column -> its values
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """All that the responses are sorted by."""
+        return self.image, self.session, self.is_test
+
     def images(self, split: str) -> Images:
         return repeats_of(self.image, np.flatnonzero(self.is_test == (split == "test")))
 

@@ -15,7 +15,6 @@ from nibabel.spatialimages import HeaderDataError
 from recon.files import BadFile
 
 UNREADABLE = (OSError, EOFError, KeyError, ValueError, zlib.error, ImageFileError, HeaderDataError)
-TOLERANCE = 1e-3  # mm
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,11 @@ def check_grid(found: Grid, expected: Grid) -> None:
         raise BadFile(
             f"{found.path}: expected the shape of {expected.path.name}, {expected.shape}, got {found.shape}: resample it"
         )
-    if np.allclose(found.affine, expected.affine, atol=TOLERANCE):
+    corners = np.indices((2, 2, 2)).reshape(3, -1) * (np.array(expected.shape)[:, None] - 1)
+    furthest = float(
+        np.linalg.norm(((found.affine - expected.affine) @ np.vstack([corners, np.ones(8)]))[:3], axis=0).max()
+    )
+    if furthest <= nib.affines.voxel_sizes(expected.affine).min() / 2:
         return
     ours, theirs = ("".join(map(str, aff2axcodes(grid.affine))) for grid in (expected, found))
     if ours != theirs:
@@ -56,8 +59,7 @@ def check_grid(found: Grid, expected: Grid) -> None:
             f"{found.path}: its axes run {theirs}, those of {expected.path.name} run {ours}: it is flipped along "
             f"{', '.join(axes)}; reorient it to {expected.path.name}"
         )
-    shift = np.abs(found.affine - expected.affine).max()
     raise BadFile(
-        f"{found.path}: its affine differs from that of {expected.path.name} (by up to {shift:.3g}): its voxels are elsewhere; "
+        f"{found.path}: its affine differs from that of {expected.path.name}: its voxels are up to {furthest:.3g} mm elsewhere; "
         f"resample it to {expected.path.name}"
     )

@@ -15,6 +15,7 @@ from recon.files import BadFile
 
 app = typer.Typer(no_args_is_help=True, help="Makes a subject of another experiment's files.")
 
+Number = Annotated[int, typer.Option(min=1, max=8, help="NSD subject.")]
 Name = Annotated[str | None, typer.Option(help="Of the subject; by default that of the folder.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the prepared subject; by default data/imported/NAME.")]
 Describe = Annotated[bool, typer.Option("--describe", help="Only say what is there and what would be done.")]
@@ -41,6 +42,40 @@ def arrays(
     from precompute.importing.write_subject import Options
 
     _import(lambda: read_arrays(folder, name, test_share), out, Options(drop_voxels, caption_list), describe)
+
+
+@app.command()
+def mindeye2(
+    folder: Annotated[Path, typer.Argument(help="Of MindEye2's files, as on the Hub.")] = Path("data/mindeye2"),
+    subject: Number = 1,
+    name: Name = None,
+    out: Out = None,
+    describe: Describe = False,
+    drop_voxels: Drop = False,
+    caption_list: Captions = None,
+):
+    """A subject of NSD from MindEye2's files: about 23 GB instead of 80."""
+    from precompute.importing.mindeye2 import read_mindeye2
+    from precompute.importing.write_subject import Options
+
+    _import(lambda: read_mindeye2(folder, subject, name), out, Options(drop_voxels, caption_list), describe)
+
+
+@app.command()
+def algonauts(
+    folder: Annotated[Path, typer.Argument(help="With subj01, subj02 … as the challenge's archives unpack.")],
+    subject: Number = 1,
+    name: Name = None,
+    out: Out = None,
+    describe: Describe = False,
+    drop_voxels: Drop = False,
+    caption_list: Captions = None,
+):
+    """A subject of the Algonauts 2023 challenge, on the cortical surface."""
+    from precompute.importing.algonauts import read_algonauts
+    from precompute.importing.write_subject import Options
+
+    _import(lambda: read_algonauts(folder, subject, name), out, Options(drop_voxels, caption_list), describe)
 
 
 def _import(read: Callable[[], Experiment], out: Path | None, options, describe: bool) -> None:

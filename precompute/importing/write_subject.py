@@ -13,6 +13,7 @@ Every voxel is z-scored session by session, by mean and SD (ddof 1) of the sessi
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -84,6 +85,8 @@ def import_stage(experiment: Experiment, known: tuple[Survey, Findings] | None, 
         "drop_voxels": options.drop_voxels,
         "split": experiment.trials.split_note,
         "images": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+        "captions": hashlib.sha256(json.dumps(experiment.captions, sort_keys=True).encode()).hexdigest(),
+        "trials": hashlib.sha256(b"".join(array.tobytes() for array in experiment.trials.arrays)).hexdigest(),
     }
     run = partial(write_files, experiment, known, out, options)
     return Stage(STAGE, files, tuple(out / name for name in outputs), run, settings)

@@ -153,6 +153,11 @@ def read_rois(tree: Tree, volume: Volume) -> dict[str, np.ndarray]:
     A name that several families use, as mTL, is followed by its family: "mTL-faces".
     """
     families = {family: _read_family(tree, family, volume) for family in ROI_FAMILIES}
+    return join_families(families)
+
+
+def join_families(families: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Areas of several families -> name -> (n_voxels,) bool, and V1, V2, V3 as unions of their halves; see `read_rois`."""
     uses = [name for masks in families.values() for name in masks]
     rois = {}
     for family, masks in families.items():

@@ -24,7 +24,7 @@ from precompute.evaluation.network_metrics import OWN, absent_networks, open_net
 from precompute.evaluation.protocols import PHOTOGRAPH, PUBLISHED_PROTOCOLS, Protocol
 from precompute.evaluation.refits import FILE as REFITS
 from precompute.evaluation.refits import Learned, refit, spread_of_fits
-from precompute.evaluation.summary import attach, evaluate, overview
+from precompute.evaluation.summary import attach, detach, evaluate, overview
 from precompute.fitting.encode import Encoding, encode_stage
 from precompute.fitting.features import Into, extract_embeddings, extract_latents, extract_prompts
 from precompute.fitting.fit import ALPHAS, BRAIN_DIFFUSER, Fit, fit_stage, layer_groups
@@ -295,6 +295,9 @@ def _gather(folder: Path, bundle: Path, options: Options) -> Inputs:
 
 def write_evaluation(folder: Path, bundle: Path, options: Options) -> dict:
     """Scores the bundle on the test images of `folder`; the processes of the team share the pieces. Returns the means."""
+    if team().first:
+        detach(bundle)
+    team().wait()
     evaluation = evaluate(_gather(folder, bundle, options), folder, options, team())
     if team().first:
         attach(folder, bundle)

@@ -10,7 +10,7 @@ import base64
 import numpy as np
 from nibabel.orientations import io_orientation
 
-from recon.brain.space import Geometry, Volume
+from recon.brain.space import Geometry, Points, Volume
 
 HEMISPHERES = ("left", "right")
 SURFACES = ("inflated", "flat", "pial")
@@ -112,13 +112,15 @@ def surface_payload(geometry: Geometry) -> dict:
     return {"kind": "surface", "hemispheres": hemispheres, "areas": _areas(geometry)}
 
 
-def _areas(geometry: Geometry | Volume) -> dict:
+def _areas(geometry: Geometry | Volume | Points) -> dict:
     members = np.array(list(geometry.rois.values()), np.uint8).reshape(len(geometry.rois), geometry.n_voxels)
     return {"names": list(geometry.rois), "members": encoded(members, "u1")}
 
 
-def hemisphere_of(geometry: Geometry | Volume) -> np.ndarray:
-    """(n_voxels,) 0 left, 1 right; in a volume, the side of its middle along mm x."""
+def hemisphere_of(geometry: Geometry | Volume | Points) -> np.ndarray | None:
+    """(n_voxels,) 0 left, 1 right; in a volume, the side of its middle along mm x; None where places are not known."""
+    if isinstance(geometry, Points):
+        return (geometry.mm[:, 0] >= 0).astype(np.uint8) if geometry.are_known else None
     if isinstance(geometry, Geometry):
         return geometry.hemisphere
     to_mm = geometry.affine[:3, :3]
@@ -148,18 +150,32 @@ def volume_payload(geometry: Volume) -> dict:
     "<u2" toward right, anterior, superior; size (3,) mm; areas as of a surface.
     """
     mm = geometry.indices @ geometry.affine[:3, :3].T + geometry.affine[:3, 3]
-    centre, side = (mm.min(0) + mm.max(0)) / 2, hemisphere_of(geometry)
-    hemispheres = {
+    grid = {"grid": encoded(canonical_grid(geometry), "<u2"), "size": voxel_size(geometry).tolist()}
+    return {"kind": "volume", "hemispheres": _centres(mm, hemisphere_of(geometry)), "areas": _areas(geometry)} | grid
+
+
+def _centres(mm: np.ndarray, side: np.ndarray) -> dict:
+    """Voxel centres (n_voxels, 3) about their common middle, by hemisphere."""
+    centre = (mm.min(0) + mm.max(0)) / 2
+    return {
         name: {
             "coordinates": encoded(mm[side == h] - centre, "<f4"),
             "voxel": encoded(np.flatnonzero(side == h), "<i4"),
         }
         for h, name in enumerate(HEMISPHERES)
     }
-    grid = {"grid": encoded(canonical_grid(geometry), "<u2"), "size": voxel_size(geometry).tolist()}
-    return {"kind": "volume", "hemispheres": hemispheres, "areas": _areas(geometry)} | grid
 
 
-def geometry_payload(geometry: Geometry | Volume) -> dict:
-    """What the browser draws of either kind; a surface's meshes come apart (`surface_mesh`)."""
+def points_payload(geometry: Points) -> dict:
+    """Voxel centres, as of a volume but without its grid; of kind "nowhere", without any, where these are not known."""
+    side = hemisphere_of(geometry)
+    if side is None:
+        return {"kind": "nowhere", "hemispheres": {}, "areas": _areas(geometry)}
+    return {"kind": "points", "hemispheres": _centres(geometry.mm, side), "areas": _areas(geometry)}
+
+
+def geometry_payload(geometry: Geometry | Volume | Points) -> dict:
+    """What the browser draws of each kind; a surface's meshes come apart (`surface_mesh`)."""
+    if isinstance(geometry, Points):
+        return points_payload(geometry)
     return volume_payload(geometry) if isinstance(geometry, Volume) else surface_payload(geometry)

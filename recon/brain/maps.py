@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ CORRELATION_MAX = 0.8
 NCSNR_MAX = 1.5
 Q_MAX = 0.1  # twice the usual 0.05
 RESPONSE_MAX = 2.5  # z-score: end of the response's scale on both sides
+UNKNOWN = "Unknown: no image was shown twice, so nobody can tell how much of a response is noise."
 WEIGHT_PERCENTILE = 99  # of the weights' magnitudes: upper end of their scale
 
 
@@ -56,6 +57,11 @@ def variance_maps(scores: VoxelScores) -> dict[str, VoxelMap]:
     }
 
 
+def _or_unknown(shown: VoxelMap) -> VoxelMap:
+    """A map whose every value is unknown says so."""
+    return shown if np.isfinite(shown.values).any() else replace(shown, label=f"{shown.label}: unknown", note=UNKNOWN)
+
+
 def score_maps(scores: VoxelScores, ncsnr: np.ndarray) -> dict[str, VoxelMap]:
     """Every map of a subject that no picture changes."""
     maps = variance_maps(scores) | {
@@ -73,7 +79,10 @@ def score_maps(scores: VoxelScores, ncsnr: np.ndarray) -> dict[str, VoxelMap]:
         ),
     }
     note = "q: the false discovery rate at which r is above chance; small is significant."
-    return maps | {"q": VoxelMap("Significance q", note, "", "cividis", 0.0, Q_MAX, scores.q)}
+    maps |= {"q": VoxelMap("Significance q", note, "", "cividis", 0.0, Q_MAX, scores.q)}
+    return {
+        name: _or_unknown(shown) if name in ("ceiling", "ratio", "ncsnr") else shown for name, shown in maps.items()
+    }
 
 
 def response_map(response: np.ndarray) -> VoxelMap:

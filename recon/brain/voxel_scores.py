@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from recon.files import open_h5, parsing, whole_file
+from recon.files import array_in, open_h5, parsing, whole_file
 
 VERSION = 2
 
@@ -50,6 +50,6 @@ def save_scores(path: Path, scores: VoxelScores) -> None:
 def load_scores(path: Path) -> VoxelScores:
     """Raises BadFile if the file is missing, damaged or of another kind."""
     with parsing(path), open_h5(path, "recon-voxel-scores", VERSION) as f:
-        values = {name: f[name][:] for name in SAVED}
-        truth = f["true_noise_ceiling"][:] if "true_noise_ceiling" in f else None
+        values = {name: array_in(f, name) for name in SAVED}
+        truth = array_in(f, "true_noise_ceiling") if "true_noise_ceiling" in f else None
         return VoxelScores(**values, n_images=int(f.attrs["n_images"]), true_noise_ceiling=truth)

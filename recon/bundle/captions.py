@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from recon.files import BadFile, whole_file
+from recon.files import BadFile, array_in, whole_file
 
 FORMAT = "recon-captions-1"
 
@@ -63,9 +63,9 @@ class CaptionIndex:
             with h5py.File(path, "r") as f:
                 if f.attrs.get("format") != FORMAT:
                     raise BadFile(f"{path}: expected format {FORMAT!r}, got {f.attrs.get('format')!r}")
-                captions = json.loads(f["captions"][()].tobytes())
-                embeddings = f["embeddings"][()].astype(np.float32)
-                test = f["test_embeddings"][()].astype(np.float32) if "test_embeddings" in f else None
+                captions = json.loads(array_in(f, "captions").tobytes())
+                embeddings = array_in(f, "embeddings").astype(np.float32)
+                test = array_in(f, "test_embeddings").astype(np.float32) if "test_embeddings" in f else None
                 if not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
                     raise ValueError("captions are not a list of strings")
         except BadFile:

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from recon.files import BadFile, load_json, open_h5, save_json, whole_file
+from recon.files import BadFile, array_in, group_in, load_json, open_h5, save_json, whole_file
 from recon.metrics import METRICS
 from recon.unreadable import unreadable
 
@@ -97,7 +97,7 @@ class Roi:
     n_voxels: int
     median_r2: float
     median_r: float
-    median_ceiling: float
+    median_ceiling: float | None  # None: unknown, no image was shown twice
     median_ratio: float | None  # R² over the ceiling, where the ceiling is at least 10 %
     n_ceiling_10: int
     n_significant: int  # q ≤ 0.05
@@ -290,16 +290,21 @@ def _load_scores(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     with open_h5(path, "recon-image-scores", VERSION) as f:
         names = []
         f.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        return f["images"][:], {name: f[name][:] for name in names if name != "images"}
+        return array_in(f, "images"), {name: array_in(f, name) for name in names if name != "images"}
 
 
 def _load_galleries(path: Path) -> list[Gallery]:
     with open_h5(path, "recon-gallery", VERSION) as f:
         return [
-            Gallery(name, str(g.attrs["rule"]), g["images"][:], {kind: _pictures(g[kind]) for kind in GALLERY_KINDS})
-            for name, g in f.items()
+            Gallery(
+                name,
+                str(g.attrs["rule"]),
+                array_in(g, "images"),
+                {kind: _pictures(array_in(g, kind)) for kind in GALLERY_KINDS},
+            )
+            for name, g in ((name, group_in(f, name)) for name in f)
         ]
 
 
-def _pictures(files: h5py.Dataset) -> list[np.ndarray]:
+def _pictures(files: np.ndarray) -> list[np.ndarray]:
     return [np.asarray(Image.open(io.BytesIO(file.tobytes())).convert("RGB")) for file in files]

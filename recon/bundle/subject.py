@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from recon.brain.space import Geometry, Points, Volume
-from recon.files import BadFile, open_h5, parsing, whole_file
+from recon.files import BadFile, array_in, group_in, open_h5, parsing, whole_file
 
 BETA_SCALE = 300.0
 VERSION = 1
@@ -108,12 +108,18 @@ def _write_geometry(group: h5py.Group, geometry: Geometry | Volume | Points) -> 
 
 def _read_geometry(group: h5py.Group) -> Geometry | Volume | Points:
     """A group with "indices" is a volume, one with "mm" holds points, any other is a surface."""
-    rois = {name: mask[:].astype(bool) for name, mask in group["rois"].items()}
+    masks = group_in(group, "rois")
+    rois = {name: array_in(masks, name).astype(bool) for name in masks}
     if "mm" in group:
-        return Points(group["mm"][:], rois)
+        return Points(array_in(group, "mm"), rois)
     if "indices" in group:
-        return Volume(tuple(group.attrs["shape"].tolist()), group["indices"][:], group["affine"][:], rois)
-    return Geometry(str(group.attrs["mesh"]), group["hemisphere"][:], group["vertex"][:], rois)
+        return Volume(
+            tuple(np.asarray(group.attrs["shape"]).tolist()),
+            array_in(group, "indices"),
+            array_in(group, "affine"),
+            rois,
+        )
+    return Geometry(str(group.attrs["mesh"]), array_in(group, "hemisphere"), array_in(group, "vertex"), rois)
 
 
 def _write_trials(group: h5py.Group, trials: Trials) -> None:
@@ -146,20 +152,20 @@ def _check_repeats(trials: Trials) -> None:
 
 
 def _read_trials(group: h5py.Group) -> Trials:
-    betas = group["betas"][:].astype(np.float32) / np.float32(BETA_SCALE)
-    repeats = group["n_repeats"][:]
+    betas = array_in(group, "betas").astype(np.float32) / np.float32(BETA_SCALE)
+    repeats = array_in(group, "n_repeats")
     missing = np.arange(betas.shape[1])[None, :] >= repeats[:, None]
     betas[missing] = np.nan
-    n_trials = group["n_trials"][:] if "n_trials" in group else None
-    return Trials(betas, group["images"][:], json.loads(group["labels"][()]), n_trials)
+    n_trials = array_in(group, "n_trials") if "n_trials" in group else None
+    return Trials(betas, array_in(group, "images"), json.loads(array_in(group, "labels")), n_trials)
 
 
 def load_subject(path: Path) -> Subject:
     """Reads and checks a subject. Raises BadFile when the file is not whole or does not fit together."""
     with parsing(path), open_h5(path, "recon-subject", VERSION) as f:
-        geometry = _read_geometry(f["geometry"])
-        test = _read_trials(f["test"])
-        subject = Subject(str(f.attrs["name"]), bool(f.attrs["simulated"]), geometry, f["ncsnr"][:], test)
+        geometry = _read_geometry(group_in(f, "geometry"))
+        test = _read_trials(group_in(f, "test"))
+        subject = Subject(str(f.attrs["name"]), bool(f.attrs["simulated"]), geometry, array_in(f, "ncsnr"), test)
         counts = {"geometry": geometry.n_voxels, "ncsnr": len(subject.ncsnr), "betas": test.voxels.shape[2]}
         counts |= {f"ROI {name}": len(mask) for name, mask in geometry.rois.items()}
         if len(set(counts.values())) != 1:

@@ -163,11 +163,11 @@ def _encode(model: Diffusion, pixels: torch.Tensor, generators) -> torch.Tensor:
         latents = of.mean + of.std * randn_tensor(
             of.mean.shape, generator=generators, device=pixels.device, dtype=pixels.dtype
         )
-    return latents.to(pixels.dtype) * model.pipe.vae.config.scaling_factor
+    return latents.to(pixels.dtype) * model.pipe.vae.config["scaling_factor"]
 
 
 def _decoded(vae: AutoencoderKL | AutoencoderTiny, latents: torch.Tensor) -> torch.Tensor:
-    return vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+    return vae.decode(latents / vae.config["scaling_factor"], return_dict=False)[0]
 
 
 def _decode(vae: AutoencoderKL | AutoencoderTiny, latents: torch.Tensor) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 from diffusers.models.model_loading_utils import load_state_dict
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.lora.layer import LoraLayer
 
 from recon.unreadable import BadFile, unreadable
 
@@ -43,7 +43,7 @@ def fuse_lora(pipe: StableDiffusionImg2ImgPipeline, lora: Path) -> None:
     except Exception as error:
         raise unreadable(lora, error, f"{lora} does not fit the UNet: {str(error).splitlines()[0]}") from error
     wanted = sum(key.endswith(DOWN) for key in state)
-    loaded = [m for m in pipe.unet.modules() if isinstance(m, BaseTunerLayer)]
+    loaded = [m for m in pipe.unet.modules() if isinstance(m, LoraLayer)]
     if not wanted or len(loaded) != wanted:
         raise BadFile(f"{lora} does not fit the UNet: {wanted} LoRA modules in the file, {len(loaded)} of them found")
     if not any(m.scaling["lcm"] and m.lora_B["lcm"].weight.any() for m in loaded):

@@ -167,6 +167,7 @@ class DecBlock(nn.Module):
         x, last, n = state[self.resolution], self.prior.c4, 2 * self.zdim
         if self.mixin is not None:
             x += self.upsampled(state)
+        assert last.bias is not None  # torch's layers may lack one
         h = self.prior.hidden(x.to(last.weight.dtype))
         z = choose(*F.conv2d(h, last.weight[:n], last.bias[:n]).chunk(2, dim=1))
         x += F.conv2d(h, last.weight[n:], last.bias[n:])

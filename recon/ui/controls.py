@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
@@ -56,7 +57,12 @@ def reading_of(settings: Settings) -> dict:
     return {"repeats": settings.repeats, "components": settings.components, "gains": dict(settings.gains)}
 
 
-def settings_controls() -> dict[str, Component]:
+def prompt_choices(has_captions: bool) -> list[tuple[str, str]]:
+    """Where stage 2's words may come from: without captions, not from those."""
+    return [choice for choice in PROMPT_CHOICES if has_captions or choice[1] not in ("caption", "oracle")]
+
+
+def settings_controls(has_captions: bool = True) -> dict[str, Component]:
     """Stage 2's controls by name; every change of one is told to the picker."""
     with gr.Row(elem_classes="controls"):
         lcm, more = LCMSettings(), {"buttons": []}
@@ -78,7 +84,11 @@ def settings_controls() -> dict[str, Component]:
                 choices, value="mlp", label="Stage 1", info=HELP["regressor"], elem_classes="regressor"
             ),
             "prompt": gr.Radio(
-                PROMPT_CHOICES, value="decoded", label="Prompt", info=HELP["prompt"], elem_classes="prompt"
+                prompt_choices(has_captions),
+                value="decoded",
+                label="Prompt",
+                info=HELP["prompt"],
+                elem_classes="prompt",
             ),
             "own_prompt": gr.Textbox(
                 OWN_PROMPT, label="Own prompt", max_length=MAX_PROMPT, info=HELP["own"], elem_classes="own"
@@ -88,7 +98,7 @@ def settings_controls() -> dict[str, Component]:
     return controls
 
 
-def tell_changes(controls: dict[str, Component], draws: list[Callable]) -> None:
+def tell_changes(controls: dict[str, Any], draws: list[Callable]) -> None:
     """Whatever a visitor changes is told to the picker; each of the events `draws` draws a new seed first."""
     told = {
         "fn": None,

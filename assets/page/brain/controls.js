@@ -3,6 +3,7 @@
 const SHAPES = {
   surface: { inflated: "Inflated", flat: "Flat", pial: "Pial" },
   volume: { slices: "Slices", centres: "3-D" },
+  points: { centres: "3-D" },
 };
 const SIDES = { both: "Both", left: "Left", right: "Right" };
 

@@ -105,8 +105,9 @@ function readGeometry({ kind, areas, hemispheres, ...volume }) {
   const areasOf = (voxel) => areas.names.map((_, k) => k).filter((k) => isInside(k, voxel));
   Object.assign(state, { kind, areaNames: areas.names, hemispheres: read, nVoxels, isInside, areasOf });
   if (kind === "surface") return;
-  state.volume = readGrid(volume);
   state.shapes.centres = read.map((h) => readCentres(h, hemispheres[h.name]));
+  if (kind === "points") return;
+  state.volume = readGrid(volume);
   state.shapes.slices = state.shapes.centres;
 }
 
@@ -117,6 +118,11 @@ async function start() {
     return;
   }
   const [geometry] = await Promise.all([server.brain_geometry(null), loadScript(props.plotly), fetchMap("r2"), fetchMap("ceiling")]);
+  if (geometry.kind === "nowhere") {
+    say("This subject came without the places of its voxels, so no brain is drawn; everything else works without them.");
+    element.querySelector(".brain").dataset.ready = "true";
+    return;
+  }
   readGeometry(geometry);
   state.maps.response = readMap(JSON.parse(props.value));
   state.shape = Object.keys(SHAPES[state.kind])[0];

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 from markupsafe import Markup
 
-from recon.files import parsing
+from recon.files import array_in, parsing
 from recon.metrics import percentile
 from recon.ui.html.markup import NOTHING, html, joined
 
@@ -34,11 +34,11 @@ def read_image_scores(folder: Path, n_images: int) -> ImageScores:
         return {}
     scores = {}
     with parsing(folder / FILE), h5py.File(folder / FILE, "r") as f:
-        rows = f["images"][:]
+        rows = array_in(f, "images")
         for key in (f"{s}/{r}/{m}" for s in STAGES for r in ("ridge", "mlp") for m in NAMES):
             if key in f:
                 scores[key] = np.full(n_images, np.nan, np.float32)
-                scores[key][rows] = f[key][:]
+                scores[key][rows] = array_in(f, key)
     return scores
 
 

@@ -19,6 +19,7 @@ HINT = html(
     '<section class="inspector panel empty">Click a voxel, or an area under the map, to see what is known of it.</section>'
 )
 N_LIKED = 5  # pictures shown at either end
+NEED_REPEATS = ("Noise ceiling", "ncsnr")  # scores that nothing is known of if no image was shown twice
 SIGNIFICANT = 0.05  # of the false discovery rate
 WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = (
     300,
@@ -32,6 +33,11 @@ WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = (
 def number(value: float, digits: int = 2, unit: str = "") -> str:
     """With a minus sign; "–" for NaN."""
     return f"{value:.{digits}f}{unit}".replace("-", "−") if np.isfinite(value) else "–"
+
+
+def known(name: str, value: float, digits: int, unit: str) -> str:
+    """A score as `number` writes it; a noise ceiling that could not be estimated is called unknown."""
+    return number(value, digits, unit) if np.isfinite(value) or name not in NEED_REPEATS else "unknown"
 
 
 def facts(values: dict[str, str]) -> Markup:
@@ -202,7 +208,7 @@ def voxel_panel(bundle: Bundle, voxel: int, predicted: np.ndarray | None = None)
         raise ValueError(f"voxel: expected a whole number from 0 to {n_voxels - 1}, got {voxel!r}")
     measured = np.nanmean(bundle.subject.test.voxels[:, :, voxel], axis=1)
     order = np.argsort(-measured, kind="stable")
-    values = {name: number(all_[voxel], digits, unit) for name, (all_, digits, unit) in scores_of(bundle).items()}
+    values = {name: known(name, all_[voxel], digits, unit) for name, (all_, digits, unit) in scores_of(bundle).items()}
     liked = thumbnails("Likes best (z)", bundle, order[:N_LIKED], measured)
     liked += thumbnails("Likes least (z)", bundle, order[: -N_LIKED - 1 : -1], measured)
     return panel(
@@ -220,7 +226,8 @@ def whereabouts(bundle: Bundle, voxel: int) -> str:
 
     geometry = bundle.subject.geometry
     areas = ", ".join(name for name, mask in geometry.rois.items() if mask[voxel]) or UNLABELLED
-    return f"{HEMISPHERES[hemisphere_of(geometry)[voxel]]} hemisphere · {areas}"
+    side = hemisphere_of(geometry)
+    return areas if side is None else f"{HEMISPHERES[side[voxel]]} hemisphere · {areas}"
 
 
 def roi_panel(bundle: Bundle, name: str) -> Markup:
@@ -234,15 +241,16 @@ def roi_panel(bundle: Bundle, name: str) -> Markup:
     if name not in rois:
         raise ValueError(f"area: expected one of {', '.join(rois)}, got {name!r}")
     here = rois[name]
-    n_right = int(hemisphere_of(bundle.subject.geometry)[here].sum())
+    side = hemisphere_of(bundle.subject.geometry)
+    sides = "" if side is None else f" · {(side[here] == 0).sum()} left, {(side[here] == 1).sum()} right"
     medians = {
-        html("<small>median</small> {}", key): number(median(values[here]), digits, unit)
+        html("<small>median</small> {}", key): known(key, median(values[here]), digits, unit)
         for key, (values, digits, unit) in scores.items()
         if key != "q"
     }
     q = scores["q"][0][here]
     medians[f"q < {SIGNIFICANT}"] = f"{(q < SIGNIFICANT).sum()} of {len(q)}"
-    where = f"{here.sum()} voxels · {here.sum() - n_right} left, {n_right} right"
+    where = f"{here.sum()} voxels{sides}"
     chart_ = histogram(100 * bundle.scores.r2[here], "R² of its voxels (%)")
     gains = joined(
         html('<button type="button" class="set-gain" data-roi="{}" data-value="{}">{}</button>', name, value, text)

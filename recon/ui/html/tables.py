@@ -147,7 +147,11 @@ def roi_table(evaluation: Evaluation) -> Markup:
     true = any(r.true_ceiling_median is not None for r in evaluation.rois)
     rows = []
     for r in evaluation.rois:
-        medians = [percent(r.median_r2), plain(r.median_r), plain(r.median_ceiling, 1, " %")]
+        medians = [
+            percent(r.median_r2),
+            plain(r.median_r),
+            plain(r.median_ceiling, 1, " %") if r.median_ceiling is not None else "unknown",
+        ]
         medians += [plain(r.true_ceiling_median, 1, " %")] * true + [plain(r.median_ratio, 0, " %")]
         rows.append([r.roi, str(r.n_voxels), *medians, f"{r.n_ceiling_10}", f"{r.n_significant}"])
     about = (

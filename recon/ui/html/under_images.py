@@ -40,6 +40,17 @@ def ranked(told: Told) -> Markup:
     return html(' <span class="rank" title="{}">picture ranks <b>{:g}</b> of {}</span>', hint, told.rank, told.n)
 
 
+def quoted(caption: str) -> str:
+    """A caption in quotation marks; of an experiment without captions, that."""
+    return f"“{caption}”" if caption else "no captions came with this subject"
+
+
+def true_caption(label: dict) -> str:
+    """The first caption of an image, and where it is from if nobody wrote it for this image."""
+    source = f" (nearest in {label['captions_from']})" if label.get("captions_from") else ""
+    return quoted(next(iter(label["captions"]), "")) + source
+
+
 def captions(label: dict, told: Told, settings: Settings) -> Markup:
     """The true caption, the decoded one and what that is, and the prompt of stage 2."""
     hint = "Setting, object and light never occur together in training"
@@ -53,14 +64,14 @@ def captions(label: dict, told: Told, settings: Settings) -> Markup:
     )
     similarity = f"(r = {told.similarity:.2f})".replace("-", "−")
     return html(
-        '<p class="truth"><span class="tag">truth</span>“{}”{}</p>'
-        '<p class="decoded" title="{}"><span class="tag">decoded</span>“{}” '
+        '<p class="truth"><span class="tag">truth</span>{}{}</p>'
+        '<p class="decoded" title="{}"><span class="tag">decoded</span>{} '
         "<span>{}</span>{}</p>"
         '<p class="prompt-used"><span class="tag">prompt</span>{}</p>',
-        label["captions"][0],
+        true_caption(label),
         unseen,
         what,
-        told.caption,
+        quoted(told.caption),
         similarity,
         ranked(told),
         prompt,

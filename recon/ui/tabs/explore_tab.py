@@ -168,11 +168,12 @@ def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
     """Lays the tab out and wires it, inside an open gr.Tab, to begin at `arrival`; returns the picker, whose value is what is
     wanted."""
     frames, visit, link = frames_of(studio), gr.State(Visit()), gr.Textbox(visible=False)
+    has_captions = any(label["captions"] for label in studio.subject.test.labels)
     with gr.Row(elem_classes="columns", equal_height=True):
         with gr.Column(scale=19, min_width=340):
             picker = image_picker(studio, frames)
             view = html_block(html('<section class="panel waiting">Reconstructing …</section>'))
-            controls, reading = settings_controls(), reading_panel(studio)
+            controls, reading = settings_controls(has_captions), reading_panel(studio)
         with gr.Column(scale=10, min_width=340):
             brain = brain_panel(studio)
 

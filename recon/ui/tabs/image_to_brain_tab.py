@@ -30,7 +30,7 @@ MEASURED = " Over voxels it correlates with the response that was measured by r 
 REPEATS = {"no noise": 0, "noise of 1 scan": 1, "noise of 3 scans": 3}
 TEST = "Its number; opening this tab takes Explore’s."
 NOISE = "Adds to each voxel the noise that its ncsnr says a scan has."
-
+NO_NOISE = "Unknown for this subject: no image was shown twice."
 
 Picture = list[np.ndarray] | int | None  # an uploaded image at both sizes, the number of a test image, or nothing yet
 
@@ -75,6 +75,13 @@ def predicted(studio: Studio, picture: Picture, noise: str, settings: Settings) 
         yield cards, gr.skip() if k else json.dumps(map_payload(brain))
 
 
+def noise_control(ncsnr: np.ndarray) -> gr.Radio:
+    """How much noise is added; none alone where its level is unknown."""
+    known = bool(np.isfinite(ncsnr).any())
+    choices, info = (list(REPEATS), NOISE) if known else (list(REPEATS)[:1], NO_NOISE)
+    return gr.Radio(choices, value="no noise", label="Noise at the measured level", info=info)
+
+
 def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
     """Lays the open `tab` out and wires it."""
 
@@ -94,7 +101,7 @@ def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
                     index = gr.Number(0, label="or a test picture", precision=0, minimum=0, maximum=last, info=TEST)
                     take = gr.Button("Take the test picture", elem_classes="take-picture")
                 with gr.Column(min_width=200):
-                    noise = gr.Radio(list(REPEATS), value="no noise", label="Noise at the measured level", info=NOISE)
+                    noise = noise_control(studio.subject.ncsnr)
                     regressor, seed = decoder_controls("mlp")
             view = html_block()
         with gr.Column(scale=10, min_width=340):

@@ -9,9 +9,9 @@ from tiny_diffusion import SIDE, TOKENS, WIDTH, tiny_lora, tiny_pipeline
 
 from precompute.demo import train_lcm
 from precompute.demo.sharpen_lcm import ALONE, features, relativistic, sharpen_lcm
-from precompute.demo.train_lcm import Student, Walked, extract_walks
+from precompute.demo.train_lcm import Student, Walked, Walking, extract_walks
 from precompute.demo.train_unet import Examples
-from precompute.demo.training import Schedule
+from precompute.demo.training import Schedule, Weights
 
 GUIDANCE, N = 2.5, 18
 
@@ -37,7 +37,7 @@ def folder(tmp_path, monkeypatch):
 def walked(folder, request):
     """Walks of either round."""
     lora = folder / "lora.safetensors" if request.param else None
-    extract_walks(folder, folder, folder, folder / "unet", folder / "walks.npz", N, GUIDANCE, 0, lora)
+    extract_walks(None, folder / "unet", folder / "walks.npz", Walking(N, GUIDANCE, 0), lora)
     return {name: values.numpy() for name, values in Walked.load(folder / "walks.npz").arrays.items()}
 
 
@@ -99,7 +99,7 @@ def test_a_student_samples_only_with_the_steps_above_the_time_it_is_asked_for(fo
 
 def test_sharpening_begins_with_the_soft_lora(folder, walked):
     walks, frozen, out = folder / "walks.npz", Schedule(2, 0.0, 4, weight_decay=0.0), folder / "again.safetensors"
-    sharpen_lcm(walks, walks, folder / "unet", folder / "lora.safetensors", out, frozen, 0)
+    sharpen_lcm(walks, walks, folder / "unet", Weights(out, folder, folder / "lora.safetensors"), frozen, 0)
     before, after = load_file(folder / "lora.safetensors"), load_file(out)
     assert before.keys() == after.keys()
     for key, value in before.items():
@@ -116,9 +116,9 @@ def sharpening(folder, walked, monkeypatch):
         raise StopIteration
 
     monkeypatch.setattr("precompute.demo.sharpen_lcm.train", instead)
-    files = folder / "walks.npz", folder / "walks.npz", folder / "unet", folder / "lora.safetensors", folder / "out"
+    walks, weights = folder / "walks.npz", Weights(folder / "out", folder, folder / "lora.safetensors")
     with pytest.raises(StopIteration):
-        sharpen_lcm(*files, Schedule(1, 1e-3, 8), 0)
+        sharpen_lcm(walks, walks, folder / "unet", weights, Schedule(1, 1e-3, 8), 0)
     return caught["networks"], caught["loss"]
 
 

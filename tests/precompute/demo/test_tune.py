@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from precompute.demo import tune
-from precompute.demo.tune import HeldOut, choose_rescaling, copy_regressors, exponents_of
+from precompute.demo.tune import HeldOut, best_rescaling, copy_regressors, exponents_of
 from recon.bundle.bundle import load_bundle
 from recon.bundle.manifest import TARGETS
 from recon.files import load_json, save_array
@@ -59,7 +59,7 @@ def chosen(monkeypatch, tiny_bundle, tmp_path):
         for name in REGRESSORS:
             bundle.regressors[target][name].save(tmp_path / "fitted" / f"{target}_{name}.safetensors")
     copy_regressors(tmp_path / "fitted", tmp_path)
-    return choose_rescaling(held_out, tmp_path / "latents.npy", tmp_path, 0), bundle, tmp_path
+    return best_rescaling(held_out, tmp_path / "latents.npy", tmp_path, 0), bundle, tmp_path
 
 
 def test_of_what_is_identified_equally_well_the_nearest_in_pixels_is_taken(chosen):

@@ -179,7 +179,7 @@ REFUSED = {
     a_missing_image: "has no image 'scene 07' (PNG, JPEG or WebP): add it or correct the name",
     a_test_image_in_training: "1 images are in training and in the test (scene 02.png): give all trials of an image the same",
     a_test_image_in_training_under_another_name: "in training and in the test under several names (scene 01.png, scene 09.png)",
-    a_mask_elsewhere: "its affine differs from that of mask.nii.gz (by up to 2): its voxels are elsewhere; resample it",
+    a_mask_elsewhere: "its affine differs from that of mask.nii.gz: its voxels are up to 2 mm elsewhere; resample it",
     a_mask_flipped_by_its_affine: "its axes run LAS, those of mask.nii.gz run RAS: it is flipped along x; reorient it",
     areas_flipped_by_their_affine: "its axes run RAS, those of mask.nii.gz run LAS: it is flipped along x; reorient it",
     an_area_flipped_without_a_word: "once x is turned round: it seems flipped along x; turn it and save it again",
