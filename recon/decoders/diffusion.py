@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,7 +152,7 @@ class Preview:
 
 def _encoded(vae: AutoencoderKL | AutoencoderTiny, pixels: torch.Tensor) -> torch.Tensor:
     """Latents, or mean and log-variance of their distribution."""
-    encoded = vae.encode(pixels)
+    encoded: Any = vae.encode(pixels)  # of either kind
     return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.parameters
 
 
