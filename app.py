@@ -32,6 +32,7 @@ from recon.ui.server.library import Library, find_bundles
 from recon.ui.server.log import never_fail_by_logging
 from recon.ui.server.serve import describe_device, serve
 from recon.ui.server.studio import Studio
+from recon.ui.server.turns import PLACES, take_turns
 from recon.ui.tabs.about_tab import about_tab
 from recon.ui.tabs.brain_to_image_tab import brain_to_image_tab
 from recon.ui.tabs.compare_tab import compare_tab
@@ -84,7 +85,9 @@ def build(library: Library) -> gr.Blocks:
         else:
             choose_subject(library, demo)
         add_endpoint(library)
-    return demo.queue(max_size=32)
+    demo.queue(max_size=PLACES)
+    take_turns(demo._queue)
+    return demo
 
 
 def choose_subject(library: Library, demo: gr.Blocks) -> None:

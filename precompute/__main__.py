@@ -49,6 +49,24 @@ def demo(
     print(json.dumps(evaluation, indent=1))
 
 
+@app.command()
+def second_subject(
+    work: Annotated[
+        Path, typer.Option(help="Folder of its files, as a lab would have them, and of what is made of them.")
+    ] = Path("data/second-subject"),
+    lender: Annotated[Path, typer.Option(help="The bundle whose decoders it uses.")] = Path("assets/demo"),
+    out: Annotated[Path, typer.Option(help="Folder of its bundle.")] = Path("data/bundles/demo-2"),
+    train: Annotated[int, typer.Option(min=20, help="Training images.")] = 1500,
+    test: Annotated[int, typer.Option(min=10, help="Test images.")] = 100,
+):
+    """Another simulated subject, small, through `import arrays` and with the demo's decoders."""
+    from precompute.demo.second_subject import make_second_subject
+
+    with failing_in_one_sentence():
+        report = make_second_subject(work, lender, out, train, test)
+    print(json.dumps(report, indent=1, ensure_ascii=False))
+
+
 for command in (
     commands.prepare,
     commands.features,

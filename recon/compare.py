@@ -26,6 +26,7 @@ class Cell:
     seconds: float
     pixcorr: float  # with the original, at stage 1's size at most
     absent: Mapping[str, str]  # decoders that are: without stage 2's the image is a layout
+    unguided: str = ""  # why no image embedding guided it, though one was to
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ def grid(image: Compared, base: Settings, rows: Axis, columns: Axis) -> Iterator
             layouts[key], frame = _finished(image, settings, layouts.get(key))
             found = frame.images["lcm" if frame.stage == "lcm" else settings.regressor]
             seconds = time.perf_counter() - start
-            yield Cell(r, c, settings, found, seconds, similarity(found, image.shown.image), frame.absent)
+            yield Cell(
+                r, c, settings, found, seconds, similarity(found, image.shown.image), frame.absent, frame.unguided
+            )
 
 
 def _finished(image: Compared, settings: Settings, layout: Frame | None) -> tuple[Frame, Frame]:

@@ -1,7 +1,7 @@
 """The live path: one brain response -> latents -> layout -> image, frame by frame. The only place where the stages meet.
 
 The page calls `reconstruct`. The evaluation has many responses at once and no need of the steps between: it calls the same
-`decoded`, `decode_layouts` and `prompt_embeddings` in batches.
+`decoded`, `decode_layouts` and `meanings` in batches.
 """
 
 from __future__ import annotations
@@ -10,21 +10,26 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recon.bundle.bundle import Bundle
 from recon.settings import REGRESSORS, Settings
 
+if TYPE_CHECKING:
+    from recon.decoders.diffusion import Meaning
+
 COARSE = 4  # side of the latent layers after which a small VDVAE's layouts are shown for the first time
 
 
 @dataclass(frozen=True)
 class Shown:
-    """The image that a response answered to: read for the ceiling and for the oracle's prompt, and for nothing else."""
+    """The image that a response answered to: read for the ceiling and for the oracles, and for nothing else."""
 
     image: np.ndarray  # (S, S, 3) uint8, at the VDVAE's size
     captions: Sequence[str]
+    embedding: np.ndarray | None = None  # (d,) where CLIP puts it; None: not known
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Frame:
     last: bool  # no frame follows
     reading: Reading
     absent: Mapping[str, str] = field(default_factory=dict)  # decoder -> why it is absent, and what to do
+    unguided: str = ""  # lcm: why text alone guides it, though an image was to
 
 
 def reconstruct(
@@ -132,11 +138,12 @@ def _refined(
     """Stage 2: a layout (S, S, 3) -> a frame after every denoising step. Without anything shown the oracle has no words."""
     from recon.decoders.diffusion import refine  # imports diffusers, which takes seconds: stage 1 does without
 
-    captions = [shown.captions if shown else [""]]
-    prompt = prompt_embeddings(reading.response[None], bundle, settings, captions, reading.embedding[None])
-    for preview in refine(bundle.stage_2, layout[None], prompt, settings.lcm):
+    why = bundle.why_unguided() if settings.image_share else ""
+    about = shown or Shown(layout, [""])
+    meaning = meanings(reading.response[None], bundle, settings, [about], reading.embedding[None])
+    for preview in refine(bundle.stage_2, layout[None], meaning, settings.lcm):
         last = preview.step == settings.lcm.steps
-        yield Frame("lcm", preview.step, {"lcm": preview.images[0]}, 0.0, last, last, reading)
+        yield Frame("lcm", preview.step, {"lcm": preview.images[0]}, 0.0, last, last, reading, unguided=why)
 
 
 def decoded(target: str, X: np.ndarray, bundle: Bundle, regressor: str, components: int | None = None) -> np.ndarray:
@@ -144,14 +151,69 @@ def decoded(target: str, X: np.ndarray, bundle: Bundle, regressor: str, componen
 
     Raises ValueError on bad voxels.
     """
+    return bundle.regressors[target][regressor].rescale(_predicted(target, X, bundle, regressor, components))
+
+
+def _predicted(target: str, X: np.ndarray, bundle: Bundle, regressor: str, components: int | None) -> np.ndarray:
+    """The same as the regressor says it, shrunken."""
     model = bundle.regressors[target][regressor]
-    kept = None if components is None else min(components, model.n_components)
-    return model.rescale(model.predict(X, kept))
+    return model.predict(X, None if components is None else min(components, model.n_components))
 
 
 def decode_layouts(latents: np.ndarray, bundle: Bundle, batch: int = 64) -> np.ndarray:
     """Stage 1 of many: latents (n, n_latents) -> layouts (n, S, S, 3) uint8."""
     return np.concatenate([bundle.stage_1.decode(latents[k : k + batch]) for k in range(0, len(latents), batch)])
+
+
+def meanings(
+    X: np.ndarray,
+    bundle: Bundle,
+    settings: Settings,
+    shown: Sequence[Shown] = (),
+    embeddings: np.ndarray | None = None,
+) -> Meaning:
+    """Responses X (n, n_voxels) -> what guides stage 2: text, an image embedding, or both, as the settings want it.
+
+    shown: what was seen, of every response; the oracles alone read it. embeddings (n, d): image embeddings decoded from X, if they
+    are known already. Where the bundle has no image adapter, text guides alone, in full.
+    """
+    from recon.decoders.diffusion import Meaning
+
+    prompts = prompt_embeddings(X, bundle, settings, [one.captions for one in shown], embeddings)
+    if not settings.image_share or bundle.why_unguided():
+        return Meaning(prompts)
+    if settings.text_share < 1:
+        empty = bundle.stage_2.embed([""])
+        prompts = empty + np.float32(settings.text_share) * (prompts - empty)
+    return Meaning(prompts, guide_embeddings(X, bundle, settings, shown, embeddings), settings.image_share)
+
+
+def guide_embeddings(
+    X: np.ndarray,
+    bundle: Bundle,
+    settings: Settings,
+    shown: Sequence[Shown] = (),
+    embeddings: np.ndarray | None = None,
+) -> np.ndarray:
+    """Image embeddings (n, d) from the source that the settings name; arguments as of `meanings`.
+
+    Decoded ones are rescaled as the bundle says: each number to the spread of training images ("gain"), the whole to their mean
+    norm ("norm"), or not at all. Raises ValueError if the oracle is asked for an image whose embedding is not known.
+    """
+    index, how = bundle.captions, (settings.regressor, settings.components)
+    if settings.guide == "oracle":
+        known = [one.embedding for one in shown if one.embedding is not None]
+        if len(known) < len(X):
+            raise ValueError("the oracle's image embedding: expected that of the image shown, which is not known here")
+        return np.stack(known)
+    if settings.guide == "nearest" or bundle.embedding_rescaling == "gain":
+        gained = decoded("image", X, bundle, *how) if embeddings is None else embeddings
+        return index.embeddings[index.nearest(gained)[0]] if settings.guide == "nearest" else gained
+    plain = _predicted("image", X, bundle, *how)
+    if bundle.embedding_rescaling == "none":
+        return plain
+    norm = np.linalg.norm(index.embeddings, axis=1).mean()
+    return plain * (norm / np.linalg.norm(plain, axis=1, keepdims=True))
 
 
 def prompt_embeddings(

@@ -7,6 +7,7 @@ from textwrap import shorten
 
 REGRESSORS = ("ridge", "mlp")
 MAX_STEPS, MAX_GUIDANCE, MAX_PROMPT = 8, 2.0, 300  # denoising steps, guidance scale, characters
+MAX_IMAGE_SCALE = 1.5  # of the image adapter
 MAX_GAIN = 2.0  # of an ROI
 MAX_GAINS, MAX_NAME = 64, 64  # ROIs with a gain, characters of a name
 MIN_STRENGTH = 0.2  # 10 of the 50 timesteps an LCM is distilled on: eight steps need at least eight
@@ -16,6 +17,17 @@ PROMPTS = {
     "own": "your own words",
     "none": "no prompt",
     "oracle": "the true captions: knows the answer",
+}
+GUIDES = {
+    "decoded": "the image embedding decoded from the brain",
+    "nearest": "the embedding of the training image nearest to what the brain says",
+    "oracle": "the embedding of the image that was shown: knows the answer",
+}
+MEANINGS = {  # presets of `balance`
+    "Text only": 0.0,
+    "Both": 0.5,
+    "Brain-Diffuser’s balance": 0.6,
+    "Image only": 1.0,
 }
 
 
@@ -40,7 +52,7 @@ class LCMSettings:
 def shown(value: object) -> str:
     """A value that somebody sent, as a message quotes it: no longer than a line."""
     if isinstance(value, int) and abs(value) >= 10**60:
-        return "a number of more than 60 digits"  # which str() refuses to write from 4,300 on
+        return "a very large number"  # which str() refuses to write from 4,300 on
     return shorten(repr(value) if len(str(value)) < 1000 else f"{str(value)[:60]!r}", 80, placeholder=" …")
 
 
@@ -66,6 +78,24 @@ class Settings:
     repeats: int | None = None  # how many responses to the picture are averaged; all that there are if None
     components: int | None = None  # of the regressors: the first of them, all if None
     gains: tuple[tuple[str, float], ...] = ()  # ROI -> what its voxels are multiplied by: 0 lesions it
+    balance: float = 0.0  # what stage 2's meaning comes from: 0 text alone, 0.5 both in full, 1 the image alone
+    image_scale: float = 0.8  # of the image adapter, where the image counts in full
+    guide: str = "decoded"  # where the image embedding comes from
+
+    @property
+    def text_share(self) -> float:
+        """How much of the prompt is left: the rest is the empty prompt."""
+        return min(1.0, 2 * (1 - self.balance))
+
+    @property
+    def image_share(self) -> float:
+        """The adapter's scale, as far as the balance lets it count."""
+        return self.image_scale * min(1.0, 2 * self.balance)
+
+    @property
+    def knows_the_answer(self) -> bool:
+        """Whether something that only the image shown could tell enters."""
+        return self.prompt == "oracle" or (self.guide == "oracle" and self.image_share > 0)
 
     @property
     def reading(self) -> tuple:
@@ -77,6 +107,10 @@ class Settings:
             raise ValueError(f"regressor: expected one of {', '.join(REGRESSORS)}, got {shown(self.regressor)}")
         if self.prompt not in tuple(PROMPTS):
             raise ValueError(f"prompt source: expected one of {', '.join(PROMPTS)}, got {shown(self.prompt)}")
+        if self.guide not in tuple(GUIDES):
+            raise ValueError(f"image embedding: expected one of {', '.join(GUIDES)}, got {shown(self.guide)}")
+        in_range("balance of text and image", self.balance, 0, 1)
+        in_range("image scale", self.image_scale, 0, MAX_IMAGE_SCALE)
         if not isinstance(self.own_prompt, str):
             raise ValueError(f"own prompt: expected words, got {shown(self.own_prompt)}")
         if any("\ud800" <= letter <= "\udfff" for letter in self.own_prompt):  # halves of letters, which JSON may write
@@ -91,6 +125,8 @@ class Settings:
             if getattr(self, name) is not None:
                 in_range(name, getattr(self, name), 1, 2**31, whole=True)
                 object.__setattr__(self, name, int(getattr(self, name)))
+        if not isinstance(self.gains, tuple) or not all(isinstance(g, tuple) and len(g) == 2 for g in self.gains):
+            raise ValueError(f"gains: expected areas and numbers, got {shown(self.gains)}")
         if len(self.gains) > MAX_GAINS:
             raise ValueError(f"gains: expected at most {MAX_GAINS} areas, got {len(self.gains)}")
         for roi, gain in self.gains:
@@ -108,6 +144,9 @@ AXES = {  # what a comparison may vary -> values; those of LCMSettings first
     "prompt": tuple(p for p in PROMPTS if p != "own"),
     "components": (1, 4, 16, 64),
     "repeats": (1, 2, 3),
+    "balance": (0.0, 0.3, 0.6, 1.0),
+    "image_scale": (0.4, 0.6, 0.8, 1.0),
+    "guide": tuple(GUIDES),
 }
 
 

@@ -17,8 +17,8 @@ from recon.settings import LCMSettings, Settings, shown
 
 PACKAGES = ("torch", "diffusers", "transformers", "gradio", "numpy")
 LCM = {"steps": int, "guidance": float, "strength": float, "seed": int}
-READING = {"repeats": int, "components": int}
-WORDS = ("regressor", "prompt", "own_prompt")
+NUMBERS = {"repeats": int, "components": int, "balance": float, "image_scale": float}
+WORDS = ("regressor", "prompt", "own_prompt", "guide")
 RECORD = "recon"  # name of the PNG's text chunk
 
 
@@ -28,7 +28,7 @@ def to_query(subject: str, index: int, settings: Settings) -> str:
     for name in LCM:
         if getattr(settings.lcm, name) != getattr(default.lcm, name):
             values[name] = getattr(settings.lcm, name)
-    for name in (*WORDS, *READING):
+    for name in (*WORDS, *NUMBERS):
         if getattr(settings, name) != getattr(default, name):
             values[name] = getattr(settings, name)
     if settings.prompt != "own":
@@ -43,7 +43,7 @@ def from_query(query: str, n_images: int) -> tuple[str | None, int, Settings]:
         values = dict(parse_qsl(query.lstrip("?"), max_num_fields=32))
         index = int(values.get("picture", 0))
         lcm = {name: kind(values[name]) for name, kind in LCM.items() if name in values}
-        reading = {name: kind(values[name]) for name, kind in READING.items() if name in values}
+        numbers = {name: kind(values[name]) for name, kind in NUMBERS.items() if name in values}
         pairs = [part.rsplit("*", 1) for part in values.get("gains", "").split(",") if part]
         gains = tuple((roi, float(gain)) for roi, gain in pairs)
     except ValueError:
@@ -51,7 +51,7 @@ def from_query(query: str, n_images: int) -> tuple[str | None, int, Settings]:
     if not 0 <= index < n_images:
         raise ValueError(f"this link names picture {shown(index)}: this subject has pictures 0 to {n_images - 1}")
     words = {name: values[name] for name in WORDS if name in values}
-    return values.get("subject"), index, Settings(lcm=LCMSettings(**lcm), gains=gains, **reading, **words)
+    return values.get("subject"), index, Settings(lcm=LCMSettings(**lcm), gains=gains, **numbers, **words)
 
 
 def versions() -> dict[str, str]:

@@ -23,6 +23,7 @@ SCALES = {
 }
 MIN_ROWS = 10  # of raw responses
 TYPICAL = 0.02, 3.0  # size of z-scored responses, root mean square over voxels: 0.4 to 1.1 in a subject's own
+MAX_VALUE, MAX_Z = 1e9, 1000.0  # of numbers at all, of z-scores; those of a scan are below 100
 
 
 def read_responses(path: Path, n_voxels: int, tell: Callable[[str], object] = lambda note: None) -> np.ndarray:
@@ -65,11 +66,14 @@ def _checked(values: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
         raise BadFile(f"expected finite numbers, got NaN or infinity in {bad} places: remove or fill them first")
-    with np.errstate(over="ignore"):
-        values = values.astype(np.float32, copy=False)
-    if not np.isfinite(values).all():
-        raise BadFile("expected numbers that fit float32, got larger ones: are these responses?")
-    return values
+    if (largest := _largest(values)) > MAX_VALUE:
+        raise BadFile(f"expected numbers up to {MAX_VALUE:g}, got {largest:.3g}: are these responses?")
+    return values.astype(np.float32, copy=False)
+
+
+def _largest(values: np.ndarray) -> float:
+    """The largest magnitude; without a copy, and right for the lowest integer too."""
+    return max(float(values.max()), -float(values.min()))
 
 
 def is_turned(shape: tuple[int, ...], n_voxels: int) -> bool:
@@ -119,18 +123,21 @@ def to_scale(values: np.ndarray, scale: str) -> np.ndarray:
     if scale not in SCALES:
         raise ValueError(f"scale: expected one of {', '.join(SCALES)}, got {scale!r}")
     if scale == "z-scored":
-        return _checked_z(values)
+        _check_z(values)
+        if (largest := _largest(values)) > MAX_Z:
+            raise ValueError(f"z-scored responses: expected numbers up to {MAX_Z:g}, got {largest:.3g}: are they raw?")
+        return values
     if len(values) < MIN_ROWS:
         raise ValueError(f"raw responses: expected at least {MIN_ROWS} rows to z-score over, got {len(values)}")
     return Standardiser.fit(values)(values)
 
 
-def _checked_z(values: np.ndarray) -> np.ndarray:
-    """The same, if their size is that of z-scores. Raises ValueError, saying what they look like."""
+def _check_z(values: np.ndarray) -> None:
+    """Raises ValueError unless the size of the numbers is that of z-scores, saying what they look like."""
     sizes = np.sqrt(np.mean(np.square(values, dtype=np.float64), axis=1))
     low, high = TYPICAL
     if sizes.max() <= high and np.median(sizes) >= low:
-        return values
+        return
     wrong = sizes.max() if sizes.max() > high else np.median(sizes)
     guess = "another unit, or zeros"
     if wrong > high:

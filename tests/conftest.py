@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 import torch
 from stand_ins import Shelf
-from tiny_diffusion import TOKENS, WIDTH, tiny_lora, tiny_pipeline
+from tiny_diffusion import EMBEDDING, TOKENS, WIDTH, tiny_adapter, tiny_lora, tiny_pipeline
 
 from recon.brain.space import Geometry
 from recon.brain.voxel_scores import VoxelScores, save_scores
@@ -76,8 +76,10 @@ def random_regressors(n_voxels: int, n_targets: int, rng: np.random.Generator) -
     }
 
 
-def write_tiny_bundle(folder: Path, n_voxels: int = 7, fitted_voxels: int = 7, decoders: str = "own") -> Path:
-    """A whole bundle of random parts; `fitted_voxels` other than `n_voxels` makes it inconsistent.
+def write_tiny_bundle(
+    folder: Path, n_voxels: int = 7, fitted_voxels: int = 7, decoders: str = "own", adapter: bool = False
+) -> Path:
+    """A whole bundle of random parts, with an image adapter or not; `fitted_voxels` other than `n_voxels` makes it inconsistent.
 
     decoders: "own" come with it; "published" are not a part of it, and the regressors predict what those take.
     """
@@ -91,6 +93,8 @@ def write_tiny_bundle(folder: Path, n_voxels: int = 7, fitted_voxels: int = 7, d
         pipe = tiny_pipeline()
         pipe.save_pretrained(folder / "diffusion")
         tiny_lora(pipe, folder / "lcm_lora.safetensors")
+        if adapter:
+            tiny_adapter(pipe, folder / "ip_adapter.safetensors")
     voxels = rng.normal(size=(5, 3, n_voxels)).astype(np.float32)
     voxels[0, 2] = np.nan
     images = rng.integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
@@ -99,11 +103,11 @@ def write_tiny_bundle(folder: Path, n_voxels: int = 7, fitted_voxels: int = 7, d
     geometry = Geometry("fsaverage5", np.zeros(n_voxels, np.uint8), np.arange(n_voxels, dtype=np.int32), rois)
     ncsnr = np.ones(n_voxels, np.float32)
     save_subject(folder / "subject.h5", Subject("tiny", True, geometry, ncsnr, Trials(voxels, images, labels)))
-    for target, n_targets in {"latents": n_latents, "prompt": prompt, "image": 6}.items():
+    for target, n_targets in {"latents": n_latents, "prompt": prompt, "image": EMBEDDING}.items():
         for name, regressor in random_regressors(fitted_voxels, n_targets, rng).items():
             regressor.save(folder / f"{target}_{name}.safetensors")
     captions = [f"training picture {k}" for k in range(4)]
-    CaptionIndex(captions, rng.normal(size=(4, 6)).astype(np.float32)).save(folder / "captions.h5")
+    CaptionIndex(captions, rng.normal(size=(4, EMBEDDING)).astype(np.float32)).save(folder / "captions.h5")
     random_regressors(n_latents, n_voxels, rng)["ridge"].save(folder / "response.safetensors")
     np.save(folder / "response_test.npy", rng.normal(size=(5, 3)).astype(np.float16))
     scores = VoxelScores(ncsnr * 0.1, ncsnr * 0.3, ncsnr * 50, 5, ncsnr * 0.01, ncsnr * 0.02)
@@ -125,6 +129,12 @@ def write_tiny_bundle(folder: Path, n_voxels: int = 7, fitted_voxels: int = 7, d
 @pytest.fixture
 def tiny_bundle(tmp_path):
     return write_tiny_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def guided_bundle(tmp_path):
+    """With an image adapter."""
+    return write_tiny_bundle(tmp_path / "guided", adapter=True)
 
 
 @pytest.fixture

@@ -19,12 +19,24 @@ from moto.server import ThreadedMotoServer
 from safetensors.torch import load_file, save_file
 from stand_ins import Shelf, point_hub_at, put_repository, tree
 from tiny_diffusion import tiny_tokenizer
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
 from precompute.fetching import download, fetch_models, fetch_nsd
-from recon.decoders.published_models import MODELS
+from recon.bundle.adapter_file import PUBLISHED
+from recon.decoders.ip_adapter import adapter_shapes
+from recon.decoders.published_models import IMAGE_ENCODER, MODELS
 
 TOKENS, WIDTH = 77, 32  # of a prompt embedding: 768 in the published models
+EMBEDDING = 40  # of an image: 1,024
 SIZE = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_attention_heads": 2}
 
 
@@ -93,15 +105,26 @@ def write_taesd(folder: Path) -> None:
     AutoencoderTiny(encoder_block_out_channels=narrow, decoder_block_out_channels=narrow).save_pretrained(folder)
 
 
+def write_ip_adapter(folder: Path, unet: UNet2DConditionModel) -> None:
+    """As h94/IP-Adapter: two adapters and their encoder, ViT-H/14, whose embeddings are wider than its layers."""
+    layers = SIZE | {"num_hidden_layers": 32, "patch_size": 14, "image_size": 224, "projection_dim": EMBEDDING}
+    CLIPVisionModelWithProjection(CLIPVisionConfig(**layers)).save_pretrained(folder / IMAGE_ENCODER)
+    for file in PUBLISHED.values():
+        shapes = adapter_shapes(unet, EMBEDDING)
+        save_file({name: 0.1 * torch.randn(shape) for name, shape in shapes.items()}, folder / file)
+
+
 def write_published(root: Path) -> dict[str, Path]:
     """Name in recon.decoders.published_models.MODELS -> the folder of its repository, or its file."""
     torch.manual_seed(0)
     paths = {name: root / name for name in ("diffusion", "lcm_lora", "preview", "clip")} | {"vdvae": root / "vdvae.th"}
+    paths |= dict.fromkeys(("ip_adapter", "image_encoder"), root / "ip_adapter")
     unet = write_stable_diffusion(paths["diffusion"])
     paths["lcm_lora"].mkdir()
     save_file(lora_with_published_keys(unet), paths["lcm_lora"] / "pytorch_lora_weights.safetensors")
     write_taesd(paths["preview"])
     write_clip(paths["clip"])
+    write_ip_adapter(paths["ip_adapter"], unet)
     torch.save(load_file(DATA / "vdvae_width32.safetensors"), paths["vdvae"])
     return paths
 
@@ -125,7 +148,7 @@ def serve_models(shelf: Shelf, published: dict[str, Path], patch: pytest.MonkeyP
     for name, path in published.items():
         source = MODELS[name].source
         if path.is_dir():
-            put_repository(shelf, source, tree(path))
+            put_repository(shelf, source, tree(path))  # of all its models: they share the folder
         else:
             shelf.put(urlsplit(source).path, path.read_bytes())
 

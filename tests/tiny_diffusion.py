@@ -8,13 +8,16 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDPMScheduler, StableDiffusionImg2ImgPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from precompute.demo.train_lcm import MODULES
 from precompute.demo.train_unet import NOISE_SCHEDULE, UNetSize, make_unet
+from recon.decoders.ip_adapter import adapter_shapes
 
 TOKENS, WIDTH, SIDE = 10, 16, 4
+EMBEDDING = 6  # numbers of an image embedding
 
 
 def tiny_tokenizer() -> CLIPTokenizer:
@@ -66,4 +69,15 @@ def tiny_lora(pipe: StableDiffusionImg2ImgPipeline, path: Path, scale: float = 0
     torch.manual_seed(1)
     weights = {k: scale * torch.randn_like(v) for k, v in get_peft_model_state_dict(unet, adapter_name="lcm").items()}
     StableDiffusionImg2ImgPipeline.save_lora_weights(path.parent, weights, weight_name=path.name)
+    return path
+
+
+def tiny_adapter(pipe: StableDiffusionImg2ImgPipeline, path: Path, width: int = EMBEDDING, gain: float = 20) -> Path:
+    """Saves an image adapter with random weights for the pipeline's UNet, in the published layout."""
+    torch.manual_seed(2)
+    shapes = adapter_shapes(pipe.unet, width)
+    tensors = {
+        name: torch.randn(shape) for name, shape in shapes.items()
+    }  # with a large gain an image shows what it does
+    save_file({name: value * gain ** name.endswith("to_v_ip.weight") for name, value in tensors.items()}, path)
     return path

@@ -37,9 +37,20 @@ async function copyLink(button) {
     flash(button, "In the address bar");
   }
 }
+// What the server no longer remembers, or was not finished, waits for its turn first.
+async function panelFiles() {
+  for (let attempt = 0; attempt < 3; attempt++) {
+    const files = await server.download(props.value);
+    if (files) return files;
+    const done = new Promise((resolve) => document.addEventListener("reconstructed", resolve, { once: true, signal: left.signal }));
+    if (running === null) want({});
+    await done;
+  }
+  return [];
+}
 async function downloadPanel(button) {
   flash(button, "Preparing …");
-  for (const { name, type, data } of await server.download(props.value)) {
+  for (const { name, type, data } of await panelFiles()) {
     const link = Object.assign(document.createElement("a"), { download: name, href: `data:${type};base64,${data}` });
     link.click();
   }

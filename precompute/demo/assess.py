@@ -24,7 +24,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjec
 from precompute.demo.checker import Checker
 from precompute.evaluation.frechet import frechet_distance
 from precompute.evaluation.network_metrics import open_networks
-from recon.decoders.diffusion import Diffusion, load_diffusion, load_pipeline, refine_all
+from recon.decoders.diffusion import Diffusion, Meaning, load_diffusion, load_pipeline, refine_all
 from recon.files import load_json, open_array, save_json, whole_file
 from recon.settings import LCMSettings
 
@@ -76,7 +76,7 @@ def sample_teacher(pipe: StableDiffusionImg2ImgPipeline, prompts: np.ndarray, se
 def sample_lcm(model: Diffusion, prompts: np.ndarray, steps: int, seed: int) -> np.ndarray:
     """`steps` LCM steps at guidance 1 from almost pure noise over grey; (n, S, S, 3) uint8."""
     grey = np.full((len(prompts), model.size, model.size, 3), 128, np.uint8)
-    return refine_all(model, grey, prompts, LCMSettings(steps, strength=1.0, seed=seed))
+    return refine_all(model, grey, Meaning(prompts), LCMSettings(steps, strength=1.0, seed=seed))
 
 
 def sharpness(images: np.ndarray) -> float:

@@ -18,9 +18,11 @@ from precompute.demo import world
 from precompute.demo.assess import assemble_pipeline
 from precompute.demo.chain import cost_of, plain, reach, report_of, staged
 from precompute.demo.checker import train_checker
+from precompute.demo.condition import Adapted
 from precompute.demo.recipe import SMOKE, Settings, further
 from precompute.demo.sharpen_lcm import sharpen_lcm
 from precompute.demo.taken import FIXED, REPORTS, taken_stage
+from precompute.demo.train_adapter import extract_both, train_adapter
 from precompute.demo.train_clip import train_clip
 from precompute.demo.train_codec import train_codec
 from precompute.demo.train_lcm import Walking, extract_walks, train_lcm
@@ -30,6 +32,7 @@ from precompute.demo.training import Weights
 from precompute.folder_lock import working_in
 from precompute.stage import Stage, place_of
 from precompute.terminal import failing_in_one_sentence
+from recon.bundle.manifest import ADAPTER
 from recon.files import save_json
 
 AGAIN = 100  # added to the seed of a training that starts from weights: other batches than the first time
@@ -101,27 +104,48 @@ def _unet(work: Path, s: Settings, start: Path | None) -> list[Stage]:
 
 
 def _sources(work: Path) -> Sources:
-    return Sources(work / "tokens_corpus.npy", work / "codes_corpus.npy", work / "clip")
+    corpus = (work / f"{name}_corpus.npy" for name in ("tokens", "codes", "embeddings"))
+    ids, codes, embeddings = corpus
+    return Sources(ids, codes, work / "clip", embeddings)
+
+
+def _adapter(work: Path, s: Settings) -> list[Stage]:
+    """The image adapter of the UNet, and the embeddings that it learns from."""
+    files, images, vision = _sources(work), work / "scenes" / "corpus.npy", work / "clip" / "vision"
+    weights, unet = _weights(work, ADAPTER, "image adapter"), work / "unet"
+    read, how = [files.ids, files.codes, files.clip, unet], {"schedule": s.adapter_schedule, "seed": s.seed}
+    seen = files.embeddings
+    return [
+        staged("corpus embeddings", [images, files.clip], [seen], partial(extract_both, images, vision, seen)),
+        staged("image adapter", [*read, seen], [weights.out], partial(train_adapter, files, unet, weights), **how),
+    ]
 
 
 def _lcm(work: Path, s: Settings, start: Path | None) -> list[Stage]:
     """The LCM-LoRA, first soft, then sharpened, and the walks that it learns from."""
-    files, unet = _sources(work), work / "unet"
+    files, networks = _sources(work), Adapted(work / "unet", work / ADAPTER)
     walks, own = work / "walks.npz", work / "own_walks.npz"
     soft = _weights(work, "lcm_soft.safetensors", "soft LCM-LoRA", start and start / "lcm_lora.safetensors")
     sharp, seed = _weights(work, "lcm_lora.safetensors", "LCM-LoRA", soft.out), _seed(s, start)
     begun = [soft.start] if start else []
-    read = [files.ids, files.codes, files.clip, unet]
-    walk = partial(extract_walks, files, unet)
+    trained = [networks.unet, networks.adapter]
+    read = [files.ids, files.codes, files.embeddings, files.clip, *trained]
+    walk = partial(extract_walks, files, networks)
     teachers, students = Walking(s.lcm.walks, s.lcm.guidance, seed), Walking(s.lcm.own_walks, s.lcm.guidance, seed + 1)
     how = {"schedule": s.lcm_schedule, "rank": s.lcm.rank, "seed": seed}
     last = {"schedule": s.sharpen_schedule, "seed": seed + 1}
     return [
         staged("walks", read, [walks], partial(walk, walks), how=teachers),
-        staged("soft LCM-LoRA", [walks, unet, *begun], [soft.out], partial(train_lcm, walks, unet, soft), **how),
+        staged(
+            "soft LCM-LoRA", [walks, *trained, *begun], [soft.out], partial(train_lcm, walks, networks, soft), **how
+        ),
         staged("own walks", [*read, soft.out], [own], partial(walk, own, lora=soft.out), how=students),
         staged(
-            "LCM-LoRA", [walks, own, unet, soft.out], [sharp.out], partial(sharpen_lcm, walks, own, unet, sharp), **last
+            "LCM-LoRA",
+            [walks, own, *trained, soft.out],
+            [sharp.out],
+            partial(sharpen_lcm, walks, own, networks, sharp),
+            **last,
         ),
     ]
 
@@ -140,6 +164,7 @@ def network_stages(work: Path, s: Settings, start: Path | None = None) -> list[S
         *([taken_stage(start, work, FIXED, s)] if start else [*_judges(work, s), _autoencoder(work, s)]),
         _vdvae(work, s, start),
         *_unet(work, s, start),
+        *_adapter(work, s),
         *_lcm(work, s, start),
         staged("pipeline", [clip, codec, unet], assembled, partial(assemble_pipeline, clip, codec, unet, work)),
     ]

@@ -16,7 +16,7 @@ from precompute.demo.decoders import provenance_of, scene_stage
 from precompute.demo.demo_evaluation import SHEETS, fits_of, write_evaluation
 from precompute.demo.recipe import Settings
 from precompute.demo.subject_stages import subject_stages
-from precompute.demo.taken import PARTS
+from precompute.demo.taken import parts_of
 from precompute.demo.train_vdvae import N_LAYERS
 from precompute.evaluation.evaluate import Options
 from precompute.evaluation.network_metrics import OWN, absent_networks
@@ -26,7 +26,7 @@ from precompute.stage import Stage
 from precompute.team import ALONE, Team
 from recon.bundle.bundle import load_bundle
 from recon.bundle.evaluation import EVALUATION_FILES
-from recon.bundle.manifest import FILES, OWN_DECODERS, TARGETS, read_manifest, write_manifest
+from recon.bundle.manifest import ADAPTER, FILES, OWN_DECODERS, TARGETS, read_manifest, write_manifest
 from recon.decoders.published_models import read_lock
 from recon.files import load_json, save_json, whole_file
 
@@ -50,25 +50,26 @@ def run_demo(
     """
     with working_in(work):
         stages = subject_stages(work, settings, decoders)
-        last = bundle_stage(work, out, settings)
+        last = bundle_stage(work, out, settings, parts_of(decoders))
         reach([last], [*stages, last], command)
         save_json(out / "provenance.json", _provenance([*stages, last], settings, out))
         return evaluate_bundle(work, out, options, command)
 
 
-def bundle_stage(work: Path, out: Path, settings: Settings) -> Stage:
-    """Makes the bundle, without an evaluation."""
-    inputs = [work / name for name in (*FILES, *PARTS, "samples.jpg", "rescaling.json", "strengths.json")]
+def bundle_stage(work: Path, out: Path, settings: Settings, parts: tuple[str, ...]) -> Stage:
+    """Makes the bundle, without an evaluation; `parts`: of the networks, with an image adapter or without."""
+    inputs = [work / name for name in (*FILES, *parts, "samples.jpg", "rescaling.json", "strengths.json")]
+    copies = (*COPIES, ADAPTER) if ADAPTER in parts else COPIES
     content = {"name": "demo", "simulated": True, "n_layers": N_LAYERS, "components": settings.ranks[0]}
     learned = {"n_corpus": settings.n_corpus, "n_train": settings.n_train, "decoders": "own"}
-    outputs = [out / name for name in ("manifest.json", *COPIES)]
-    return staged("bundle", inputs, outputs, partial(_write_bundle, work, out), content=content | learned)
+    outputs = [out / name for name in ("manifest.json", *copies)]
+    return staged("bundle", inputs, outputs, partial(_write_bundle, work, out, copies), content=content | learned)
 
 
-def _write_bundle(work: Path, out: Path, content: dict) -> None:
-    for name in EVALUATION_FILES:  # of other parts
+def _write_bundle(work: Path, out: Path, copies: tuple[str, ...], content: dict) -> None:
+    for name in (*EVALUATION_FILES, ADAPTER):  # of other parts
         (out / name).unlink(missing_ok=True)
-    for name in COPIES:
+    for name in copies:
         with whole_file(out / name) as copy:
             shutil.copyfile(work / name, copy)
     write_manifest(out, content | {"rescaling": load_json(work / "rescaling.json")["chosen"]})
@@ -94,7 +95,7 @@ def evaluate_stage(work: Path, out: Path, options: Options) -> Stage:
     """Makes the evaluation a part of the bundle `out`; its pieces are kept in `work`."""
     scenes = work / "scenes"
     inputs = [scenes / f"{split}{rest}" for split in ("train", "test") for rest in (".npy", ".json")]
-    inputs += [out / name for name in (*FILES, *PARTS)]
+    inputs += [out / name for name in (*FILES, *parts_of(out))]
     inputs += [work / REFITS] if (work / REFITS).exists() else []
     fits = fits_of(out)
     settings = asdict(options) | fits | {"absent": sorted(absent_networks(OWN)), "models": read_lock()}

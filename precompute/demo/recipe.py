@@ -38,6 +38,7 @@ class Settings:
     codec: CodecSize = CodecSize()
     unet_schedules: tuple[Schedule, ...] = (Schedule(2455, 8e-4, 256, save_every=1000),)
     unet: UNetSize = UNetSize()
+    adapter_schedule: Schedule = Schedule(1500, 1e-3, 64, weight_decay=0.0, average=0.99)
     lcm_schedule: Schedule = Schedule(422, 1e-3, 256, weight_decay=0.0, average=0.99)
     sharpen_schedule: Schedule = Schedule(222, 5e-4, 128, weight_decay=0.0, average=0.99, save_every=300)
     lcm: Distillation = Distillation()
@@ -84,6 +85,7 @@ SMOKE = Settings(
     codec=CodecSize(decoder_blocks=(0, 0, 0, 0)),
     unet_schedules=(_FEW,),
     unet=UNetSize(channels=(16, 32, 32), groups=4),
+    adapter_schedule=_FEW,
     lcm_schedule=_FEW,
     sharpen_schedule=_FEW,
     lcm=Distillation(walks=100, own_walks=100, rank=4),

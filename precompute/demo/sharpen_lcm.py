@@ -18,6 +18,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from precompute.demo.condition import Adapted, Condition
 from precompute.demo.train_lcm import Student, Walked, huber, save_lora
 from precompute.demo.train_unet import on_this_hardware
 from precompute.demo.training import Schedule, Weights, step_rng, train
@@ -67,22 +68,26 @@ def relativistic(winning: Tensor, losing: Tensor) -> Tensor:
     return F.softplus(losing - winning).mean()
 
 
-def sharpen_lcm(walks: Path, own_walks: Path, unet: Path, weights: Weights, schedule: Schedule, seed: int) -> dict:
+def sharpen_lcm(
+    walks: Path, own_walks: Path, networks: Adapted, weights: Weights, schedule: Schedule, seed: int
+) -> dict:
     """Goes on from the LoRA that the weights start from, and saves the sharper one (safetensors). Returns a report.
 
     One optimiser serves both networks: each loss reaches its own alone.
     """
     teacher, own = Walked.load(walks), Walked.load(own_walks)
     torch.manual_seed(seed)
-    student, noise_schedule = Student.load(unet, weights.start, 0), DDPMScheduler.from_pretrained(unet)
-    discriminator = Discriminator(on_this_hardware(UNet2DConditionModel.from_pretrained(unet))).to(choose_device())
+    student, noise_schedule = Student.load(networks, weights.start, 0), DDPMScheduler.from_pretrained(networks.unet)
+    plain = on_this_hardware(UNet2DConditionModel.from_pretrained(networks.unet))  # it judges by the prompt alone
+    discriminator = Discriminator(plain).to(choose_device())
     half = schedule.batch // 2
 
     def loss(step: int) -> dict[str, Tensor]:
         rng = step_rng(seed + 1, step)
-        x, t, ends, prompt = (torch.cat(pair) for pair in zip(teacher.draw(half, rng), own.draw(half, rng)))
-        real = ends[:half]
-        clean = student.clean(x.contiguous(memory_format=torch.channels_last), t, prompt)
+        *pairs, conditions = zip(teacher.draw(half, rng), own.draw(half, rng))
+        x, t, ends = map(torch.cat, pairs)
+        condition, real = Condition.joined(conditions), ends[:half]
+        clean, prompt = student.clean(x.contiguous(memory_format=torch.channels_last), t, condition), condition.prompt
         regression = huber(clean[:half] - real) + OWN * huber(clean[half:] - ends[half:])
 
         again = torch.as_tensor(rng.integers(*NOISED, half), device=real.device).repeat(2)

@@ -12,7 +12,7 @@ from precompute.demo.assess import assess
 from precompute.demo.chain import staged
 from precompute.demo.decoders import network_stages, scene_stage
 from precompute.demo.recipe import Settings
-from precompute.demo.taken import PARTS, taken_stage
+from precompute.demo.taken import parts_of, taken_stage
 from precompute.demo.train_clip import CONTEXT
 from precompute.demo.train_vdvae import N_LAYERS
 from precompute.demo.tune import choose_rescaling, try_strengths
@@ -126,10 +126,10 @@ def _encodings(work: Path) -> list[Stage]:
     return [encode_stage(files, work), response_stage(latents, voxels, work)]
 
 
-def _choices(work: Path, s: Settings) -> list[Stage]:
+def _choices(work: Path, s: Settings, parts: tuple[str, ...]) -> list[Stage]:
     """What is chosen by looking at held-out training images: the latents' rescaling, and a strength of stage 2."""
     scenes, brain, fitted = work / "scenes", work / "brain", work / "fitted"
-    read = [brain / "train_voxels.npy", scenes / "train.npy", scenes / "train.json", *(work / name for name in PARTS)]
+    read = [brain / "train_voxels.npy", scenes / "train.npy", scenes / "train.json", *(work / name for name in parts)]
     read += [work / name for name in FILES if name not in REGRESSOR_FILES]
     fits, ready = ([folder / name for name in REGRESSOR_FILES] for folder in (fitted, work))
     how = {"training": s.mlps[0], "seed": s.seed}
@@ -153,7 +153,7 @@ def subject_stages(work: Path, s: Settings, decoders: Path | None = None) -> lis
     """All that a bundle is made of; networks are trained, or, if `decoders` names a folder of trained ones, taken from there."""
     scenes, lora, checker = work / "scenes", work / "lcm_lora.safetensors", work / "checker.safetensors"
     test = [scenes / "test.npy", scenes / "test.json"]
-    taken = {name: name for name in PARTS}
+    taken = {name: name for name in parts_of(decoders)}
     networks = [
         *(scene_stage(work, split, n, s.seed) for split, n in (("train", s.n_train), ("test", s.n_test))),
         *([taken_stage(decoders, work, taken, s)] if decoders else []),
@@ -172,5 +172,5 @@ def subject_stages(work: Path, s: Settings, decoders: Path | None = None) -> lis
         *_features(work),
         *_fits(work, s),
         *_encodings(work),
-        *_choices(work, s),
+        *_choices(work, s, parts_of(decoders)),
     ]

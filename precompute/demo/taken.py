@@ -13,6 +13,7 @@ from pathlib import Path
 from precompute.demo.chain import plain
 from precompute.demo.recipe import Settings
 from precompute.stage import Stage
+from recon.bundle.manifest import ADAPTER
 from recon.files import BadFile, load_json
 
 PARTS = ("vdvae.safetensors", "lcm_lora.safetensors", "checker.safetensors", "diffusion", "vision")
@@ -29,15 +30,37 @@ REPORTS = {  # a network's stage -> what its report is called in a provenance
     "CLIP": "clip.training",
     "autoencoder": "codec.training",
     "UNet": "unet.training",
+    "image adapter": "ip_adapter.training",
     "soft LCM-LoRA": "lcm_soft.training",
     "LCM-LoRA": "lcm_lora.training",
     "checker": "checker.training",
 }
-ON_THE_WAY = ("corpus scenes", "codes", "tokens", "walks", "own walks", "pipeline")  # other stages that make networks
+ON_THE_WAY = (
+    "corpus scenes",
+    "codes",
+    "tokens",
+    "corpus embeddings",
+    "walks",
+    "own walks",
+    "pipeline",
+)  # other stages that make networks
 OF_NETWORKS = (  # settings by which networks alone are made
-    *("n_corpus", "vdvae_schedule", "clip_schedules", "codec_schedule", "unet_schedules", "lcm_schedule"),
+    *(
+        "n_corpus",
+        "vdvae_schedule",
+        "clip_schedules",
+        "codec_schedule",
+        "unet_schedules",
+        "adapter_schedule",
+        "lcm_schedule",
+    ),
     *("sharpen_schedule", "lcm", "checker_schedule", *SIZES),
 )
+
+
+def parts_of(source: Path | None) -> tuple[str, ...]:
+    """PARTS, and the image adapter: of a folder of trained networks if it has one, of networks that are trained here always."""
+    return PARTS if source and not (source / ADAPTER).exists() else (*PARTS, ADAPTER)
 
 
 def taken_stage(source: Path, work: Path, parts: Mapping[str, str], settings: Settings) -> Stage:

@@ -23,12 +23,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import trange
 
+from precompute.demo.condition import Adapted, Condition
+from precompute.demo.train_adapter import blended
 from precompute.demo.train_unet import Examples, Sources, on_this_hardware
-from precompute.demo.training import Schedule, Weights, rows_of, step_rng, train
+from precompute.demo.training import Schedule, Weights, resident, rows_of, step_rng, train
 from recon.device import autocast, choose_device
 from recon.files import whole_file
 
 GRID = torch.arange(1, 51) * 20 - 1  # the timesteps an LCM is sampled on: 19, 39 … 999
+GUIDED = 0.5  # share of walks in which an image embedding counts beside the prompt
 STRIDE = 3  # of them to one DDIM step of the teacher
 WALK_BATCH = 600
 SAMPLED = (2, 4, 8)  # denoising steps of the sampling that the student's own walks begin in
@@ -68,34 +71,36 @@ class Student:
     schedule: LCMScheduler
 
     @classmethod
-    def load(cls, unet: Path, lora: Path | None, rank: int) -> Student:
-        """The UNet in the folder `unet` with the LoRA weights of the file `lora`, or new ones; only they need a gradient."""
-        model = on_this_hardware(UNet2DConditionModel.from_pretrained(unet).requires_grad_(False))
+    def load(cls, networks: Adapted, lora: Path | None, rank: int) -> Student:
+        """The adapted UNet with the LoRA weights of the file `lora`, or new ones; only they need a gradient."""
+        model = on_this_hardware(networks.load().requires_grad_(False))
         if lora is None:
             model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=MODULES), adapter_name="lcm")
         else:
             model.load_lora_adapter(load_file(lora), prefix="unet", adapter_name="lcm")
         for name, weight in model.named_parameters():
             weight.requires_grad_("lora_" in name)
-        schedule = LCMScheduler.from_config(DDPMScheduler.from_pretrained(unet).config)
+        schedule = LCMScheduler.from_config(DDPMScheduler.from_pretrained(networks.unet).config)
         schedule.alphas_cumprod = schedule.alphas_cumprod.to(model.device)
         return cls(model.to(choose_device()), schedule)
 
-    def clean(self, x: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
+    def clean(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Noisy latents (B, K, S, S) at times (B,) -> clean ones."""
         skip, scale = (_column(s) for s in self.schedule.get_scalings_for_boundary_condition_discrete(t))
-        clean, _ = _clean_and_noise(self.unet(x, t, prompt).sample, x, self.schedule.alphas_cumprod[t])
+        clean, _ = _clean_and_noise(condition.predict(self.unet, x, t), x, self.schedule.alphas_cumprod[t])
         return skip * x + scale * clean
 
-    def sample(self, prompt: Tensor, shape: Sequence[int], steps: int, until: Tensor) -> Tensor:
+    def sample(self, condition: Condition, shape: Sequence[int], steps: int, until: Tensor) -> Tensor:
         """Clean estimates (B, *shape) of those of `steps` denoising steps from noise that lie above the times `until` (B,)."""
-        clean = torch.zeros(len(prompt), *shape, device=prompt.device)
-        self.schedule.set_timesteps(steps, prompt.device)
+        clean = torch.zeros(len(condition), *shape, device=until.device)
+        self.schedule.set_timesteps(steps, until.device)
         for t in self.schedule.timesteps:
             on = (t > until).nonzero()[:, 0]
             if len(on):
                 x = _noised(clean[on], self.schedule.alphas_cumprod[t])
-                clean[on] = self.clean(x.contiguous(memory_format=torch.channels_last), t.expand(len(on)), prompt[on])
+                clean[on] = self.clean(
+                    x.contiguous(memory_format=torch.channels_last), t.expand(len(on)), condition[on]
+                )
         return clean
 
 
@@ -118,60 +123,71 @@ class Walker:
     """The teacher, and what it walks from: training latents, or what a student has sampled."""
 
     examples: Examples
+    embeddings: Tensor  # (2, n, d) of the examples' images
     teacher: UNet2DConditionModel
     student: Student | None
     alphas: Tensor  # cumulative signal variances of the noise schedule
     guidance: float
 
     @classmethod
-    def load(cls, files: Sources, unet: Path, lora: Path | None, guidance: float) -> Walker:
-        alphas = DDPMScheduler.from_pretrained(unet).alphas_cumprod.to(choose_device())
-        teacher = UNet2DConditionModel.from_pretrained(unet).to(choose_device(), memory_format=torch.channels_last)
-        return cls(Examples.load(files), teacher, Student.load(unet, lora, 0) if lora else None, alphas, guidance)
+    def load(cls, files: Sources, networks: Adapted, lora: Path | None, guidance: float) -> Walker:
+        alphas = DDPMScheduler.from_pretrained(networks.unet).alphas_cumprod.to(choose_device())
+        teacher = networks.load().to(choose_device(), memory_format=torch.channels_last)
+        student = Student.load(networks, lora, 0) if lora else None
+        return cls(Examples.load(files), resident(files.embeddings), teacher, student, alphas, guidance)
 
-    def starts(self, batch: int, down: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Clean latents (B, K, S, S), prompts (B, tokens, width), and where on the timesteps `down` each walk starts (B,)."""
-        clean, prompt = self.examples.draw(batch, rng)
+    def starts(self, batch: int, down: Tensor, rng: np.random.Generator) -> tuple[Tensor, Condition, Tensor]:
+        """Clean latents (B, K, S, S), what guides them, and where on the timesteps `down` each walk starts (B,)."""
+        rows = self.examples.draw_rows(batch, rng)
+        clean, prompt = self.examples.at(rows, rng)
         prompt = torch.where(self.examples.forgotten(len(clean), rng), self.examples.empty, prompt)
+        image = blended(rows_of(self.embeddings.flatten(0, 1), rows).float(), rng)
+        guided = torch.as_tensor(rng.random(len(rows)) < GUIDED, device=image.device)
+        condition = Condition(prompt, image, guided)
         first = rng.permutation(len(clean)) * len(down) // len(clean)
         first = torch.as_tensor(first, device=clean.device)
         if self.student:
             with autocast():
-                clean = self.student.sample(prompt, clean.shape[1:], SAMPLED[rng.integers(len(SAMPLED))], down[first])
-        return clean, prompt, first
+                clean = self.student.sample(
+                    condition, clean.shape[1:], SAMPLED[rng.integers(len(SAMPLED))], down[first]
+                )
+        return clean, condition, first
 
-    def estimate(self, x: Tensor, t: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
+    def estimate(self, x: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """The guided teacher's clean latents and noise at noisy latents x (B, K, S, S) of one time."""
         both = torch.cat([x, x]).contiguous(memory_format=torch.channels_last)
-        condition = torch.cat([self.examples.empty.expand_as(prompt), prompt])
+        condition = Condition.joined([condition.negative(self.examples.empty), condition])
         with autocast():
-            without, given = self.teacher(both, t, condition).sample.float().chunk(2)
+            without, given = condition.predict(self.teacher, both, t).float().chunk(2)
         return _clean_and_noise(without + self.guidance * (given - without), x, self.alphas[t].expand(len(x)))
 
     def walk(self, batch: int, down: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
         """Walks down the timesteps: arrays as `extract_walks` writes them, of this batch."""
-        clean, prompt, first = self.starts(batch, down, rng)
+        clean, condition, first = self.starts(batch, down, rng)
         x, kept = _noised(clean, _column(self.alphas[down[first]])), []
         for level, t in enumerate(down):
             on = (first <= level).nonzero()[:, 0]
             kept.append((x[on].half().cpu(), t.cpu().short().expand(len(on)), on.cpu().int()))
-            clean[on], noise = self.estimate(x[on], t, prompt[on])
+            clean[on], noise = self.estimate(x[on], t, condition[on])
             if level + 1 < len(down):
                 after = self.alphas[down[level + 1]]
                 x[on] = after.sqrt() * clean[on] + (1 - after).sqrt() * noise
         arrays = dict(zip(("places", "times", "walks"), map(torch.cat, zip(*kept))))
-        return arrays | {"ends": clean.half().cpu(), "prompts": prompt.half().cpu()}
+        arrays |= {"prompts": condition.prompt.half().cpu(), "images": condition.image.half().cpu()}
+        return arrays | {"ends": clean.half().cpu(), "guided": condition.guided.cpu()}
 
 
 @torch.no_grad()
-def extract_walks(files: Sources, unet: Path, out: Path, how: Walking, lora: Path | None = None) -> None:
-    """Guided DDIM walks, from latents noised to a random time, down to clean ones; some with the empty prompt.
+def extract_walks(files: Sources, networks: Adapted, out: Path, how: Walking, lora: Path | None = None) -> None:
+    """Guided DDIM walks, from latents noised to a random time, down to clean ones; some with the empty prompt, and in half of them
+    an image embedding guides, too.
 
     Without `lora` they begin at training latents; with it, at what the UNet with that LoRA has sampled by that time.
-    Arrays of `out` (.npz), for W walks and P places on them: `ends` (W, K, S, S) and `prompts` (W, tokens, width), float16;
+    Arrays of `out` (.npz), for W walks and P places on them: `ends` (W, K, S, S), `prompts` (W, tokens, width) and `images`
+    (W, d), float16; `guided` (W,) bool, whether the image counts;
     `places` (P, K, S, S) float16, `times` (P,) int16 and `walks` (P,) int32, the row of `ends` that each place leads to.
     """
-    walker, parts = Walker.load(files, unet, lora, how.guidance), []
+    walker, parts = Walker.load(files, networks, lora, how.guidance), []
     batch = min(how.n, WALK_BATCH)
     for number in trange(math.ceil(how.n / batch), desc="walks", mininterval=10):
         torch.manual_seed(how.seed * 1_000_003 + number)
@@ -193,12 +209,13 @@ class Walked:
         with np.load(path, allow_pickle=False) as file:
             return cls({name: torch.from_numpy(file[name]).to(choose_device()) for name in file.files})
 
-    def draw(self, batch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Places (B, K, S, S), their times (B,), where their walks end (B, K, S, S), prompt embeddings (B, tokens, width)."""
+    def draw(self, batch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Condition]:
+        """Places (B, K, S, S), their times (B,), where their walks end (B, K, S, S), and what guided them."""
         rows = rng.integers(0, len(self.arrays["times"]), batch)
         x, times, walk = (rows_of(self.arrays[name], rows) for name in ("places", "times", "walks"))
-        end, prompt = (self.arrays[name][walk.long()].float() for name in ("ends", "prompts"))
-        return x.float().contiguous(memory_format=torch.channels_last), times.long(), end, prompt
+        end, prompt, image = (self.arrays[name][walk.long()].float() for name in ("ends", "prompts", "images"))
+        condition = Condition(prompt, image, self.arrays["guided"][walk.long()])
+        return x.float().contiguous(memory_format=torch.channels_last), times.long(), end, condition
 
 
 def huber(error: Tensor) -> Tensor:
@@ -215,15 +232,15 @@ def save_lora(unet: UNet2DConditionModel, out: Path) -> None:
         StableDiffusionImg2ImgPipeline.save_lora_weights(part.parent, weights, weight_name=part.name)
 
 
-def train_lcm(walks: Path, unet: Path, weights: Weights, schedule: Schedule, rank: int, seed: int) -> dict:
+def train_lcm(walks: Path, networks: Adapted, weights: Weights, schedule: Schedule, rank: int, seed: int) -> dict:
     """Learns from what `extract_walks` wrote, and saves the LoRA (safetensors). Returns a report."""
     walked = Walked.load(walks)
     torch.manual_seed(seed)
-    student = Student.load(unet, weights.start, rank)
+    student = Student.load(networks, weights.start, rank)
 
     def loss(step: int) -> dict[str, Tensor]:
-        x, t, end, prompt = walked.draw(schedule.batch, step_rng(seed + 1, step))
-        return {"loss": huber(student.clean(x, t, prompt) - end)}
+        x, t, end, condition = walked.draw(schedule.batch, step_rng(seed + 1, step))
+        return {"loss": huber(student.clean(x, t, condition) - end)}
 
     best, report = train(student.unet, loss, weights.checkpoint(), schedule, seed)
     save_lora(best, weights.out)

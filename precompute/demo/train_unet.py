@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny, DDPMScheduler, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import AttnProcessor, IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0
 from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -95,6 +95,7 @@ class Sources:
     ids: Path  # as `extract_tokens` writes them
     codes: Path  # as `extract_codes` writes them
     clip: Path  # folder of CLIP's parts, of which tokenizer and text_encoder are read
+    embeddings: Path | None = None  # as `extract_both` writes them: for networks that an image guides
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,19 @@ class Examples:
         """Which rows get the empty prompt: (B, 1, 1) bool."""
         return torch.as_tensor(rng.random((batch, 1, 1)) < EMPTY, device=self.device)
 
-    def draw(self, batch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Latents (B, K, S, S) and prompt embeddings (B, tokens, width); never the empty prompt."""
+    def draw_rows(self, batch: int, rng: np.random.Generator) -> np.ndarray:
+        """(B,) numbers of images, as drawn or, n higher, mirrored."""
         n = self.codes.shape[1]
         rows = draw_rows(n, batch, rng)
-        mirror = rng.integers(0, 2, len(rows))
-        ids = rows_of(self.ids.flatten(0, 1), mirror * n + rows)
+        return rng.integers(0, 2, len(rows)) * n + rows
+
+    def draw(self, batch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Latents (B, K, S, S) and prompt embeddings (B, tokens, width); never the empty prompt."""
+        return self.at(self.draw_rows(batch, rng), rng)
+
+    def at(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """The same of the images that `draw_rows` drew."""
+        ids = rows_of(self.ids.flatten(0, 1), rows)
         states = self.embed(ids.flatten(0, 1)).unflatten(0, ids.shape[:2])
         one = states[torch.arange(len(rows), device=self.device), torch.as_tensor(rng.integers(0, 5, len(rows)))]
         mean = states.mean(1)
@@ -145,7 +153,19 @@ class Examples:
         blended = torch.lerp(mean, other, torch.as_tensor(LARGEST * part, dtype=mean.dtype, device=self.device))
         kind = torch.as_tensor(kind, device=self.device)
         prompt = torch.where(kind < MEAN, mean, torch.where(kind < MEAN + BLENDED, blended, one))
-        return rows_of(self.codes.flatten(0, 1), mirror * n + rows).float(), prompt
+        return rows_of(self.codes.flatten(0, 1), rows).float(), prompt
+
+
+def velocity_loss(
+    noise_schedule: DDPMScheduler, clean: Tensor, rng: np.random.Generator, predict: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Mean square error of predicted velocities; `predict`: noisy latents (B, K, S, S), times (B,) -> velocities."""
+    # one time from each of B equal spans of the schedule: less noise in the loss than independent ones
+    t = (rng.permutation(len(clean)) + rng.random(len(clean))) / len(clean) * 1000
+    t = torch.as_tensor(t, device=clean.device).long()
+    noise = torch.randn_like(clean)
+    noisy = noise_schedule.add_noise(clean, noise, t).contiguous(memory_format=torch.channels_last)
+    return (predict(noisy, t).float() - noise_schedule.get_velocity(clean, noise, t)).square().mean()
 
 
 def train_phase(
@@ -162,13 +182,7 @@ def train_phase(
         rng = step_rng(seed, step)
         clean, prompt = examples.draw(schedule.batch, rng)
         prompt = torch.where(examples.forgotten(len(clean), rng), examples.empty, prompt)
-        # one time from each of B equal spans of the schedule: less noise in the loss than independent ones
-        t = (rng.permutation(len(clean)) + rng.random(len(clean))) / len(clean) * 1000
-        t = torch.as_tensor(t, device=clean.device).long()
-        noise = torch.randn_like(clean)
-        noisy = noise_schedule.add_noise(clean, noise, t).contiguous(memory_format=torch.channels_last)
-        wanted = noise_schedule.get_velocity(clean, noise, t)
-        return {"loss": (model(noisy, t, prompt).sample.float() - wanted).square().mean()}
+        return {"loss": velocity_loss(noise_schedule, clean, rng, lambda x, t: model(x, t, prompt).sample)}
 
     return train(model, loss, checkpoint, schedule, seed)
 
@@ -176,8 +190,18 @@ def train_phase(
 def on_this_hardware(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     """On the device that trains, with the attention whose backward pass is fast there."""
     if choose_device().type == "cpu":
-        unet.set_attn_processor(AttnProcessor())
+        unet.set_attn_processor({name: _plain(processor) for name, processor in unet.attn_processors.items()})
     return unet.to(choose_device(), memory_format=torch.channels_last)
+
+
+def _plain(processor: object) -> AttnProcessor | IPAdapterAttnProcessor:
+    """The same attention, an adapter's with its weights, without scaled_dot_product_attention."""
+    if not isinstance(processor, IPAdapterAttnProcessor2_0):
+        return AttnProcessor()
+    sizes = processor.hidden_size, processor.cross_attention_dim, processor.num_tokens
+    plain = IPAdapterAttnProcessor(*sizes, processor.scale)
+    plain.load_state_dict(processor.state_dict())
+    return plain
 
 
 def _start(size: UNetSize, examples: Examples, weights: Path | None) -> UNet2DConditionModel:

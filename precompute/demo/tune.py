@@ -18,8 +18,8 @@ from precompute.evaluation.judge import Judge
 from precompute.evaluation.protocols import Protocol
 from precompute.fitting.train_network import Training
 from recon.bundle.bundle import Bundle, open_parts
-from recon.bundle.manifest import TARGETS
-from recon.decoders.diffusion import refine_all
+from recon.bundle.manifest import ADAPTER, TARGETS
+from recon.decoders.diffusion import Meaning, refine_all
 from recon.files import load_json, open_array, save_json
 from recon.reconstruct import decode_layouts, decoded
 from recon.regressors.standardise import Rescaler, split_rows
@@ -42,7 +42,9 @@ class HeldOut:
     def open(cls, work: Path, training: Training) -> HeldOut:
         """From the demo's work folder; `training`: the MLP's, which says what was held out."""
         voxels, scenes = open_array(work / "brain" / "train_voxels.npy"), work / "scenes"
-        bundle = open_parts(work, {"n_layers": N_LAYERS, "decoders": "own"})
+        bundle = open_parts(
+            work, {"n_layers": N_LAYERS, "decoders": "own", "files": [p.name for p in work.glob(ADAPTER)]}
+        )
         rows = split_rows(len(voxels), training.validation_share, training.seed)[0][:N]
         everything = load_json(scenes / "train.json")
         labels = [everything[k] for k in rows]
@@ -58,7 +60,7 @@ class HeldOut:
     def stage_2(self, layouts: np.ndarray, settings: LCMSettings) -> dict[str, float]:
         """Scores of stage 2 from layouts (n, S, S, 3) and the MLP's prompts."""
         prompts = decoded("prompt", self.X, self.bundle, "mlp").reshape(-1, *self.bundle.diffusion.prompt_shape)
-        return self.scores(refine_all(self.bundle.diffusion, layouts, prompts, settings))
+        return self.scores(refine_all(self.bundle.diffusion, layouts, Meaning(prompts), settings))
 
 
 def exponents_of(shapes: list[tuple[int, int, int]], coarse: float, fine: float) -> np.ndarray:

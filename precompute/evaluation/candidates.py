@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recon.bundle.bundle import Bundle
-from recon.decoders.diffusion import refine_all
-from recon.reconstruct import decode_layouts, decoded, prompt_embeddings
-from recon.settings import REGRESSORS, LCMSettings, Settings
+from recon.decoders.diffusion import Meaning, refine_all
+from recon.reconstruct import decode_layouts, decoded, meanings, prompt_embeddings
+from recon.settings import MEANINGS, REGRESSORS, LCMSettings, Settings
 
 NULL = "ridge"  # what the nulls are made by
 LAYOUTS = (*REGRESSORS, "ceiling", "mean")
@@ -25,6 +25,11 @@ STAGE_2 = {  # source -> where the layout and the prompt come from
     "empty_prompt": (NULL, "none"),
     "oracle": (NULL, "oracle"),
 }
+GUIDED = {  # with an image adapter: source -> by what it is made; text guides alone in all others
+    f"{name}_{meaning}": Settings(name, balance=MEANINGS[preset])
+    for name in REGRESSORS
+    for meaning, preset in (("image", "Image only"), ("both", "Both"))
+}
 NOTES = {
     "ceiling": "the picture's own latents; in stage 2 also its true captions: knows the answer",
     "shuffled": "ridge's pictures judged as those of other images, mean of several permutations: chance",
@@ -33,7 +38,7 @@ NOTES = {
     "empty_prompt": "ridge's layout, no prompt",
     "nearest_training": "the training picture whose CLIP embedding is nearest to ridge's: a real picture, not a reconstruction",
     "oracle": "ridge's layout, the true captions as prompt: knows the answer",
-}
+} | {name: f"guided by the decoded image embedding, scale {s.image_share:g}" for name, s in GUIDED.items()}
 SEED_STEP = 10_000  # image k of run s has the seed s · SEED_STEP + k
 
 
@@ -65,15 +70,18 @@ class Candidates:
             return np.repeat(self.bundle.vdvae.decode(latents[:1]), len(latents), 0)
         return decode_layouts(latents, self.bundle)
 
-    def prompts(self, source: str, components: int | None = None) -> np.ndarray:
-        """(n, tokens, width) from a regressor, "mean", "none" or "oracle", which alone reads captions."""
+    def meaning(self, source: str, components: int | None = None) -> Meaning:
+        """Of one of GUIDED; or text alone, from a regressor, "mean", "none" or "oracle", which alone reads captions."""
+        if source in GUIDED:
+            return meanings(self.X, self.bundle, GUIDED[source])
         if source in ("oracle", "none"):
-            return prompt_embeddings(self.X, self.bundle, Settings(prompt=source), self.captions)
-        return self._decoded("prompt", source, components).reshape(-1, *self.bundle.diffusion.prompt_shape)
+            return Meaning(prompt_embeddings(self.X, self.bundle, Settings(prompt=source), self.captions))
+        prompts = self._decoded("prompt", source, components)
+        return Meaning(prompts.reshape(-1, *self.bundle.diffusion.prompt_shape))
 
-    def refined(self, layouts: np.ndarray, prompts: np.ndarray, run: int, settings: LCMSettings) -> np.ndarray:
+    def refined(self, layouts: np.ndarray, meaning: Meaning, run: int, settings: LCMSettings) -> np.ndarray:
         """Stage 2's last pictures (n, S, S, 3); an image's seed depends on the run and the image alone."""
-        return refine_all(self.bundle.diffusion, layouts, prompts, settings, seeds=run * SEED_STEP + self.rows)
+        return refine_all(self.bundle.diffusion, layouts, meaning, settings, seeds=run * SEED_STEP + self.rows)
 
     def nearest_training(self) -> np.ndarray:
         """(n,) rows of the training pictures whose CLIP embedding is nearest to the decoded one."""

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from precompute.evaluation.candidates import LAYOUTS, NULL, STAGE_2, Candidates
+from precompute.evaluation.candidates import GUIDED, LAYOUTS, NULL, STAGE_2, Candidates
 from precompute.evaluation.judge import Find, Judge, Scores, taken
 from precompute.evaluation.network_metrics import Describe
 from precompute.evaluation.protocols import PUBLISHED_PROTOCOLS, Protocol
 from precompute.stage import code_of
 from precompute.team import ALONE, Team
 from recon.bundle.bundle import Bundle
-from recon.bundle.manifest import DECODERS, FILES
+from recon.bundle.manifest import ADAPTER, CHOICES, DECODERS, FILES, read_manifest
 from recon.decoders.diffusion import Diffusion
 from recon.decoders.published_models import read_lock
 from recon.files import BadFile, file_digest, open_array, save_array, whole_file
@@ -65,7 +65,10 @@ class Inputs:
 
 def digest_parts(folder: Path, decoders: str) -> dict[str, str]:
     """SHA-256 of what the evaluation depends on: files in `folder`, and revisions of published models."""
-    own = {name: file_digest(folder / name) for name in (*FILES, *DECODERS[decoders])}
+    manifest = read_manifest(folder)
+    names = [n for n in (*FILES, *DECODERS[decoders], ADAPTER) if n in manifest["files"]]
+    own = {name: file_digest(folder / name) for name in names}
+    own |= {name: manifest.get(name, choices[0]) for name, choices in CHOICES.items()}
     return own if decoders == "own" else own | {"models": json.dumps(read_lock(), sort_keys=True)}
 
 
@@ -185,9 +188,9 @@ class Work:
         return self._with_nulls(source, self.layouts(source))
 
     def stage_2(self, source: str, run: int) -> Scores:
-        layout, prompt = STAGE_2[source]
+        layout, prompt = STAGE_2[source] if source in STAGE_2 else (GUIDED[source].regressor, source)
         return self._with_nulls(
-            source, self.test.refined(self.layouts(layout), self.test.prompts(prompt), run, self.options.lcm)
+            source, self.test.refined(self.layouts(layout), self.test.meaning(prompt), run, self.options.lcm)
         )
 
     def nearest_training(self) -> Scores:
@@ -200,8 +203,8 @@ class Work:
 
     def curve_point(self, regressor: str, components: int, judge: Judge, some: Candidates) -> Scores:
         """Both stages with `components` components of latents and prompt; "vdvae" and "lcm" stand for the source."""
-        layouts, prompts = some.layouts(regressor, components), some.prompts(regressor, components)
-        pictures = some.refined(layouts, prompts, 0, self.options.lcm)
+        layouts, meaning = some.layouts(regressor, components), some.meaning(regressor, components)
+        pictures = some.refined(layouts, meaning, 0, self.options.lcm)
         return with_source("vdvae", judge.score(layouts)) | with_source("lcm", judge.score(pictures))
 
     def curve(self) -> dict[str, Callable[[], Scores]]:
@@ -222,8 +225,9 @@ class Work:
         plan = {f"vdvae.{s}": lambda s=s: self.stage_1(s) for s in LAYOUTS}
         plan |= {f"raw.{name}": lambda name=name: self.without_rescaling(name) for name in REGRESSORS}
         plan["lcm.nearest_training.0"] = self.nearest_training
+        guided = () if self.inputs.bundle.why_unguided() else GUIDED
         for run in range(self.options.seeds):
-            plan |= {f"lcm.{s}.{run}": lambda s=s, run=run: self.stage_2(s, run) for s in STAGE_2}
+            plan |= {f"lcm.{s}.{run}": lambda s=s, run=run: self.stage_2(s, run) for s in (*STAGE_2, *guided)}
         return plan | self.curve()
 
 

@@ -17,6 +17,10 @@ STAGES = {"vdvae": "stage 1", "lcm": "stage 2"}
 SOURCES = {
     "ridge": "ridge",
     "mlp": "MLP",
+    "ridge_image": "ridge, guided by the image embedding alone",
+    "ridge_both": "ridge, guided by text and image embedding",
+    "mlp_image": "MLP, guided by the image embedding alone",
+    "mlp_both": "MLP, guided by text and image embedding",
     "ceiling": "ceiling",
     "shuffled": "shuffled: chance",
     "other_image": "another image's response",

@@ -14,6 +14,7 @@ from recon.settings import LCMSettings
 
 N_SHEET = 24
 SHEET_STEPS = (1, 2, 4, 8)
+GUIDED_SHEET = "guided_sheet.jpg"  # originals; the MLP's stage 2 by text, by the image embedding, by both
 
 
 def draw_sheets(test: Candidates, images: np.ndarray, out: Path, seed: int) -> None:
@@ -24,9 +25,14 @@ def draw_sheets(test: Candidates, images: np.ndarray, out: Path, seed: int) -> N
     layouts = {name: some.layouts(name) for name in ("ceiling", "ridge", "mlp")}
     truth = area_average(images[chosen], test.bundle.vdvae.cfg.image_size)
     contact_sheet([truth, *layouts.values()], out / "contact_sheet.png", 2)
-    prompts = some.prompts("ridge")
+    prompts = some.meaning("ridge")
     by_steps = [some.refined(layouts["ridge"], prompts, 0, LCMSettings(steps)) for steps in SHEET_STEPS]
-    ceiling = some.refined(layouts["ceiling"], some.prompts("oracle"), 0, LCMSettings())
+    if not test.bundle.why_unguided():
+        guided = [
+            some.refined(layouts["mlp"], some.meaning(m), 0, LCMSettings()) for m in ("mlp", "mlp_image", "mlp_both")
+        ]
+        contact_sheet([area_average(images[chosen], side), *guided], out / GUIDED_SHEET, 1)
+    ceiling = some.refined(layouts["ceiling"], some.meaning("oracle"), 0, LCMSettings())
     enlarged = to_images(to_pixels(layouts["ridge"], side))
     contact_sheet([area_average(images[chosen], side), enlarged, *by_steps, ceiling], out / "stage2_sheet.jpg", 1)
 

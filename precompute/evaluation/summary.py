@@ -217,7 +217,7 @@ def make_gallery(work: Work, group: str, chosen: np.ndarray, rule: str) -> Galle
     layouts = {name: work.layouts(name)[chosen] for name in (*REGRESSORS, "ceiling")}
     pictures = {f"{name}_layout": layouts[name] for name in REGRESSORS}
     for name in (*REGRESSORS, "ceiling"):
-        pictures[name] = some.refined(layouts[name], some.prompts(STAGE_2[name][1]), 0, work.options.lcm)
+        pictures[name] = some.refined(layouts[name], some.meaning(STAGE_2[name][1]), 0, work.options.lcm)
     pictures["nearest_training"] = np.asarray(work.inputs.training_images[some.nearest_training()])
     small = {k: list(resized(v, min(v.shape[1], PICTURE_SIDE))) for k, v in pictures.items()}
     return Gallery(group, rule, some.rows, small)

@@ -23,13 +23,16 @@ def tokens(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def image_embeddings(model: CLIPVisionModelWithProjection, images: np.ndarray, batch: int = 64) -> np.ndarray:
-    """(n, S, S, 3) uint8 -> (n, d) float32 of unit length."""
+def image_embeddings(
+    model: CLIPVisionModelWithProjection, images: np.ndarray, batch: int = 64, unit: bool = True
+) -> np.ndarray:
+    """(n, S, S, 3) uint8 -> (n, d) float32, of unit length or as long as the encoder makes them."""
     size = model.config.image_size
     parts = []
     for k in range(0, len(images), batch):
         pixels = pixel_values(np.asarray(images[k : k + batch]))
         if pixels.shape[-1] != size:
             pixels = F.interpolate(pixels, size=(size, size), mode="bicubic", antialias=True)
-        parts.append(F.normalize(model(pixels.to(model.device)).image_embeds, dim=-1).cpu().numpy())
+        found = model(pixels.to(model.device)).image_embeds
+        parts.append((F.normalize(found, dim=-1) if unit else found).cpu().numpy())
     return np.concatenate(parts)

@@ -19,6 +19,7 @@ from recon.files import open_array, save_json
 from recon.regressors.standardise import Standardiser
 
 N_COMPONENTS = 500
+SMALLEST = 1e-4  # of the first component's size: below it a component is rounding errors
 FDR = 0.05  # q up to which a voxel counts as explained
 
 
@@ -31,15 +32,15 @@ class LatentComponents:
 
     @classmethod
     def fit(cls, latents, n_components: int, seed: int = 0) -> LatentComponents:
-        """From at most 4,000 rows, by a randomised SVD."""
+        """From at most 4,000 rows, by a randomised SVD. Of n images, at most n - 1 components vary: the others are left out."""
         step = max(1, -(-len(latents) // 4000))
         rows = np.array(latents[::step], np.float32)
         standardise = Standardiser.fit(rows)
         rows -= standardise.mean  # in place: of an NSD subject they take 1.5 GB
         rows /= standardise.sd
         torch.manual_seed(seed)
-        _, _, directions = torch.svd_lowrank(torch.as_tensor(rows), q=min(n_components, *rows.shape), niter=3)
-        return cls(standardise, directions.numpy())
+        _, sizes, directions = torch.svd_lowrank(torch.as_tensor(rows), q=min(n_components, *rows.shape), niter=3)
+        return cls(standardise, directions[:, sizes > SMALLEST * sizes[0]].numpy())
 
     def __call__(self, latents, chunk: int = 256) -> np.ndarray:
         """(n, n_latents) -> (n, n_components)."""

@@ -1,6 +1,6 @@
 """Pictures and captions -> what the regressors predict, each in one memory-mapped `.npy`, written batch by batch.
 
-python -m precompute features --subject 1 --target vdvae|clip-text|clip-image
+python -m precompute features --subject 1 --target vdvae|clip-text|clip-vision
 """
 
 from __future__ import annotations
@@ -60,8 +60,10 @@ def extract_prompts(captions: list[list[str]], folder: Path, into: Into) -> None
     into.write(shape, rows)
 
 
-def extract_embeddings(images: Path, folder: Path, into: Into) -> None:
-    """CLIP image embeddings (n, d), unit length; `folder` holds a CLIP or its image half."""
+def extract_embeddings(images: Path, folder: Path, into: Into, unit: bool = True) -> None:
+    """CLIP image embeddings (n, d), of unit length or as image adapters take them; `folder` holds a CLIP or its image half."""
     model = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval().to(choose_device())
     pictures = open_array(images)
-    into.write((len(pictures), model.config.projection_dim), lambda rows: image_embeddings(model, pictures[rows]))
+    into.write(
+        (len(pictures), model.config.projection_dim), lambda rows: image_embeddings(model, pictures[rows], unit=unit)
+    )

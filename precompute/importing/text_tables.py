@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from recon.files import BadFile
+from recon.files import BadFile, whole_file
 
 DELIMITERS = ",;\t"
 
@@ -52,3 +52,11 @@ def whole_numbers(path: Path, table: dict[str, list[str]], name: str) -> list[in
             raise BadFile(f"{path}, line {line}: expected a whole number in column {name!r}, got {cell!r}")
         found.append(int(value))
     return found
+
+
+def write_table(path: Path, rows: list[dict]) -> None:
+    """A header of the first row's keys, then a line a row."""
+    with whole_file(path) as part, open(part, "w", newline="", encoding="utf-8") as f:
+        table = csv.DictWriter(f, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)

@@ -74,7 +74,7 @@ def prepare(
 class Target(str, Enum):
     vdvae = "vdvae"
     clip_text = "clip-text"
-    clip_image = "clip-image"
+    clip_vision = "clip-vision"
 
 
 class Dtype(str, Enum):
@@ -132,15 +132,34 @@ def encode(subject: Subject, folder: Folder = None):
     _run(lambda: subject_to_bundle.encode_voxels(folder or prepared(subject)))
 
 
+class Adapter(str, Enum):
+    base = "base"
+    light = "light"
+
+
+class Embedding(str, Enum):
+    gain = "gain"
+    norm = "norm"
+    none = "none"
+
+
 def bundle(
     subject: Subject,
     folder: Folder = None,
     out: Annotated[Path | None, typer.Option(help="By default data/bundles/NAME.")] = None,
+    adapter: Annotated[
+        Adapter, typer.Option(help="By which image embeddings guide stage 2; light is gentler on text.")
+    ] = Adapter.base,
+    embedding: Annotated[
+        Embedding,
+        typer.Option(help="How decoded ones are rescaled: each number's spread, the whole's norm, or not at all."),
+    ] = Embedding.gain,
 ):
     """Everything that the page needs of the subject, in one folder."""
     from precompute.nsd import subject_to_bundle
 
-    _run(lambda: subject_to_bundle.make_bundle(folder or prepared(subject), out or bundled(subject)))
+    guidance = subject_to_bundle.Guidance(adapter.value, embedding.value)
+    _run(lambda: subject_to_bundle.make_bundle(folder or prepared(subject), out or bundled(subject), guidance))
 
 
 class Protocol(str, Enum):

@@ -17,6 +17,7 @@ from precompute.nsd.subject_to_bundle import (
     evaluate_stage,
     features_stage,
     fit_stages,
+    guidance_of,
 )
 from precompute.stage import Stage, make, make_all, state
 from precompute.team import team
@@ -38,7 +39,7 @@ class Step:
 
 def subject_steps(folder: Path, out: Path) -> list[Step]:
     """From prepared files to an evaluated bundle."""
-    cost = {"vdvae": (3.6, 1.9), "clip-text": (2.4, 1.5), "clip-image": (0.03, 3.2)}
+    cost = {"vdvae": (3.6, 1.9), "clip-text": (2.4, 1.5), "clip-vision": (0.04, 6.6)}
     features = [
         Step(f"features {target}", lambda target=target: [features_stage(folder, target)], *cost[target])
         for target in FEATURES
@@ -47,7 +48,7 @@ def subject_steps(folder: Path, out: Path) -> list[Step]:
         *features,
         Step("fit", lambda: fit_stages(folder, "held-out"), 0.6, 1, apart=True),
         Step("encode", lambda: encode_stages(folder), 0.02, 0.2),
-        Step("bundle", lambda: [bundle_stage(folder, out)], 0.8, 0.01),
+        Step("bundle", lambda: [bundle_stage(folder, out, guidance_of(out))], 0.8, 0.01),
         Step("evaluate", lambda: [evaluate_stage(folder, out, Options(limit=LIMIT))], 0.1, 12),
     ]
 

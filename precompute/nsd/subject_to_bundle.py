@@ -1,6 +1,6 @@
 """A prepared or imported subject through the published models to a bundle, stage by stage, each resumable or quickly done again.
 
-python -m precompute features --subject 1 --target vdvae|clip-text|clip-image
+python -m precompute features --subject 1 --target vdvae|clip-text|clip-vision
 python -m precompute fit --subject 1
 python -m precompute encode --subject 1
 python -m precompute bundle --subject 1
@@ -12,7 +12,7 @@ python -m precompute evaluate --subject 1
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -35,28 +35,28 @@ from precompute.team import team
 from recon.bundle.bundle import load_bundle
 from recon.bundle.captions import CaptionIndex
 from recon.bundle.evaluation import EVALUATION_FILES
-from recon.bundle.manifest import FILES, TARGETS, write_manifest
+from recon.bundle.manifest import CHOICES, FILES, TARGETS, read_manifest, write_manifest
 from recon.bundle.subject import load_subject
-from recon.decoders.published_models import MODELS, locate, locked, read_lock
+from recon.decoders.published_models import IMAGE_ENCODER, MODELS, locate, locked, read_lock
 from recon.decoders.vdvae import VDVAE, load_openai
 from recon.decoders.vdvae_layers import VDVAEConfig
 from recon.files import BadFile, load_json, open_array, open_plain, whole_file
 
 N_TOKENS = 77  # of a prompt embedding
 N_LAYERS = 31  # of the VDVAE's 75: those that Brain-Diffuser regresses
-FEATURES = dict(zip(("vdvae", "clip-text", "clip-image"), TARGETS))  # `--target` -> what its files are called
-NEEDED = dict(zip(FEATURES, ("vdvae", "diffusion", "clip")))  # -> the model that makes them
+FEATURES = dict(zip(("vdvae", "clip-text", "clip-vision"), TARGETS))  # `--target` -> what its files are called
+NEEDED = dict(zip(FEATURES, ("vdvae", "diffusion", "image_encoder")))  # -> the model that makes them
 RANKS = {"latents": 512, "prompt": 256, "image": 256}
 TRAINING = Training(hidden=1024)
 SPLITS = ("train", "test")
-SIDES = {"vdvae": 64, "clip-image": 512}  # of the images that a model sees
+SIDES = {"vdvae": 64, "clip-vision": 512}  # of the images that a model sees
 PREPARE = "prepare --subject N` or `python -m precompute import"  # as messages name the commands between backticks
 CAPTIONS = "captions.h5"  # made for the bundle; its other files are copies
 MAKERS = {  # what a bundle is made of -> the command that makes it
     "subject.h5": "prepare",
     "train.json": "prepare",
-    "image_train.npy": "features --target clip-image",
-    "image_test.npy": "features --target clip-image",
+    "image_train.npy": "features --target clip-vision",
+    "image_test.npy": "features --target clip-vision",
     "voxel_scores.h5": "encode",
     "response.safetensors": "encode",
     "response_test.npy": "encode",
@@ -114,11 +114,11 @@ def _prompts(sources: dict[str, Path], into: dict[str, Into]) -> dict:
 
 def _embeddings(sources: dict[str, Path], into: dict[str, Into]) -> dict:
     for split, one in into.items():
-        extract_embeddings(sources[split], locate("clip"), one)
+        extract_embeddings(sources[split], locate("image_encoder") / IMAGE_ENCODER, one, unit=False)
     return _shapes(into)
 
 
-EXTRACT = {"vdvae": _latents, "clip-text": _prompts, "clip-image": _embeddings}
+EXTRACT = {"vdvae": _latents, "clip-text": _prompts, "clip-vision": _embeddings}
 
 
 def _shapes(into: dict[str, Into]) -> dict:
@@ -188,7 +188,7 @@ def encode_stages(folder: Path) -> list[Stage]:
     voxels, maker = folder / "train_voxels.npy", "features --target vdvae --subject N"
     makers = dict.fromkeys([*images.values(), voxels, folder / "subject.h5"], PREPARE)
     makers |= dict.fromkeys(latents.values(), maker)
-    makers |= dict.fromkeys(embeddings.values(), "features --target clip-image --subject N")
+    makers |= dict.fromkeys(embeddings.values(), "features --target clip-vision --subject N")
     files = Encoding(images, latents, embeddings, voxels, folder / "subject.h5")
     return [encode_stage(files, folder, makers), response_stage(latents, voxels, folder, (maker, makers[voxels]))]
 
@@ -202,15 +202,31 @@ def encode_voxels(folder: Path) -> dict:
 # --- bundle -----------------------------------------------------------------------------------------------------------
 
 
-def bundle_stage(folder: Path, out: Path) -> Stage:
+@dataclass(frozen=True)
+class Guidance:
+    """How decoded image embeddings guide stage 2: by which published adapter, and rescaled how (`recon.bundle.manifest`)."""
+
+    adapter: str = CHOICES["adapter"][0]
+    embedding: str = CHOICES["embedding"][0]
+
+
+def guidance_of(out: Path) -> Guidance:
+    """What was chosen for a bundle that is there; else the defaults."""
+    if not (out / "manifest.json").exists():
+        return Guidance()
+    manifest = read_manifest(out)
+    return Guidance(**{name: manifest.get(name, choices[0]) for name, choices in CHOICES.items()})
+
+
+def bundle_stage(folder: Path, out: Path, guidance: Guidance = Guidance()) -> Stage:
     """Makes all that the app needs, in the folder `out`."""
     makers = MAKERS | {f"{t}_{name}.safetensors": "fit" for t in TARGETS for name in ("ridge", "mlp")}
     inputs = {folder / name: _in_full(command) for name, command in makers.items()}
     outputs = (out / "manifest.json", *(out / name for name in FILES))
-    return Stage("bundle", inputs, outputs, partial(write_bundle, folder, out))
+    return Stage("bundle", inputs, outputs, partial(write_bundle, folder, out, guidance), asdict(guidance))
 
 
-def write_bundle(folder: Path, out: Path) -> dict:
+def write_bundle(folder: Path, out: Path, guidance: Guidance) -> dict:
     """Copies what the app needs into `out`, with a manifest that names the published decoders. Returns name and size."""
     subject = load_subject(folder / "subject.h5")
     for name in FILES:
@@ -224,11 +240,11 @@ def write_bundle(folder: Path, out: Path) -> dict:
         (out / name).unlink(missing_ok=True)
     components = load_json(folder / "latents_fit.json")["rank"]
     content = {"name": subject.name, "simulated": subject.simulated, "n_layers": N_LAYERS, "components": components}
-    write_manifest(out, content | {"decoders": "published"})
+    write_manifest(out, content | {"decoders": "published"} | asdict(guidance))
     return {"name": subject.name, "bytes": sum((out / name).stat().st_size for name in FILES)}
 
 
-def make_bundle(folder: Path, out: Path) -> dict:
+def make_bundle(folder: Path, out: Path, guidance: Guidance = Guidance()) -> dict:
     """What the app needs, in the folder `out`. Returns name, place and size.
 
     Training captions and test images come with it: it is for those who have access to NSD. Raises BadFile if the regressors are
@@ -242,7 +258,7 @@ def make_bundle(folder: Path, out: Path) -> dict:
             raise BadFile(
                 f"{folder}: voxels or {target}_train.npy were made anew since they were fitted: run `fit` again"
             )
-    report = make(bundle_stage(folder, out))
+    report = make(bundle_stage(folder, out, guidance))
     return report | {"show": f"RECON_BUNDLE={out} python app.py", "absent": _absent()}
 
 
@@ -255,7 +271,7 @@ def _protocol(options: Options) -> Protocol:
 
 def _photographs(options: Options) -> str:
     """The test images that a protocol compares with: as they were, or at stage 2's size."""
-    return f"test_{PHOTOGRAPH if options.protocol in PUBLISHED_PROTOCOLS else SIDES['clip-image']}.npy"
+    return f"test_{PHOTOGRAPH if options.protocol in PUBLISHED_PROTOCOLS else SIDES['clip-vision']}.npy"
 
 
 def evaluate_stage(folder: Path, bundle: Path, options: Options) -> Stage:
@@ -266,7 +282,7 @@ def evaluate_stage(folder: Path, bundle: Path, options: Options) -> Stage:
         "train.json": "prepare",
         "latents_fit.json": "fit",
     }
-    makers |= {"latents_test.npy": "features --target vdvae", "image_test.npy": "features --target clip-image"}
+    makers |= {"latents_test.npy": "features --target vdvae", "image_test.npy": "features --target clip-vision"}
     inputs = {folder / name: _in_full(command) for name, command in makers.items()}
     inputs |= {bundle / name: "bundle --subject N" for name in FILES}
     inputs |= {folder / REFITS: "refits --subject N"} if (folder / REFITS).exists() else {}

@@ -14,7 +14,7 @@ set -euo pipefail
 export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / SLURM_GPUS_ON_NODE)) # of each process
 together() { accelerate launch --multi_gpu --num_machines 1 --num_processes "$SLURM_GPUS_ON_NODE" -m precompute "$@"; }
 
-for target in vdvae clip-text clip-image; do
+for target in vdvae clip-text clip-vision; do
   together features --subject "$SUBJECT" --target "$target"
 done
 together fit --subject "$SUBJECT"

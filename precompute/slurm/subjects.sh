@@ -15,7 +15,7 @@ set -euo pipefail
 export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
 subject=$SLURM_ARRAY_TASK_ID
 
-for target in vdvae clip-text clip-image; do
+for target in vdvae clip-text clip-vision; do
   python -m precompute features --subject "$subject" --target "$target"
 done
 for stage in fit encode bundle evaluate; do

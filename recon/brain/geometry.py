@@ -13,6 +13,7 @@ from nibabel.orientations import io_orientation
 from recon.brain.space import Geometry, Points, Volume
 
 HEMISPHERES = ("left", "right")
+DRAWN = "fsaverage5"  # the surface that comes with nilearn; its vertices are the first of every finer fsaverage
 SURFACES = ("inflated", "flat", "pial")
 
 
@@ -22,8 +23,11 @@ def encoded(array: np.ndarray, dtype: str) -> str:
 
 
 def voxel_of_vertex(geometry: Geometry, hemisphere: int, n_vertices: int) -> np.ndarray:
-    """(n_vertices,) int32: the voxel at each vertex of a hemisphere (0 left, 1 right), -1 where there is none."""
-    here = np.flatnonzero(geometry.hemisphere == hemisphere)
+    """(n_vertices,) int32: the voxel at each vertex of a hemisphere (0 left, 1 right), -1 where there is none.
+
+    Voxels on vertices beyond these, of a finer surface, are left out.
+    """
+    here = np.flatnonzero((geometry.hemisphere == hemisphere) & (geometry.vertex < n_vertices))
     table = np.full(n_vertices, -1, np.int32)
     table[geometry.vertex[here]] = here
     return table
@@ -80,7 +84,7 @@ def surface_mesh(geometry: Geometry, surface: str) -> dict:
         raise ValueError(f"surface: expected one of {', '.join(SURFACES)}, got {surface!r}")
     from nilearn.datasets import load_fsaverage  # takes seconds, and a page shows pictures before the brain
 
-    mesh, parts = load_fsaverage(geometry.mesh)[surface], {}
+    mesh, parts = load_fsaverage(DRAWN)[surface], {}
     for h, name in enumerate(HEMISPHERES):
         coordinates, faces = mesh.parts[name].coordinates, mesh.parts[name].faces
         voxel = voxel_of_vertex(geometry, h, len(coordinates))
@@ -101,20 +105,30 @@ def surface_payload(geometry: Geometry) -> dict:
     """
     from nilearn.datasets import load_fsaverage_data
 
-    sulcus = load_fsaverage_data(geometry.mesh, data_type="sulcal").data.parts
+    sulcus = load_fsaverage_data(DRAWN, data_type="sulcal").data.parts
     hemispheres = {}
     for h, name in enumerate(HEMISPHERES):
         n, vertices = len(sulcus[name]), geometry.vertex[geometry.hemisphere == h]
-        if len(vertices) and not 0 <= vertices.min() <= vertices.max() < n:
+        if geometry.mesh == DRAWN and len(vertices) and not 0 <= vertices.min() <= vertices.max() < n:
             raise ValueError(f"{geometry.mesh} has {n} vertices a hemisphere, but voxels lie on up to {vertices.max()}")
         voxel = voxel_of_vertex(geometry, h, n)
         hemispheres[name] = {"sulcus": encoded(sulcus[name], "<f4"), "voxel": encoded(voxel, "<i4")}
-    return {"kind": "surface", "hemispheres": hemispheres, "areas": _areas(geometry)}
+    return {"kind": "surface", "hemispheres": hemispheres, "areas": _areas(geometry), "note": _left_out(geometry, n)}
+
+
+def _left_out(geometry: Geometry, n_vertices: int) -> str:
+    """What of a finer surface is not drawn, in words."""
+    n_drawn = int((geometry.vertex < n_vertices).sum())
+    if n_drawn == geometry.n_voxels:
+        return ""
+    return (
+        f"Drawn on {DRAWN}: the {n_drawn} of {geometry.n_voxels} voxels whose vertices it has; nothing is interpolated."
+    )
 
 
 def _areas(geometry: Geometry | Volume | Points) -> dict:
     members = np.array(list(geometry.rois.values()), np.uint8).reshape(len(geometry.rois), geometry.n_voxels)
-    return {"names": list(geometry.rois), "members": encoded(members, "u1")}
+    return {"names": list(geometry.rois), "members": encoded(members, "u1"), "n_voxels": geometry.n_voxels}
 
 
 def hemisphere_of(geometry: Geometry | Volume | Points) -> np.ndarray | None:

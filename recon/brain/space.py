@@ -15,8 +15,19 @@ def with_unlabelled(rois: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return rois | ({UNLABELLED: rest} if rest.any() else {})
 
 
+class Labelled:
+    """Voxels, some of which belong to named areas."""
+
+    rois: dict[str, np.ndarray]  # name -> (n_voxels,) bool
+
+    @property
+    def areas(self) -> dict[str, np.ndarray]:
+        """`rois`, and the voxels of none of them."""
+        return with_unlabelled(self.rois)
+
+
 @dataclass(frozen=True)
-class Geometry:
+class Geometry(Labelled):
     """Where voxels are on a surface mesh: hemisphere (0 left, 1 right) and vertex of each, and named masks."""
 
     mesh: str  # a nilearn name, "fsaverage5"
@@ -25,17 +36,12 @@ class Geometry:
     rois: dict[str, np.ndarray]  # name -> (n_voxels,) bool
 
     @property
-    def areas(self) -> dict[str, np.ndarray]:
-        """`rois`, and the voxels of none of them."""
-        return with_unlabelled(self.rois)
-
-    @property
     def n_voxels(self) -> int:
         return len(self.vertex)
 
 
 @dataclass(frozen=True)
-class Volume:
+class Volume(Labelled):
     """Where voxels are in a subject's own volume, and named masks."""
 
     shape: tuple[int, int, int]  # (x, y, z)
@@ -44,26 +50,16 @@ class Volume:
     rois: dict[str, np.ndarray]  # name -> (n_voxels,) bool
 
     @property
-    def areas(self) -> dict[str, np.ndarray]:
-        """`rois`, and the voxels of none of them."""
-        return with_unlabelled(self.rois)
-
-    @property
     def n_voxels(self) -> int:
         return len(self.indices)
 
 
 @dataclass(frozen=True)
-class Points:
+class Points(Labelled):
     """Where voxels are if neither surface nor grid is known: their centres, or NaN where not even these are."""
 
     mm: np.ndarray  # (n_voxels, 3) float32: to the right, forward, up
     rois: dict[str, np.ndarray]  # name -> (n_voxels,) bool
-
-    @property
-    def areas(self) -> dict[str, np.ndarray]:
-        """`rois`, and the voxels of none of them."""
-        return with_unlabelled(self.rois)
 
     @property
     def n_voxels(self) -> int:

@@ -13,6 +13,7 @@ and, if its decoders are its own:
 
 vdvae.safetensors    stage 1's decoder (and encoder, for the ceiling)
 diffusion/           stage 2's pipeline, in diffusers' layout     lcm_lora.safetensors    its LCM-LoRA
+ip_adapter.safetensors    its image adapter; a bundle may do without
 
 If they are the published ones (`recon.decoders.published_models`), the bundle opens without those that have not been fetched.
 """
@@ -28,8 +29,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from recon.brain.voxel_scores import VoxelScores, load_scores
+from recon.bundle.adapter_file import find_adapter
 from recon.bundle.captions import CaptionIndex
-from recon.bundle.manifest import DECODERS, TARGETS, check_files, read_manifest
+from recon.bundle.manifest import ADAPTER, CHOICES, DECODERS, TARGETS, check_files, read_manifest
 from recon.bundle.subject import Subject, load_subject
 from recon.decoders.published_models import locate
 from recon.files import BadFile, open_plain
@@ -56,6 +58,7 @@ class Bundle:
     response: LowRank  # VDVAE latents -> voxels
     test_coordinates: np.ndarray  # (n_test, rank) of the test pictures' latents, of `response`
     absent: dict[str, str]  # "vdvae", "diffusion" -> why it is None, and what to do
+    no_adapter: str = ""  # why stage 2 has no image adapter, and what to do
 
     @property
     def diffusion(self) -> Diffusion | None:
@@ -65,6 +68,23 @@ class Bundle:
         diffusion = self.open_stage_2()
         _check_targets(self, {"prompt": int(np.prod(diffusion.prompt_shape))})
         return diffusion
+
+    def why_unguided(self) -> str:
+        """Why no image embedding can guide stage 2, and what to do; empty if one can. Opens the diffusion model."""
+        if self.no_adapter:
+            return self.no_adapter
+        wanted, got = self.stage_2.embedding_width, self.captions.embeddings.shape[1]
+        if wanted == got:
+            return ""
+        return (
+            f"The image adapter takes embeddings of {wanted} numbers, this bundle's have {got}: make them again with "
+            "`python -m precompute features --target clip-vision`, then `fit` and `bundle`"
+        )
+
+    @property
+    def embedding_rescaling(self) -> str:
+        """How decoded image embeddings are rescaled before they guide stage 2: "gain", "norm" or "none"."""
+        return self.manifest.get("embedding", CHOICES["embedding"][0])
 
     @property
     def n_layers(self) -> int:
@@ -117,38 +137,43 @@ def load_bundle(folder: Path, like: Bundle | None = None) -> Bundle:
     check_files(folder, manifest)
     if like is None or _which_decoders(like.manifest) != _which_decoders(manifest):
         return open_parts(folder, manifest)
-    return open_parts(folder, manifest, (like.vdvae, like.open_stage_2 and (lambda: like.diffusion), like.absent))
+    shared = like.vdvae, like.open_stage_2 and (lambda: like.diffusion), like.absent, like.no_adapter
+    return open_parts(folder, manifest, shared)
 
 
 def _which_decoders(manifest: dict) -> list[str]:
     """Whose they are and, of own ones, what is in them."""
     kind = manifest["decoders"]
-    return [kind, *(manifest["files"][name]["sha256"] for name in DECODERS[kind])]
+    own = [name for name in (*DECODERS[kind], ADAPTER) if name in manifest["files"]]
+    return [kind, manifest.get("adapter", ""), *(manifest["files"][name]["sha256"] for name in own)]
 
 
 Decoders = tuple[
-    "VDVAE | None", "Callable[[], Diffusion] | None", dict[str, str]
-]  # stage 1, stage 2, why one is absent
+    "VDVAE | None", "Callable[[], Diffusion] | None", dict[str, str], str
+]  # stage 1, stage 2, why one is absent, why there is no image adapter
 
 
-def _own_decoders(folder: Path) -> Decoders:
+def _own_decoders(folder: Path, manifest: dict) -> Decoders:
     from recon.decoders.vdvae import VDVAE  # imports torch, which takes seconds: what only names a bundle does without
+
+    adapter, no_adapter = find_adapter(folder, manifest)
 
     def stage_2() -> Diffusion:
         why_unusable()
         from recon.decoders.diffusion import load_diffusion  # imports diffusers and transformers, which takes seconds
 
-        return load_diffusion(folder / "diffusion", folder / "lcm_lora.safetensors")
+        return load_diffusion(folder / "diffusion", folder / "lcm_lora.safetensors", adapter=adapter)
 
-    return VDVAE.load(folder / "vdvae.safetensors"), stage_2, {}
+    return VDVAE.load(folder / "vdvae.safetensors"), stage_2, {}, no_adapter
 
 
-def _published_decoders() -> Decoders:
+def _published_decoders(folder: Path, manifest: dict) -> Decoders:
     """Those that have been fetched."""
     from recon.decoders.vdvae import load_openai
     from recon.device import choose_dtype
 
     vdvae, stage_2, absent = None, None, {}
+    adapter, no_adapter = find_adapter(folder, manifest)
     try:
         vdvae = load_openai(locate("vdvae"), choose_dtype())
     except BadFile as error:
@@ -163,9 +188,9 @@ def _published_decoders() -> Decoders:
             why_unusable()
             from recon.decoders.diffusion import load_diffusion
 
-            return load_diffusion(*parts, choose_dtype())
+            return load_diffusion(*parts, choose_dtype(), adapter)
 
-    return vdvae, stage_2, absent
+    return vdvae, stage_2, absent, no_adapter
 
 
 def open_parts(folder: Path, manifest: dict, decoders: Decoders | None = None) -> Bundle:
@@ -174,11 +199,11 @@ def open_parts(folder: Path, manifest: dict, decoders: Decoders | None = None) -
     `manifest` says how many layers, and whose decoders.
     """
     if decoders is None:
-        decoders = _own_decoders(folder) if manifest["decoders"] == "own" else _published_decoders()
+        decoders = (_own_decoders if manifest["decoders"] == "own" else _published_decoders)(folder, manifest)
     from recon.regressors.mlp import MLP
 
     kinds: dict[str, type[LowRank | MLP]] = {"ridge": LowRank, "mlp": MLP}
-    vdvae, stage_2, absent = decoders
+    vdvae, stage_2, absent, no_adapter = decoders
     bundle = Bundle(
         manifest=manifest,
         subject=load_subject(folder / "subject.h5"),
@@ -193,6 +218,7 @@ def open_parts(folder: Path, manifest: dict, decoders: Decoders | None = None) -
         response=LowRank.load(folder / "response.safetensors"),
         test_coordinates=np.asarray(open_plain(folder / "response_test.npy"), np.float32),
         absent=absent,
+        no_adapter=no_adapter,
     )
     n_voxels, n_latents = bundle.subject.geometry.n_voxels, len(bundle.regressors["latents"]["ridge"].intercept)
     got = len(bundle.response.standardise.mean), len(bundle.response.intercept)

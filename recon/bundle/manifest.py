@@ -32,11 +32,16 @@ FILES = (
     "response_test.npy",
     *(f"{target}_{regressor}.safetensors" for target in TARGETS for regressor in REGRESSORS),
 )
+ADAPTER = "ip_adapter.safetensors"  # of own decoders; a bundle may do without
 OWN_DECODERS = ("vdvae.safetensors", "lcm_lora.safetensors", *(f"diffusion/{name}" for name in PIPELINE))
 DECODERS = {"own": OWN_DECODERS, "published": ()}  # what the manifest may name -> the files that come with it
-KNOWN = ("manifest.json", *FILES, *OWN_DECODERS, *EVALUATION_FILES)  # no bundle holds another file
+KNOWN = ("manifest.json", *FILES, *OWN_DECODERS, ADAPTER, *EVALUATION_FILES)  # no bundle holds another file
 FIELDS = {"name": str, "simulated": bool, "n_layers": int, "components": int, "decoders": str, "files": dict}
-OPTIONAL = {"n_corpus": int, "n_train": int, "rescaling": dict}  # how the demo's was made
+OPTIONAL = {"n_corpus": int, "n_train": int, "rescaling": dict, "adapter": str, "embedding": str}
+CHOICES = {  # of optional fields; the first where a manifest says nothing
+    "adapter": ("base", "light"),  # which published image adapter guides stage 2
+    "embedding": ("gain", "norm", "none"),  # how decoded image embeddings are rescaled before they guide it
+}
 AGAIN = "fetch or make the bundle again"
 NAME = re.compile(r"[\w][\w .()+-]{0,63}")  # of a subject: it stands in links, in file names and on the page
 
@@ -47,7 +52,8 @@ def write_manifest(folder: Path, content: dict) -> None:
     An evaluation is listed where there is one.
     """
     evaluated = (folder / EVALUATION_FILES[0]).exists()
-    names = (*FILES, *DECODERS[content["decoders"]], *(EVALUATION_FILES if evaluated else ()))
+    adapter = (ADAPTER,) if content["decoders"] == "own" and (folder / ADAPTER).exists() else ()
+    names = (*FILES, *DECODERS[content["decoders"]], *adapter, *(EVALUATION_FILES if evaluated else ()))
     files = {n: {"bytes": (folder / n).stat().st_size, "sha256": file_digest(folder / n)} for n in names}
     save_json(folder / "manifest.json", {"format": FORMAT, "version": VERSION, **content, "files": files})
 
@@ -65,7 +71,8 @@ def is_evaluated(manifest: dict) -> bool:
 
 def _listed(manifest: dict) -> tuple[str, ...]:
     """Files that the manifest has to list, and no others."""
-    return (*FILES, *DECODERS[manifest["decoders"]], *(EVALUATION_FILES if is_evaluated(manifest) else ()))
+    adapter = (ADAPTER,) if manifest["decoders"] == "own" and ADAPTER in manifest["files"] else ()
+    return (*FILES, *DECODERS[manifest["decoders"]], *adapter, *(EVALUATION_FILES if is_evaluated(manifest) else ()))
 
 
 def check_files(folder: Path, manifest: dict, names: tuple[str, ...] = ()) -> None:
@@ -117,6 +124,9 @@ def _check_fields(folder: Path, manifest: dict) -> None:
     for name, kind in (FIELDS | OPTIONAL).items():
         if name in manifest and type(manifest[name]) is not kind:
             raise BadFile(f"bundle {folder}: expected {name} to be of type {kind.__name__}: {AGAIN}")
+    for name, choices in CHOICES.items():
+        if manifest.get(name, choices[0]) not in choices:
+            raise BadFile(f"bundle {folder}: expected {name} to be one of {', '.join(choices)}: {AGAIN}")
     if not NAME.fullmatch(manifest["name"]):
         raise BadFile(f"bundle {folder}: expected a name of letters, digits, spaces and .()+-_, 64 at most: rename it")
     if manifest["decoders"] not in DECODERS:

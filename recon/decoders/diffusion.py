@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,13 @@ from diffusers.utils.torch_utils import randn_tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from recon.decoders.half_precision import finite
+from recon.decoders.ip_adapter import (
+    embedding_width,
+    image_condition,
+    load_adapter,
+    negative,
+    set_scale,
+)
 from recon.decoders.lora import fuse_lora
 from recon.device import choose_device, choose_side
 from recon.files import BadFile, load_json
@@ -44,8 +50,22 @@ SCHEDULERS = (DDIMScheduler, DDPMScheduler, LCMScheduler, PNDMScheduler)
 
 
 @dataclass(frozen=True)
+class Meaning:
+    """What guides stage 2 besides the layout: a prompt, and, with a scale above 0, the embedding of an image."""
+
+    prompts: np.ndarray  # (n, tokens, width)
+    embeddings: np.ndarray | None = None  # (n, d)
+    scale: float = 0.0  # of the image beside the prompt
+
+    def __getitem__(self, rows: slice) -> Meaning:
+        embeddings = None if self.embeddings is None else self.embeddings[rows]
+        return Meaning(self.prompts[rows], embeddings, self.scale)
+
+
+@dataclass(frozen=True)
 class Diffusion:
-    """A Stable Diffusion pipeline with its LCM-LoRA fused in, and the decoder that shows what its steps have reached."""
+    """A Stable Diffusion pipeline with its LCM-LoRA fused in, with an image adapter or without, and the decoder that shows what its
+    steps have reached."""
 
     pipe: StableDiffusionImg2ImgPipeline
     preview: AutoencoderKL | AutoencoderTiny
@@ -59,6 +79,11 @@ class Diffusion:
     def prompt_shape(self) -> tuple[int, int]:
         """(tokens, width) of a prompt embedding."""
         return self.pipe.tokenizer.model_max_length, self.pipe.text_encoder.config.hidden_size
+
+    @property
+    def embedding_width(self) -> int | None:
+        """Numbers of an image embedding that can guide it; None without an image adapter."""
+        return embedding_width(self.pipe.unet)
 
     @torch.inference_mode()
     def embed(self, prompts: Sequence[str]) -> np.ndarray:
@@ -110,20 +135,27 @@ def _class_of(config: Path, classes: tuple[type, ...]) -> type:
 
 
 def load_diffusion(
-    folder: Path, lora: Path, preview: Path | None = None, dtype: torch.dtype = torch.float32
+    folder: Path,
+    lora: Path,
+    preview: Path | None = None,
+    dtype: torch.dtype = torch.float32,
+    adapter: Path | None = None,
 ) -> Diffusion:
-    """A pipeline with its LCM-LoRA weights fused, and a small autoencoder of the same latents for previews, if it has one:
-    then it is a large one, whose pictures have the side that this machine is up to.
+    """A pipeline with its LCM-LoRA weights fused, with an image adapter if there is one, and a small autoencoder of the same
+    latents for previews, if it has one: then it is a large one, whose pictures have the side that this machine is up to.
 
     Raises BadFile if a part is missing, damaged or does not fit.
     """
     pipe = load_pipeline(folder, dtype)
     pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
     fuse_lora(pipe, lora)
+    if preview is not None:
+        pipe.unet.register_to_config(sample_size=choose_side(pipe.unet.config.sample_size))
+    if adapter is not None:  # after the configuration is final: registering it forgets adapters
+        load_adapter(pipe.unet, adapter)
     pipe.unet.to(memory_format=torch.channels_last)
     if preview is None:
         return Diffusion(pipe, pipe.vae)
-    pipe.unet.register_to_config(sample_size=choose_side(pipe.unet.config.sample_size))
     try:
         small = AutoencoderTiny.from_pretrained(preview, dtype=dtype, local_files_only=True)
     except Exception as error:
@@ -182,27 +214,67 @@ def _preview(model: Diffusion, latents: torch.Tensor) -> np.ndarray:
     return _decode(model.preview, latents)
 
 
-def _predicted(timestep: torch.Tensor, unet: UNet2DConditionModel, latents: torch.Tensor, prompt: torch.Tensor):
-    return unet(latents, timestep, prompt, return_dict=False)[0]
+def _check_meaning(model: Diffusion, n: int, meaning: Meaning) -> None:
+    """Raises ValueError unless there are a prompt and, if it counts, an image embedding for each of n images."""
+    expected = (n, *model.prompt_shape)
+    if meaning.prompts.shape != expected:
+        raise ValueError(f"expected prompt embeddings of shape {expected}, got {meaning.prompts.shape}")
+    if not meaning.scale:
+        return
+    if model.embedding_width is None:
+        raise ValueError(
+            f"expected a diffusion model with an image adapter for the image scale {meaning.scale:g}, got none"
+        )
+    got = None if meaning.embeddings is None else meaning.embeddings.shape
+    if got != (n, model.embedding_width):
+        raise ValueError(f"expected image embeddings of shape {(n, model.embedding_width)}, got {got}")
+
+
+def _predictor(
+    model: Diffusion, meaning: Meaning, guidance: float
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """(latents, timestep) -> what the UNet predicts; above guidance 1, away from what it predicts of no prompt and no image."""
+    unet, guided = model.pipe.unet, guidance > 1
+    like = {"device": model.pipe.device, "dtype": unet.dtype}
+    prompt, image = torch.as_tensor(meaning.prompts).to(**like), None
+    if guided:
+        prompt = torch.cat([torch.as_tensor(model.embed([""])).to(**like).expand_as(prompt), prompt])
+    if (width := model.embedding_width) is not None:  # then the UNet asks for embeddings, at scale 0 too
+        image = torch.zeros(len(meaning.prompts), width, **like)
+        if meaning.scale:
+            image = torch.as_tensor(meaning.embeddings).to(**like)
+        image = torch.cat([negative(image), image]) if guided else image
+
+    def run(network: UNet2DConditionModel, timestep: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
+        latents, prompt, *images = inputs
+        if images:
+            set_scale(network, meaning.scale)  # before every step: runs may take turns
+        condition = image_condition(images[0]) if images else None
+        return network(latents, timestep, prompt, added_cond_kwargs=condition, return_dict=False)[0]
+
+    def predict(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        several = torch.cat([latents] * (1 + guided))
+        given = (several, prompt) if image is None else (several, prompt, image)
+        output = finite("stage 2, denoising", lambda network, *rows: run(network, timestep, *rows), unet, *given)
+        if guided:
+            without, with_meaning = output.chunk(2)
+            output = without + guidance * (with_meaning - without)
+        return output.to(unet.dtype)
+
+    return predict
 
 
 def _denoise(
-    model: Diffusion, images: np.ndarray, prompts: np.ndarray, settings: LCMSettings, seeds: Sequence[int]
+    model: Diffusion, images: np.ndarray, meaning: Meaning, settings: LCMSettings, seeds: Sequence[int]
 ) -> Iterator[tuple[int, torch.Tensor, float]]:
     """(timestep, clean estimate of the latents (n, …), seconds) of every denoising step."""
-    expected = (len(images), *model.prompt_shape)
-    if prompts.shape != expected:
-        raise ValueError(f"expected prompt embeddings of shape {expected}, got {prompts.shape}")
+    _check_meaning(model, len(images), meaning)
     pipe = model.pipe
     device, dtype = pipe.device, pipe.unet.dtype
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
     scheduler = copy.deepcopy(pipe.scheduler)  # it holds the state of one run
     scheduler.set_timesteps(int(settings.steps), device, strength=settings.strength)
-    prompt = torch.as_tensor(prompts).to(device, dtype)
-    guided = settings.guidance > 1
-    if guided:
-        empty = torch.as_tensor(model.embed([""])).to(device, dtype)
-        prompt = torch.cat([empty.expand_as(prompt), prompt])
+    predict = _predictor(model, meaning, settings.guidance)
     with torch.inference_mode():
         latents = _encode(model, to_pixels(images, model.size).to(device, dtype), generators)
         noise = randn_tensor(latents.shape, generator=generators, device=device, dtype=dtype)
@@ -210,12 +282,7 @@ def _denoise(
     for timestep in scheduler.timesteps:
         with torch.inference_mode():
             start = time.perf_counter()
-            run = partial(_predicted, timestep)
-            output = finite("stage 2, denoising", run, pipe.unet, torch.cat([latents] * (1 + guided)), prompt)
-            if guided:
-                without, with_prompt = output.chunk(2)
-                output = without + settings.guidance * (with_prompt - without)
-            output = output.to(dtype)
+            output = predict(latents, timestep)
             latents, clean = scheduler.step(output, timestep, latents, generator=generators, return_dict=False)
             if not clean.isfinite().all():
                 raise ValueError(f"stage 2, denoising: the clean estimate of timestep {timestep} does not fit {dtype}")
@@ -223,15 +290,16 @@ def _denoise(
 
 
 def refine(
-    model: Diffusion, images: np.ndarray, prompts: np.ndarray, settings: LCMSettings, seeds: Sequence[int] | None = None
+    model: Diffusion, images: np.ndarray, meaning: Meaning, settings: LCMSettings, seeds: Sequence[int] | None = None
 ) -> Iterator[Preview]:
-    """Pictures (n, H, W, 3) uint8 and prompt embeddings (n, tokens, width) -> a preview after every denoising step.
+    """Pictures (n, H, W, 3) uint8 and their meaning -> a preview after every denoising step.
 
     Every picture has its own seed: what else is in the batch does not change it. Closing the generator stops the work.
-    Raises ValueError if the embeddings do not have the text encoder's shape, or a picture came out as NaN in float32 too.
+    Raises ValueError if prompts or image embeddings do not have the shape that the model takes, or a picture is NaN
+    in float32 too.
     """
     seeds = [settings.seed] * len(images) if seeds is None else seeds
-    for step, (timestep, clean, seconds) in enumerate(_denoise(model, images, prompts, settings, seeds), 1):
+    for step, (timestep, clean, seconds) in enumerate(_denoise(model, images, meaning, settings, seeds), 1):
         start = time.perf_counter()
         with torch.inference_mode():
             pictures = _decode(model.pipe.vae, clean) if step == settings.steps else _preview(model, clean)
@@ -241,7 +309,7 @@ def refine(
 def refine_all(
     model: Diffusion,
     images: np.ndarray,
-    prompts: np.ndarray,
+    meaning: Meaning,
     settings: LCMSettings,
     batch: int = 20,
     seeds: Sequence[int] | None = None,
@@ -251,7 +319,7 @@ def refine_all(
     pictures = []
     for k in range(0, len(images), batch):
         part = slice(k, k + batch)
-        *_, (_, clean, _) = _denoise(model, images[part], prompts[part], settings, seeds[part])
+        *_, (_, clean, _) = _denoise(model, images[part], meaning[part], settings, seeds[part])
         with torch.inference_mode():
             pictures.append(_decode(model.pipe.vae, clean))
     return np.concatenate(pictures)

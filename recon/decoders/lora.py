@@ -9,6 +9,7 @@ from diffusers import StableDiffusionImg2ImgPipeline
 from diffusers.models.model_loading_utils import load_state_dict
 from peft.tuners.lora.layer import LoraLayer
 
+from recon.decoders.ip_adapter import has_adapter
 from recon.unreadable import BadFile, unreadable
 
 DOWN = ("lora_A.weight", "lora.down.weight")
@@ -20,8 +21,11 @@ def fuse_lora(pipe: StableDiffusionImg2ImgPipeline, lora: Path) -> None:
 
     peft's, diffusers' and kohya's names are known, in `.safetensors` and `.bin`. Raises BadFile if weights are missing, not
     finite, zero, of another kind, or without a module. diffusers drops keys that it does not know with a warning only, hence the
-    count.
+    count. Raises ValueError for a UNet that has an image adapter already: its attention is no longer that of which the LoRA was
+    made.
     """
+    if has_adapter(pipe.unet):
+        raise ValueError("expected a UNet without an image adapter, got one with it: fuse the LoRA first")
     if not Path(lora).exists():
         raise BadFile(f"{lora} is missing: restore the LCM-LoRA or train it again")
     try:

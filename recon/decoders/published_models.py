@@ -18,6 +18,7 @@ from recon.environment import lock_file, models_folder
 from recon.files import BadFile, load_json, save_json
 
 COMMAND = "python -m precompute fetch models"
+IMAGE_ENCODER = "models/image_encoder"  # folder of that model in its repository
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ _PUBLISHED = (
     Model(
         "clip",
         "openai/clip-vit-large-patch14",
-        "text and image features",
+        "the judges' CLIP, and captions for images that have none",
         (
             "config.json",
             "model.safetensors",
@@ -86,6 +87,18 @@ _PUBLISHED = (
             "vocab.json",
             "merges.txt",
         ),
+    ),
+    Model(
+        "ip_adapter",
+        "h94/IP-Adapter",
+        "stage 2: guidance by an image embedding; and the same, gentler on text",
+        ("models/ip-adapter_sd15.safetensors", "models/ip-adapter_sd15_light.safetensors"),
+    ),
+    Model(
+        "image_encoder",
+        "h94/IP-Adapter",
+        "the image embedding that guides stage 2: OpenCLIP ViT-H/14",
+        (f"{IMAGE_ENCODER}/config.json", f"{IMAGE_ENCODER}/model.safetensors"),
     ),
 )
 MODELS = {model.name: model for model in _PUBLISHED}

@@ -11,6 +11,7 @@ from gradio.components import Component
 
 from recon.settings import MAX_GUIDANCE, MAX_PROMPT, MAX_STEPS, MIN_STRENGTH, LCMSettings, Settings
 from recon.share import LCM, WORDS
+from recon.ui.guidance_controls import SAME, guidance_controls
 from recon.ui.html.parts import REGRESSOR_NAMES
 
 PROMPT_CHOICES = [
@@ -30,6 +31,7 @@ HELP = {
     "prompt": "Where stage 2's words come from. Oracle uses the true captions, so it knows the answer.",
     "own": "Your own words for stage 2; Enter applies them.",
 }
+GUIDANCE = ("balance", "image_scale")  # numbers that the page chooses beside the LCM's
 OWN_PROMPT = "a red boat on the sea at sunset"
 CHANGED = """(...values) => {{
     const detail = Object.fromEntries({names}.map((name, k) => [name, values[k]]));
@@ -43,12 +45,14 @@ def read_settings(values: Mapping, reading: Mapping) -> Settings:
     gains = tuple((str(roi), gain) for roi, gain in reading.get("gains", {}).items())
     lcm = LCMSettings(**{name: values[name] for name in LCM})
     words = {name: values[name] for name in WORDS}
-    return Settings(**words, lcm=lcm, repeats=reading.get("repeats"), components=reading.get("components"), gains=gains)
+    of_reading = {name: reading.get(name) for name in ("repeats", "components")}
+    return Settings(**words, **{name: values[name] for name in GUIDANCE}, lcm=lcm, **of_reading, gains=gains)
 
 
 def control_values(settings: Settings) -> dict:
     """The reverse of `read_settings`: name of a control -> what it holds."""
     words = {name: getattr(settings, name) for name in WORDS} | {"own_prompt": settings.own_prompt or OWN_PROMPT}
+    words |= {name: getattr(settings, name) for name in GUIDANCE}
     return words | {name: getattr(settings.lcm, name) for name in LCM}
 
 
@@ -62,7 +66,7 @@ def prompt_choices(has_captions: bool) -> list[tuple[str, str]]:
     return [choice for choice in PROMPT_CHOICES if has_captions or choice[1] not in ("caption", "oracle")]
 
 
-def settings_controls(has_captions: bool = True) -> dict[str, Component]:
+def settings_controls(has_captions: bool = True, no_adapter: str = "") -> dict[str, Component]:
     """Stage 2's controls by name; every change of one is told to the picker."""
     with gr.Row(elem_classes="controls"):
         lcm, more = LCMSettings(), {"buttons": []}
@@ -94,12 +98,15 @@ def settings_controls(has_captions: bool = True) -> dict[str, Component]:
                 OWN_PROMPT, label="Own prompt", max_length=MAX_PROMPT, info=HELP["own"], elem_classes="own"
             ),
         }
-    tell_changes(controls, [random_seed.click, always.select])
+    guidance, presets = guidance_controls(no_adapter)
+    controls |= guidance
+    tell_changes(controls, [random_seed.click, always.select], presets)
     return controls
 
 
-def tell_changes(controls: dict[str, Any], draws: list[Callable]) -> None:
-    """Whatever a visitor changes is told to the picker; each of the events `draws` draws a new seed first."""
+def tell_changes(controls: dict[str, Any], draws: list[Callable], presets: gr.Radio) -> None:
+    """Whatever a visitor changes is told to the picker; each of the events `draws` draws a new seed first, and a preset sets the
+    balance."""
     told = {
         "fn": None,
         "inputs": list(controls.values()),
@@ -111,5 +118,6 @@ def tell_changes(controls: dict[str, Any], draws: list[Callable]) -> None:
             control.blur(**told)
         else:
             control.input(**told)
+    presets.input(None, presets, controls["balance"], js=SAME).then(**told)
     for draw in draws:
         draw(None, None, controls["seed"], js=RANDOM_SEED).then(**told)

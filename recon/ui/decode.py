@@ -21,6 +21,7 @@ from recon.ui.server.frames import live
 from recon.ui.server.studio import Studio
 
 ONE_AT_A_TIME = {"concurrency_id": "reconstruct", "concurrency_limit": 1, **QUIET}
+NEWEST_LAST = {"trigger_mode": "always_last", **ONE_AT_A_TIME}  # else gradio drops what is asked for while it runs
 
 
 def decoder_controls(regressor: str) -> tuple[gr.Radio, gr.Number]:

@@ -24,14 +24,14 @@ from recon.device import choose_device
 
 N_LAYERS, N_IMAGES = 31, 10_000
 TOWER = {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768, "intermediate_size": 3072}
-VISION = {"num_hidden_layers": 24, "num_attention_heads": 16, "hidden_size": 1024, "intermediate_size": 4096}
+VISION = {"num_hidden_layers": 32, "num_attention_heads": 16, "hidden_size": 1280, "intermediate_size": 5120}
 
 
 def random_clip(folder: Path) -> None:
-    """CLIP ViT-L/14's two halves, in folders of their own."""
+    """ViT-L/14's text encoder and ViT-H/14's image encoder, in folders of their own."""
     CLIPTextModel(CLIPTextConfig(vocab_size=49408, **TOWER)).save_pretrained(folder / "text_encoder")
     long_tokenizer().save_pretrained(folder / "tokenizer")
-    vision = CLIPVisionConfig(image_size=224, patch_size=14, projection_dim=768, **VISION)
+    vision = CLIPVisionConfig(image_size=224, patch_size=14, projection_dim=1024, **VISION)
     CLIPVisionModelWithProjection(vision).save_pretrained(folder / "vision")
 
 
@@ -50,7 +50,7 @@ def main():
         runs = {
             "vdvae": lambda out: extract_latents(folder / "64.npy", vdvae, N_LAYERS, Into(out, folder, batch=8)),
             "clip_text": lambda out: extract_prompts(captions, folder, Into(out, folder, batch=8)),
-            "clip_image": lambda out: extract_embeddings(
+            "clip_vision": lambda out: extract_embeddings(
                 folder / "512.npy", folder / "vision", Into(out, folder, batch=8)
             ),
         }

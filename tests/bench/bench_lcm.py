@@ -15,7 +15,7 @@ from diffusers import LCMScheduler
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from recon.bundle.bundle import load_bundle
-from recon.decoders.diffusion import refine
+from recon.decoders.diffusion import Meaning, refine
 from recon.images import area_average, to_pixels
 from recon.reconstruct import prompt_embeddings
 from recon.settings import LCMSettings, Settings
@@ -34,7 +34,7 @@ def main():
         layout = area_average(bundle.subject.test.images[k : k + 1], 64)
         prompt = prompt_embeddings(bundle.subject.test.response(k)[None], bundle, Settings())
         start = time.perf_counter()
-        previews = list(refine(bundle.diffusion, layout, prompt, settings))
+        previews = list(refine(bundle.diffusion, layout, Meaning(prompt), settings))
         times["total_ms"].append(time.perf_counter() - start)
         times["unet_ms"] += [p.unet_seconds for p in previews]
         times["decode_ms"] += [p.decode_seconds for p in previews]

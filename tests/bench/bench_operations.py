@@ -28,7 +28,7 @@ from bench_scale import Size, mlp_operations, ridge_operations
 from full_size import random_vdvae
 
 CAPTIONS, STEPS = 5, 4
-TARGETS = {"vdvae": 91_168, "clip_text": 77 * 768, "clip_image": 768}
+TARGETS = {"vdvae": 91_168, "clip_text": 77 * 768, "clip_vision": 1024}
 N_TRAIN, N_TEST, N_VOXELS = 9000, 1000, 15_724
 ALPHAS, CHOSEN, EPOCHS = 13, 8, 30  # of a fit; the latter two are typical
 PICTURES = 18 * N_TEST + 18 * 100 + 96  # of stage 2: six sources and three seeds; the curve; galleries
@@ -62,7 +62,7 @@ def of_pictures() -> dict[str, float]:
     return {
         "vdvae": count(lambda: vdvae.encode(np.zeros((1, 64, 64, 3), np.uint8), N_LAYERS)),
         "clip_text": CAPTIONS * clip[0],
-        "clip_image": clip[1],
+        "clip_vision": clip[1],
         "stage_1": count(lambda: vdvae.decode(np.zeros((1, vdvae.n_latents(N_LAYERS)), np.float32))),
         "stage_2": STEPS * step + around,
     }

@@ -166,10 +166,10 @@ def test_the_newest_of_quick_changes_is_what_stays(page):
         slide(page, "Guidance", 1.1, guidance)
         choose(page, k)
         slide(page, "LCM steps", steps, steps - 1)
-        page.wait_for_timeout(90)
+        page.wait_for_function("k => seen.some(f => f.index == k)", arg=k, timeout=60 * SECONDS)
     slide(page, "Guidance", 1.3, 1.5, 1.7)
     slide(page, "LCM steps", 8, 5, 3)
-    settle(page)
+    page.wait_for_function("seen.at(-1).last && seen.at(-1).index == 21 && seen.at(-1).step == 3", timeout=60 * SECONDS)
     frames, quick = page.evaluate("seen"), page.evaluate(STAGE_2)
     serials = [f["serial"] for f in frames]
     print("frames seen (serial:step):", " ".join(f"{f['serial']}:{f['step']}" for f in frames))

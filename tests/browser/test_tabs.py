@@ -13,6 +13,11 @@ sync_api = pytest.importorskip("playwright.sync_api")
 
 SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
 SIZES = {"laptop": (1366, 768), "phone": (390, 844)}
+DRIVEN = """area => {  // stage 2's image, once that area is decoded and can be saved
+    const link = document.querySelector('.decoded-cards .save[href^="data:application/json"]');
+    const done = link && area in JSON.parse(atob(link.href.split(",")[1])).levels;
+    return done && document.querySelector(".decoded-cards .card.lcm img").src;
+}"""
 TABS = ("Explore", "Compare", "Brain → image", "Image → brain", "Your data", "Evaluate", "About")
 
 pytestmark = [
@@ -81,15 +86,22 @@ def test_driven_areas_change_the_picture_and_can_be_saved(page):
     assert "No picture was shown" in page.locator(".lead:visible").inner_text()
     pictures = []
     for area in ("PPA", "FFA"):
-        page.evaluate("document.querySelectorAll('.decoded-cards').forEach(e => e.remove())")
         page.click(".preset input")
         page.locator(f'[role=option]:has-text("{area}")').click()
-        wait_for_cards(page)
-        pictures.append(source(page))
+        pictures.append(page.wait_for_function(DRIVEN, arg=area, timeout=60 * SECONDS).json_value())
     assert pictures[0] != pictures[1]
     record = json.loads(saved(page, "Save JSON"))
     assert record["levels"] == {"FFA": 2.0} and "no picture" in record["response"]
     assert Image.open(io.BytesIO(saved(page, "Save PNG"))).text["recon"]
+
+
+def test_an_area_that_is_chosen_while_another_is_decoded_is_decoded_after_it(page):
+    open_tab(page, "Brain → image")
+    for area in ("PPA", "FFA"):
+        page.click(".preset input")
+        page.locator(f'[role=option]:has-text("{area}")').click()
+        page.wait_for_selector(".decoded-cards", timeout=60 * SECONDS)
+    page.wait_for_function(DRIVEN, arg="FFA", timeout=60 * SECONDS)
 
 
 def test_a_comparison_fills_and_is_saved_as_one_picture(browser_and_address):

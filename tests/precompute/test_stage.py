@@ -138,7 +138,7 @@ def copied(folder: Path, word: str) -> dict:
 STAGES = {
     "features vdvae": EXTRACT["vdvae"],
     "features clip-text": EXTRACT["clip-text"],
-    "features clip-image": EXTRACT["clip-image"],
+    "features clip-vision": EXTRACT["clip-vision"],
     "fit": fit_to_files,
     "encode": encode,
     "response": fit_response,
@@ -176,7 +176,7 @@ def stale_after(copy, tmp_path, file: str, old: str, new: str) -> set[str]:
             "self.gain - self.bias",
             {"features vdvae", "evaluate"},
         ),
-        ("precompute/fitting/clip.py", "/ 255 - mean", "/ 254 - mean", {"features clip-image", "evaluate"}),
+        ("precompute/fitting/clip.py", "/ 255 - mean", "/ 254 - mean", {"features clip-vision", "evaluate"}),
         ("precompute/fitting/dual.py", "A.diagonal().add_(alpha)", "A.diagonal().add_(2 * alpha)", {"fit"}),
         ("precompute/fitting/encoding.py", "np.logspace(0, 8, 17)", "np.logspace(0, 8, 9)", {"encode", "response"}),
         ("precompute/fitting/image_features.py", "/ 20,", "/ 21,", {"encode"}),

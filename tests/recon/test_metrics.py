@@ -103,3 +103,17 @@ def test_retrieval_ranks_are_those_of_a_loop(rng):
         cosines = [1 - cosine(guess[k] - centre, t - centre) for t in truth]
         expected.append(1 + sum(c > cosines[k] for c in cosines))
     assert retrieval_ranks(guess, truth, centre).tolist() == expected
+
+
+def test_equal_similarities_share_their_rank_and_two_images_are_enough():
+    one = np.array([[1.0, 0], [1.0, 0], [0, 1.0]])
+    assert retrieval_ranks(one, one, np.zeros(2)).tolist() == [1.5, 1.5, 1]
+    two = np.array([[1.0, 2, 4], [3.0, 1, 0]])
+    assert two_way_identification(two, two).tolist() == [1, 1]
+
+
+def test_pictures_that_are_smaller_than_ssims_window_are_refused():
+    small, enough = np.zeros((1, 10, 10, 3), np.uint8), np.zeros((1, 11, 11, 3), np.uint8)
+    assert ssim(enough, enough).tolist() == [1]
+    with pytest.raises(ValueError, match=r"more than 10 pixels a side, got \(10, 10\)"):
+        ssim(small, small)

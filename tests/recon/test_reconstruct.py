@@ -7,7 +7,7 @@ import pytest
 from without import without
 
 from recon.bundle.bundle import load_bundle
-from recon.decoders.diffusion import refine
+from recon.decoders.diffusion import Meaning, refine
 from recon.reconstruct import Shown, decode_layouts, decoded, in_working_time, prompt_embeddings, reconstruct
 from recon.settings import PROMPTS, LCMSettings, Settings
 
@@ -163,7 +163,7 @@ def test_stage_2_refines_the_layout_with_the_prompt_that_the_same_voxels_say(bun
     assert [f.ready for f in steps] == [False, False, True]
     prompt = decoded("prompt", voxels[None], bundle, regressor).reshape(1, *bundle.diffusion.prompt_shape)
     layout = next(f for f in frames if f.ready).images[regressor]
-    *_, expected = refine(bundle.diffusion, layout[None], prompt, settings.lcm)
+    *_, expected = refine(bundle.diffusion, layout[None], Meaning(prompt), settings.lcm)
     assert np.array_equal(frames[-1].images["lcm"], expected.images[0])
 
 

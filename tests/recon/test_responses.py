@@ -80,3 +80,13 @@ def test_a_test_image_is_read_with_the_repeats_and_gains_that_the_settings_want(
     np.testing.assert_allclose(weakened, first * gain, rtol=1e-6)
     with pytest.raises(IndexError, match="test image 5 does not exist"):
         response_to(subject, 5, Settings())
+
+
+def test_noise_is_that_of_its_seed_and_whole_where_a_voxel_has_no_signal():
+    first, again, other = (with_noise(np.ones(9), np.full(9, 0.5), 3, seed) for seed in (1, 1, 2))
+    assert np.array_equal(first, again) and not np.array_equal(first, other) and first.dtype == np.float32
+    ncsnr = np.array([0.0, np.nan, 1.0])
+    drawn = with_noise(np.zeros(3), ncsnr, 1, seed=4)
+    assert np.array_equal(drawn, with_noise(np.zeros(3), np.array([0.0, 0.0, 1.0]), 1, seed=4))
+    with pytest.raises(ValueError, match="^noise: nobody knows its level"):
+        with_noise(np.zeros(3), np.full(3, np.nan), 1, seed=0)

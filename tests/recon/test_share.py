@@ -36,6 +36,15 @@ def test_every_setting_comes_back_from_a_link():
         assert from_query("?" + to_query("subj01", 17, settings), 20) == ("subj01", 17, settings)
 
 
+def test_what_guides_stage_2_comes_back_from_a_link():
+    settings = Settings(balance=0.6, image_scale=1.1, guide="nearest")
+    query = to_query("subj01", 2, settings)
+    assert from_query(query, 3) == ("subj01", 2, settings)
+    assert query.endswith("guide=nearest&balance=0.6&image_scale=1.1")
+    with pytest.raises(ValueError, match="image scale: expected a number from 0 to 1.5, got 9.0"):
+        from_query("image_scale=9", 3)
+
+
 def test_an_empty_query_means_the_first_picture_and_the_defaults():
     assert from_query("", 3) == (None, 0, Settings())
 

@@ -140,8 +140,8 @@ def test_a_raw_file_of_wrong_content_is_to_be_fetched_again(tmp_path):
     (BadFile("a: expected b, got c"), "a: expected b, got c"),
     (ValueError("expected finite voxels,\n got NaN"), "expected finite voxels, got NaN"),
     (np.linalg.LinAlgError("Singular matrix"), "Singular matrix"),
-    (PermissionError(errno.EACCES, "no", "/data/x.npy"), "/data/x.npy may not be used by this user"),
-    (OSError(errno.ENOSPC, "No space left on device", "/data/x.npy"), "/data/x.npy cannot be read now (No space left on device)"),
+    (PermissionError(errno.EACCES, "no", "/data/x.npy"), "/data/x.npy: no. This user may not do that there"),
+    (OSError(errno.ENOSPC, "No space left on device", "/data/x.npy"), "/data/x.npy: No space left on device. The disk is full"),
 ])  # fmt: skip
 def test_commands_end_in_one_line_whatever_is_wrong_with_data_or_disk(capsys, error, words):
     with pytest.raises(typer.Exit) as ended, failing_in_one_sentence():

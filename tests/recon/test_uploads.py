@@ -86,7 +86,7 @@ BAD_NPY = {
     "strings": (saved(np.array(["a"] * N)), "expected real numbers"),
     "NaN": (saved(np.full((2, N), np.nan)), "got NaN or infinity in 14 places"),
     "infinity": (saved(np.full(N, np.inf)), "got NaN or infinity in 7 places"),
-    "beyond float32": (saved(np.full(N, 1e300)), "expected numbers that fit float32"),
+    "beyond float32": (saved(np.full(N, 1e300)), "expected numbers up to 1e\\+09, got 1e\\+300"),
     "too few voxels": (saved(np.zeros((2, N - 1))), "expected 7 voxels in a row, as this subject has, got 6"),
     "three dimensions": (saved(np.zeros((2, 2, N))), "expected an array of shape"),
     "no rows": (saved(np.zeros((0, N))), "expected an array of shape"),
@@ -267,3 +267,16 @@ def test_z_scores_of_single_trials_averages_and_predictions_are_taken(rng, sd):
     values = (sd * rng.normal(size=(12, 500))).astype(np.float32)
     values[:, :50] = 0  # voxels that somebody masked
     assert to_scale(values, "z-scored") is values
+
+
+def test_z_scores_that_no_scan_gives_are_refused_and_the_lowest_integer_is_seen(rng, tmp_path):
+    values = rng.normal(size=(12, N)).astype(np.float32)
+    values[3, 1] = -1001
+    with pytest.raises(ValueError, match="expected z-scores, of size about 1|expected numbers up to 1000, got 1e[+]03"):
+        to_scale(values, "z-scored")
+    assert np.isfinite(to_scale(values, "raw")).all()
+    for number in (np.float32(3e38), np.int64(-(2**63))):
+        path = tmp_path / "large.npy"
+        np.save(path, np.full(N, number))
+        with pytest.raises(BadFile, match="expected numbers up to"):
+            read_responses(path, N)

@@ -63,7 +63,7 @@ function help() {
     flat: () => `${offTheFlatMap()} voxels lie on its cuts and are not on the flat map.`,
     slices: () => "The subject’s own grid, subject’s right on the left.",
   }[state.shape];
-  return `${state.map === "areas" ? areas : state.maps[state.map].note} ${shape ? shape() : ""}`;
+  return `${state.map === "areas" ? areas : state.maps[state.map].note} ${shape ? shape() : ""} ${state.note}`;
 }
 
 function legend() {

@@ -97,13 +97,13 @@ function loadScript(source) {
   });
 }
 
-function readGeometry({ kind, areas, hemispheres, ...volume }) {
+function readGeometry({ kind, areas, hemispheres, note, ...volume }) {
   const inside = typed(areas.members, Uint8Array);
   const read = Object.entries(hemispheres).map(([name, raw]) => readHemisphere(name, raw));
-  const nVoxels = read.reduce((n, h) => n + h.voxel.filter((v) => v >= 0).length, 0);
+  const nVoxels = areas.n_voxels; // more than are drawn, of a surface finer than the one drawn
   const isInside = (area, voxel) => Boolean(inside[area * nVoxels + voxel]);
   const areasOf = (voxel) => areas.names.map((_, k) => k).filter((k) => isInside(k, voxel));
-  Object.assign(state, { kind, areaNames: areas.names, hemispheres: read, nVoxels, isInside, areasOf });
+  Object.assign(state, { kind, note: note ?? "", areaNames: areas.names, hemispheres: read, nVoxels, isInside, areasOf });
   if (kind === "surface") return;
   state.shapes.centres = read.map((h) => readCentres(h, hemispheres[h.name]));
   if (kind === "points") return;

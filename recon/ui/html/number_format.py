@@ -13,10 +13,15 @@ STAGES = {"vdvae": "Stage 1", "lcm": "Stage 2"}
 DECODERS = {"vdvae": "the VDVAE’s layout", "lcm": "the LCM’s picture, from layout and prompt"}
 GROUPS = {  # of a stage's rows
     "Reconstructions": ("ridge", "mlp"),
+    "Guided by an image embedding": ("ridge_image", "ridge_both", "mlp_image", "mlp_both"),
     "Nulls": ("shuffled", "other_image", "mean", "empty_prompt", "nearest_training"),
     "Ceilings": ("ceiling", "oracle"),
 }
 SOURCES = REGRESSOR_NAMES | {
+    "ridge_image": "Ridge, image only",
+    "ridge_both": "Ridge, text and image",
+    "mlp_image": "MLP, image only",
+    "mlp_both": "MLP, text and image",
     "shuffled": "Shuffled responses",
     "other_image": "Another image’s response",
     "mean": "Mean latents",

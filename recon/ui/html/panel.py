@@ -86,8 +86,8 @@ def stage_2_card(
 ) -> Markup:
     """Before its first step the words `waits`. truth (S, S, 3) at stage 1's size; original at its own."""
     title = f"{REGRESSOR_NAMES[settings.regressor]} → VDVAE → LCM"
-    kind = "lcm oracle" if settings.prompt == "oracle" else "lcm"
-    note = html("UNet steps run: {}{}", frame.step if frame else 0, ORACLE if settings.prompt == "oracle" else "")
+    kind = "lcm oracle" if settings.knows_the_answer else "lcm"
+    note = html("UNet steps run: {}{}", frame.step if frame else 0, ORACLE if settings.knows_the_answer else "")
     if frame is None:
         return card(kind, title, picture_or(waits, None, ""), html("<b>0</b> of {} steps", settings.lcm.steps), note)
     picture = frame.images["lcm"]
@@ -152,7 +152,7 @@ def panel(
         "{}{}</div></section>",
         attributes,
         joined(cards[name] for name in ORDER),
-        captions(trials.labels[index], view.told, settings),
+        captions(trials.labels[index], view.told, settings, frame.unguided if frame else ""),
         filmstrip(steps, settings.lcm.steps),
         progress(layout, frame, resolutions, settings.lcm.steps, waits),
         ACTIONS,

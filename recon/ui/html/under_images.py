@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from recon.images import area_average
-from recon.settings import PROMPTS, Settings
+from recon.settings import GUIDES, PROMPTS, Settings
 from recon.ui.html.markup import NOTHING, html, joined
 from recon.ui.html.parts import ABSENT, ORACLE, REGRESSOR_NAMES, data_uri, duration
 
@@ -51,8 +51,20 @@ def true_caption(label: dict) -> str:
     return quoted(next(iter(label["captions"]), "")) + source
 
 
-def captions(label: dict, told: Told, settings: Settings) -> Markup:
-    """The true caption, the decoded one and what that is, and the prompt of stage 2."""
+def guided_by(settings: Settings, unguided: str) -> Markup | str:
+    """Whether an image embedding guides stage 2: which, and how strongly; or why none does, though one was to."""
+    if not settings.image_share:
+        return ""
+    words = GUIDES[settings.guide].removesuffix(": knows the answer")
+    mark = ORACLE if settings.guide == "oracle" else ""
+    if unguided:
+        words, mark = f"none: text alone guides. {unguided}", ""
+    scale = "" if unguided else f", scale {settings.image_share:g}; text {100 * settings.text_share:.0f} %"
+    return html('<p class="image-used"><span class="tag">image</span>{}{} {}</p>', words, scale, mark)
+
+
+def captions(label: dict, told: Told, settings: Settings, unguided: str = "") -> Markup:
+    """The true caption, the decoded one and what that is, and what guides stage 2; `unguided`: why no image embedding does."""
     hint = "Setting, object and light never occur together in training"
     unseen = html(' <span class="badge" title="{}">unseen</span>', hint) if label.get("unseen") else ""
     prompt = f"“{settings.own_prompt}”" if settings.prompt == "own" else PROMPTS[settings.prompt]
@@ -67,7 +79,7 @@ def captions(label: dict, told: Told, settings: Settings) -> Markup:
         '<p class="truth"><span class="tag">truth</span>{}{}</p>'
         '<p class="decoded" title="{}"><span class="tag">decoded</span>{} '
         "<span>{}</span>{}</p>"
-        '<p class="prompt-used"><span class="tag">prompt</span>{}</p>',
+        '<p class="prompt-used"><span class="tag">prompt</span>{}</p>{}',
         true_caption(label),
         unseen,
         what,
@@ -75,6 +87,7 @@ def captions(label: dict, told: Told, settings: Settings) -> Markup:
         similarity,
         ranked(told),
         prompt,
+        guided_by(settings, unguided),
     )
 
 

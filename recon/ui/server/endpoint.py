@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import gradio as gr
@@ -14,7 +16,7 @@ from recon.settings import LCMSettings, Settings, in_range, shown
 from recon.share import png_with_record, record
 from recon.ui.controls import read_settings
 from recon.ui.html.parts import REGRESSOR_NAMES, TITLES
-from recon.ui.server.frames import frames_of
+from recon.ui.server.frames import frames_of, remembered
 from recon.ui.server.studio import Studio
 from recon.ui.told import in_one_sentence
 
@@ -27,25 +29,49 @@ Frames = Callable[[int, Settings], Iterator["Frame"]]
 
 def so_far(frames: Frames, index: int, settings: Settings) -> Iterator[tuple[Frame, dict, dict[str, float]]]:
     """Both stages, run or found again: after every frame it, pictures by source, "lcm" that of stage 2, and seconds by stage."""
-    images, seconds = {}, {}
+    images, seconds, unguided = {}, {}, ""
     for frame in frames(index, settings):
         if frame.stage == "none":
             raise ValueError(f"no decoder is there to make an image: {frame.absent['vdvae']}")
         images, seconds = images | frame.images, seconds | {frame.stage: frame.seconds}
-        yield frame, images, seconds
+        unguided = unguided or frame.unguided
+        yield replace(frame, unguided=unguided), images, seconds
+
+
+def record_of(studio: Studio, index: int, settings: Settings, seconds: dict[str, float], frame: Frame) -> dict:
+    """The record of a reconstruction; it says so if an image was to guide stage 2 and could not."""
+    return record(studio.manifest, index, settings, seconds) | ({"unguided": frame.unguided} if frame.unguided else {})
 
 
 def base64_png(picture: np.ndarray, content: dict) -> str:
     return base64.b64encode(png_with_record(picture, content)).decode("ascii")
 
 
-def panel_files(studio: Studio, frames: Frames, wish: dict) -> list[dict]:
-    """The panel that a wish shows, as files for the browser to save: name, type, base64."""
+def panel_files(studio: Studio, wish: dict) -> list[dict] | None:
+    """The panel that a wish shows, as files for the browser to save: name, type, base64.
+
+    None if it is not remembered, or no wish: whatever computes has to wait for its turn, and this does not.
+    """
+    try:
+        return _files_of(studio, wish["index"], read_settings(wish["settings"], wish["reading"]))
+    except (Forgotten, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+class Forgotten(Exception):
+    """A reconstruction that is not remembered, or was not finished."""
+
+
+@lru_cache(maxsize=8)
+def _files_of(studio: Studio, index: int, settings: Settings) -> list[dict]:
+    """Raises Forgotten."""
     from recon.compare import labelled_row
 
-    index, settings = wish["index"], read_settings(wish["settings"], wish["reading"])
-    *_, (_, images, seconds) = so_far(frames, index, settings)
-    content = record(studio.manifest, index, settings, seconds)
+    frames = remembered(studio, index, settings)
+    if frames is None:
+        raise Forgotten
+    *_, (last, images, seconds) = so_far(lambda *_: iter(frames), index, settings)
+    content = record_of(studio, index, settings, seconds, last)
     names = TITLES | {"lcm": f"{REGRESSOR_NAMES[settings.regressor]} → VDVAE → LCM"}
     shown = {"Original": studio.subject.test.images[index]}
     shown |= {names[source]: images[source] for source in ("ridge", "mlp", "lcm", "ceiling") if source in images}
@@ -106,13 +132,17 @@ def add_endpoint(library: Library) -> None:
         repeats: int | None = None,
         gains: dict | None = None,
         subject: str | None = None,
+        balance: float = 0.0,
+        image_scale: float = 0.8,
+        guide: str = "decoded",
     ) -> Iterator[dict]:
         """Reconstructs one test picture: `stage`, `step`, `seconds` of the stage, and `png`, base64, after every step of either
         stage; the last one, finished, also has `record`: all settings, seconds, versions, checksums."""
         try:
             studio = library.studio(named(library, subject))
             lcm = LCMSettings(steps, guidance, strength, seed)
-            settings = Settings(regressor, prompt, own_prompt, lcm, repeats, components, areas(gains))
+            reading = repeats, components, areas(gains)
+            settings = Settings(regressor, prompt, own_prompt, lcm, *reading, balance, image_scale, guide)
             index = within(studio, index, settings)
             for frame, images, seconds in so_far(frames_of(studio), index, settings):
                 picture = images["lcm" if "lcm" in images else regressor]
@@ -120,7 +150,7 @@ def add_endpoint(library: Library) -> None:
                 yield step | {"png": base64_png(picture, {})}
         except ValueError as error:
             raise in_one_sentence(error) from error
-        content = record(studio.manifest, index, settings, seconds)
+        content = record_of(studio, index, settings, seconds, frame)
         yield step | {"png": base64_png(picture, content), "record": content}
 
     gr.api(reconstruct, api_name="reconstruct", concurrency_id="reconstruct", concurrency_limit=1)

@@ -39,7 +39,9 @@ def shown_image(studio: Studio, index: int) -> Shown:
     """Test image `index` as `reconstruct` takes it."""
     from recon.reconstruct import Shown
 
-    return Shown(studio.picture(index), studio.subject.test.labels[index]["captions"])
+    embeddings = studio.bundle.captions.test_embeddings
+    own = None if embeddings is None else embeddings[index]
+    return Shown(studio.picture(index), studio.subject.test.labels[index]["captions"], own)
 
 
 def generator(studio: Studio) -> Callable[[int, Settings], Iterator[Frame]]:
@@ -89,7 +91,12 @@ def frame_source(
 @cache
 def frames_of(studio: Studio) -> Callable[[int, Settings], Iterator[Frame]]:
     """The one source of a subject's reconstructions, for the page and for scripts."""
-    return frame_source(studio, generator(studio), FrameCache())
+    return frame_source(studio, generator(studio), studio.finished)
+
+
+def remembered(studio: Studio, index: int, settings: Settings) -> tuple[Frame, ...] | None:
+    """A reconstruction that was finished lately; nothing is computed for it."""
+    return studio.finished.get((bundle_identity(studio)["digest"], index, settings))
 
 
 def log_reconstruction(
@@ -105,6 +112,9 @@ def log_reconstruction(
         "picture": index,
         "regressor": settings.regressor,
         "prompt": settings.prompt,
+        "balance": settings.balance,
+        "image_scale": settings.image_scale,
+        "guide": settings.guide,
         **vars(settings.lcm),
         "reading": settings.reading,
         "ended": ended,

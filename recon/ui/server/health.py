@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from recon.files import file_digest
+from recon.ui.told import without_folders
 
 if TYPE_CHECKING:
     from recon.bundle.bundle import Bundle
@@ -40,7 +41,7 @@ def health(studio: Studio, describe: Callable[[Bundle], str]) -> Callable[[Reque
         error = studio.stage_2.exception() if opened else None
         ready = opened and error is None
         device = describe(studio.bundle) if ready else None
-        state = {"ready": ready, "device": device, "error": error and str(error)}
+        state = {"ready": ready, "device": device, "error": error and without_folders(error)}
         return JSONResponse(state | known, 200 if ready else 503)
 
     return answer

@@ -40,6 +40,7 @@ class Studio:
     stage_2: Future[None]
     image_scores: ImageScores = field(default_factory=dict)  # empty if the bundle has not been evaluated
     layouts: FrameCache = field(default_factory=lambda: FrameCache(LAYOUT_BYTES))  # stage 1's last frames
+    finished: FrameCache = field(default_factory=FrameCache)  # whole reconstructions
 
     @property
     def n_pictures(self) -> int:

@@ -9,13 +9,12 @@ import gradio as gr
 from recon.responses import optimal_response
 from recon.settings import LCMSettings, Settings
 from recon.ui.decode import (
-    ONE_AT_A_TIME,
+    NEWEST_LAST,
     Decoding,
     decoded_cards,
     decoder_controls,
 )
 from recon.ui.html.markup import html
-from recon.ui.html.parts import QUIET
 from recon.ui.html_block import html_block
 from recon.ui.server.studio import Studio
 from recon.ui.told import in_one_sentence
@@ -35,16 +34,27 @@ def brain_to_image_tab(studio: Studio) -> None:
     rois = studio.subject.geometry.rois
     names = list(rois)
 
-    def run(regressor: str, seed: float, *levels: float) -> Iterator[str]:
+    def run(decoded: tuple | None, regressor: str, seed: float, *levels: float) -> Iterator[dict]:
         chosen = {name: level for name, level in zip(names, levels) if level}
+        if decoded == (wanted := (chosen, regressor, seed)):
+            return  # a dropdown tells each choice twice
         try:
             settings = Settings(regressor, lcm=LCMSettings(seed=int(seed)))
             response = optimal_response(rois, chosen, studio.subject.geometry.n_voxels)
             about = {"levels": chosen, "response": "artificial: no picture was shown"}
-            yield from decoded_cards(studio, response, Decoding(settings, {}, "driven_areas", about))
+            for cards in decoded_cards(studio, response, Decoding(settings, {}, "driven_areas", about)):
+                yield {view: cards}
+            yield {newest: wanted}
         except (ValueError, TypeError) as error:
             raise in_one_sentence(error) from error
 
+    def drive(area: str, *inputs) -> Iterator[dict]:
+        """Moves the sliders and decodes. Not in two events: the second may be sent before the sliders are moved."""
+        wanted = [PRESET_LEVEL if name == area else 0 for name in names]
+        yield dict(zip(levels, wanted))
+        yield from run(*inputs, *wanted)
+
+    newest = gr.State()  # levels, regressor and seed that are shown
     html_block(LEAD)
     with gr.Row(elem_classes="tab-controls"):
         preset = gr.Dropdown(
@@ -58,13 +68,7 @@ def brain_to_image_tab(studio: Studio) -> None:
             for name in names
         ]
     view = html_block()
-    how = {"fn": run, "inputs": [regressor, seed, *levels], "outputs": view, **ONE_AT_A_TIME}
-    set_levels = preset.input(
-        lambda name: [PRESET_LEVEL if name == other else 0 for other in names],
-        preset,
-        levels,
-        queue=False,
-        **QUIET,
-    )
-    for trigger in (set_levels.then, start.click, *(level.release for level in levels)):
-        trigger(**how)
+    inputs, outputs = [newest, regressor, seed], [view, newest]
+    for trigger in (start.click, *(level.release for level in levels)):
+        trigger(run, [*inputs, *levels], outputs, **NEWEST_LAST)
+    preset.input(drive, [preset, *inputs], [*outputs, *levels], **NEWEST_LAST)

@@ -35,6 +35,9 @@ NAMES = {
     "prompt": "Prompt source",
     "components": "Components kept",
     "repeats": "Repeats averaged",
+    "balance": "Text ↔ image",
+    "image_scale": "Image scale",
+    "guide": "Image embedding",
 }
 LEAD = html(
     '<p class="lead">How much does each setting matter? Cells fill one by one; whatever is not varied is as the Explore tab has '
@@ -116,7 +119,9 @@ def compare_tab(studio: Studio, tab: gr.Tab, picker: gr.HTML) -> None:
         name = f"{studio.manifest['name']}_picture{index}_{row_axis}_{column_axis}.png"
         save = data_link(name, "image/png", buffer.getvalue(), "Save the grid as PNG")
         absent = absent_banner(cells[-1].absent) if cells[-1].absent else NOTHING
-        yield table(original, cells, rows, columns, html('{}<p class="saves">{}</p>', absent, save))
+        why = next((cell.unguided for cell in cells if cell.unguided), "")
+        told = html('<p class="small unguided">Text alone guided stage 2. {}</p>', why) if why else NOTHING
+        yield table(original, cells, rows, columns, html('{}{}<p class="saves">{}</p>', absent, told, save))
 
     def stop(under_way: Running) -> None:
         under_way.stopped = True

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from recon.bundle.adapter_file import find_adapter
 from recon.responses import response_to
 from recon.settings import Settings
 from recon.settings import shown as quoted
@@ -23,10 +24,10 @@ from recon.ui.html.panel import View, panel
 from recon.ui.html.parts import COLUMNS, QUIET, THUMBNAIL
 from recon.ui.html.under_images import Told
 from recon.ui.html_block import html_block
-from recon.ui.server.endpoint import Frames, panel_files
+from recon.ui.server.endpoint import panel_files
 from recon.ui.server.frames import frames_of
 from recon.ui.server.studio import Studio
-from recon.ui.told import as_text, in_one_sentence
+from recon.ui.told import as_text, in_one_sentence, without_folders
 
 if TYPE_CHECKING:
     from recon.reconstruct import Frame, Reading
@@ -130,11 +131,11 @@ def page_text(name: str) -> str:
     return (PAGE / name).read_text(encoding="utf-8")
 
 
-def image_picker(studio: Studio, frames: Frames) -> gr.HTML:
+def image_picker(studio: Studio) -> gr.HTML:
     """All test images to choose from; its value is what the visitor wants."""
 
-    def download(wish: dict) -> list[dict]:
-        return panel_files(studio, frames, wish)
+    def download(wish: dict) -> list[dict] | None:
+        return panel_files(studio, wish)
 
     def thumbnails(_: None) -> str:
         return studio.thumbnails
@@ -171,9 +172,10 @@ def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
     has_captions = any(label["captions"] for label in studio.subject.test.labels)
     with gr.Row(elem_classes="columns", equal_height=True):
         with gr.Column(scale=19, min_width=340):
-            picker = image_picker(studio, frames)
+            _, no_adapter = find_adapter(studio.folder, studio.manifest)
+            picker = image_picker(studio)
             view = html_block(html('<section class="panel waiting">Reconstructing …</section>'))
-            controls, reading = settings_controls(has_captions), reading_panel(studio)
+            controls, reading = settings_controls(has_captions, no_adapter), reading_panel(studio)
         with gr.Column(scale=10, min_width=340):
             brain = brain_panel(studio)
 
@@ -182,6 +184,8 @@ def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
             for shown, response in explored(studio, frames, wish, visit):
                 yield {view: shown, brain: response}
         except (IndexError, ValueError) as error:
+            if visit.shown is None:  # nothing will follow what the page began with
+                yield {view: html('<section class="panel waiting">{}</section>', without_folders(error))}
             raise in_one_sentence(error) from error
 
     def begin(query: str, wish: dict, visit: Visit) -> Iterator[dict]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from recon.settings import LCMSettings, Settings
 from recon.ui.brain_panel import brain_panel
-from recon.ui.decode import ONE_AT_A_TIME, Decoding, decoded_cards, decoder_controls
+from recon.ui.decode import NEWEST_LAST, Decoding, decoded_cards, decoder_controls
 from recon.ui.html.markup import html
 from recon.ui.html.parts import CURRENT, QUIET
 from recon.ui.html_block import html_block
@@ -106,7 +106,7 @@ def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
             view = html_block()
         with gr.Column(scale=10, min_width=340):
             brain = brain_panel(studio, "response", "Predicted response")
-    how = {"fn": run, "inputs": [picture, noise, regressor, seed], "outputs": [view, brain], **ONE_AT_A_TIME}
+    how = {"fn": run, "inputs": [picture, noise, regressor, seed], "outputs": [view, brain], **NEWEST_LAST}
     quiet = {"queue": False, **QUIET}
     uploaded = upload.upload(read, upload, picture, **UPLOADING)
     taken = gr.on([take.click, index.submit], lambda number: number, index, picture, **quiet)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from recon.settings import LCMSettings, Settings
 from recon.ui.decode import (
-    ONE_AT_A_TIME,
+    NEWEST_LAST,
     Decoding,
     decoded_cards,
     decoder_controls,
@@ -72,7 +72,7 @@ def own_data_tab(studio: Studio) -> None:
             regressor, seed = decoder_controls("mlp")
     start = gr.Button("Decode", variant="primary", elem_classes="start-own")
     view, rows = html_block(), gr.State(None, time_to_live=3600)
-    how = {"fn": run, "inputs": [rows, scale, row, regressor, seed], "outputs": view, **ONE_AT_A_TIME}
+    how = {"fn": run, "inputs": [rows, scale, row, regressor, seed], "outputs": view, **NEWEST_LAST}
     upload.upload(read, upload, rows, **UPLOADING).success(**how)
     start.click(**how)
     row.submit(**how)

@@ -14,7 +14,7 @@ from precompute.evaluation.model_card import section, with_section
 from precompute.fitting.clip import image_embeddings
 from precompute.fitting.encoding import noise_ceiling
 from recon.bundle.evaluation import load_evaluation
-from recon.decoders.diffusion import refine
+from recon.decoders.diffusion import Meaning, refine
 from recon.images import area_average
 from recon.metrics import pixel_correlation, two_way_identification
 from recon.reconstruct import decoded, prompt_embeddings
@@ -119,7 +119,7 @@ def test_stage_2_is_identified_better_than_stage_1_by_clip(demo_bundle, layouts)
     truth = image_embeddings(vision, test.images[:n])
     layout = layouts[1]["mlp"][:n]
     prompts = prompt_embeddings(test.averaged()[:n], demo_bundle, Settings())
-    *_, last = refine(demo_bundle.diffusion, layout, prompts, LCMSettings(), range(n))
+    *_, last = refine(demo_bundle.diffusion, layout, Meaning(prompts), LCMSettings(), range(n))
     stage_1, stage_2 = (
         two_way_identification(image_embeddings(vision, pictures), truth).mean() for pictures in (layout, last.images)
     )

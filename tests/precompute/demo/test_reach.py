@@ -98,7 +98,8 @@ def test_a_folder_is_made_anew_without_what_was_left_in_it(tmp_path, capsys):
     assert [path.name for path in (tmp_path / "weights").iterdir()] == ["part"]
 
 
-TRAININGS = {"VDVAE", "CLIP", "autoencoder", "UNet", "soft LCM-LoRA", "LCM-LoRA", "checker"}
+TRAININGS = {"VDVAE", "CLIP", "autoencoder", "UNet", "image adapter", "soft LCM-LoRA", "LCM-LoRA", "checker"}
+WITH_ADAPTER = {"corpus embeddings", "walks", "own walks"}  # they use the module that trains the adapter
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,12 @@ TRAININGS = {"VDVAE", "CLIP", "autoencoder", "UNet", "soft LCM-LoRA", "LCM-LoRA"
         ("train_lcm.py", "HUBER = 0.03", "HUBER = 0.02", {"soft LCM-LoRA", "LCM-LoRA"}),
         ("train_lcm.py", "STRIDE = 3", "STRIDE = 4", {"walks", "own walks"}),
         ("train_vdvae.py", "SQUARED = 0.5, 60.0", "SQUARED = 0.5, 50.0", {"VDVAE"}),
-        ("training.py", "(1 + self.step) / (10 + self.step)", "(1 + self.step) / (9 + self.step)", TRAININGS),
+        (
+            "training.py",
+            "(1 + self.step) / (10 + self.step)",
+            "(1 + self.step) / (9 + self.step)",
+            TRAININGS | WITH_ADAPTER,
+        ),
         ("world.py", "if k % 3 == 0", "if k % 4 == 0", {"train scenes", "test scenes", "corpus scenes"}),
         ("scan.py", "0.75, 0.15, 0.10", "0.75, 0.10, 0.15", {"responses"}),
         ("tune.py", "BORDER = 8", "BORDER = 4", {"rescaling"}),

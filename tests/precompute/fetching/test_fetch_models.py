@@ -30,13 +30,21 @@ def repository_files(model: models.Model) -> dict[str, bytes]:
     return wanted | {k: v for k, v in UNWANTED.items() if k not in wanted}
 
 
+def repositories() -> dict[str, dict[str, bytes]]:
+    """Source -> the files of its repository, of which two models may have a part each."""
+    found: dict[str, dict[str, bytes]] = {}
+    for model in models.MODELS.values():
+        if not model.is_single_file:
+            found[model.source] = found.get(model.source, {}) | repository_files(model)
+    return found
+
+
 @pytest.fixture
 def hub(shelf, tmp_path, monkeypatch):
     """All models, behind a tap, in the place of the public servers; cache, models folder and lock below tmp_path."""
     shelf.put(URL, WEIGHTS, Content_MD5=base64.b64encode(hashlib.md5(WEIGHTS).digest()).decode())
-    for model in models.MODELS.values():
-        if not model.is_single_file:
-            put_repository(shelf, model.source, repository_files(model))
+    for source, files in repositories().items():
+        put_repository(shelf, source, files)
     tap = Tap(shelf.server_port)
     point_hub_at(tap.url(), monkeypatch)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
@@ -49,14 +57,14 @@ def test_just_the_needed_files_of_the_models_come_and_their_revisions_are_writte
     lock = tmp_path / "lock.json"
     fetch_models(lock)
     entries = load_json(lock)
-    assert list(entries) == ["vdvae", "diffusion", "lcm_lora", "preview", "clip"]
+    assert list(entries) == ["vdvae", "diffusion", "lcm_lora", "preview", "clip", "ip_adapter", "image_encoder"]
     assert entries["vdvae"]["sha256"] == hashlib.sha256(WEIGHTS).hexdigest()
     for name, model in models.MODELS.items():
         path = models.locate(name, lock)
         if model.is_single_file:
             assert path.read_bytes() == WEIGHTS
         else:
-            files = {n: c for n, c in repository_files(model).items() if n not in UNWANTED}
+            files = {n: c for n, c in repositories()[model.source].items() if n not in UNWANTED}
             assert tree(path) == files
             assert path.name == entries[name]["revision"]
 

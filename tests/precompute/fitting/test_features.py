@@ -12,8 +12,10 @@ import pytest
 import torch
 from conftest import TINY_LAYERS
 from forks import Forks
+from PIL import Image
+from skimage.transform import resize
 from tiny_diffusion import TOKENS, WIDTH, tiny_pipeline
-from transformers import CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import CLIPImageProcessor, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from precompute.blocks import Rows, write_rows
 from precompute.fitting.features import Into, extract_embeddings, extract_latents, extract_prompts
@@ -195,6 +197,25 @@ def test_prompts_are_the_mean_of_last_hidden_states_over_captions(tmp_path):
             expected.append(np.mean(states, axis=0).ravel())
     assert np.stack(expected).shape == (3, TOKENS * WIDTH)
     np.testing.assert_allclose(np.load(tmp_path / "p.npy"), np.stack(expected), atol=1e-5)
+
+
+def test_embeddings_for_an_adapter_are_those_that_its_encoder_makes_of_what_its_own_preprocessing_gives(tmp_path, rng):
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = CLIPVisionConfig(**size, image_size=56, patch_size=14, projection_dim=10)
+    model = CLIPVisionModelWithProjection(config).eval()
+    model.save_pretrained(tmp_path / "encoder")
+    smooth = np.asarray([resize(image, (128, 128)) for image in rng.random((3, 8, 8, 3))])  # photographs are smooth
+    images = (255 * smooth).astype(np.uint8)
+    np.save(tmp_path / "photographs.npy", images)
+    into = Into(tmp_path / "e.npy", tmp_path, batch=2)
+    extract_embeddings(tmp_path / "photographs.npy", tmp_path / "encoder", into, unit=False)
+    processor = CLIPImageProcessor(size=56, crop_size=56)  # as diffusers' load_ip_adapter makes it
+    pixels = processor([Image.fromarray(image) for image in images], return_tensors="pt").pixel_values
+    with torch.inference_mode():
+        expected = model(pixels).image_embeds.numpy()
+    assert np.abs(np.linalg.norm(expected, axis=1) - 1).min() > 0.01
+    np.testing.assert_allclose(np.load(tmp_path / "e.npy"), expected, atol=0.02 * expected.std())
 
 
 def test_embeddings_are_clips_of_unit_length(tmp_path, images):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from precompute.fitting.response_model import factorise
+from precompute.fitting.response_model import factorise, fit_response
+from recon.regressors.low_rank import LowRank
 
 
 @pytest.fixture
@@ -27,3 +28,15 @@ def test_coordinates_have_unit_variance(problem):
     weights, Z = problem
     down, _, _ = factorise(weights, Z, 4)
     np.testing.assert_allclose((Z @ down).T @ (Z @ down) / len(Z), np.eye(4), atol=1e-4)
+
+
+def test_of_few_images_no_component_is_rounding_errors(rng, tmp_path):
+    latents = {split: tmp_path / f"{split}.npy" for split in ("train", "test")}
+    np.save(latents["train"], rng.normal(size=(30, 400)).astype(np.float32))
+    np.save(latents["test"], rng.normal(size=(6, 400)).astype(np.float32))
+    np.save(tmp_path / "voxels.npy", rng.normal(size=(30, 50)).astype(np.float32))
+    fit_response(latents, tmp_path / "voxels.npy", tmp_path)
+    response = LowRank.load(tmp_path / "response.safetensors")
+    coordinates = np.load(tmp_path / "response_test.npy").astype(float)
+    assert response.n_components == 29 and np.isfinite(response.down).all()
+    assert np.abs(coordinates).max() < 100  # of training images they have unit variance

@@ -246,8 +246,9 @@ def unscaled_integers(folder, lab):
 
 
 def a_constant_voxel(folder, lab):
-    lab.responses[:, 4] = 0.1
-    np.save(folder / "responses.npy", lab.responses)
+    values = lab.responses.astype(np.float64)  # in which the mean of many 0.1 is not quite 0.1
+    values[:, 4] = 0.1
+    np.save(folder / "responses.npy", values)
 
 
 def oblong_images(folder, lab):

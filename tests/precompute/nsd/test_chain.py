@@ -12,7 +12,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 from fake_nsd import build_fake_nsd
-from published import TOKENS, WIDTH, serve_models, serve_nsd, write_published
+from published import EMBEDDING, TOKENS, WIDTH, serve_models, serve_nsd, write_published
 from served import CHROMIUM, FLAGS, serve_apps
 from stand_ins import Shelf, put_repository
 from typer.testing import CliRunner
@@ -32,7 +32,7 @@ from recon.settings import LCMSettings, Settings
 
 SESSIONS = 3
 N_LATENTS = 91_168
-TARGETS = ("vdvae", "clip-text", "clip-image")
+TARGETS = ("vdvae", "clip-text", "clip-vision")
 SIDE = 8 * choose_side(64)  # of stage 2's pictures on this machine
 CARDS = ("ridge", "mlp", "ceiling", "lcm")
 SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
@@ -98,7 +98,7 @@ def test_every_stage_prints_a_summary_and_does_nothing_the_second_time(chain):
     n = np.load(chain / "prepared" / "train_ids.npy").size
     assert first[0]["shapes"]["latents_train.npy"] == [n, N_LATENTS]
     assert first[1]["shapes"]["prompt_train.npy"] == [n, TOKENS * WIDTH]
-    assert first[2]["shapes"]["image_train.npy"] == [n, WIDTH]
+    assert first[2]["shapes"]["image_train.npy"] == [n, EMBEDDING]
 
 
 def test_a_stage_whose_input_is_missing_names_the_command_that_makes_it(chain, tmp_path):
@@ -116,7 +116,7 @@ def test_a_stage_whose_input_is_missing_names_the_command_that_makes_it(chain, t
 
 
 def test_finished_features_of_another_dtype_are_refused(chain):
-    wanted = ["--subject", "1", "--target", "clip-image", "--dtype", "float16", "--folder", str(chain / "prepared")]
+    wanted = ["--subject", "1", "--target", "clip-vision", "--dtype", "float16", "--folder", str(chain / "prepared")]
     result = CliRunner().invoke(app, ["features", *wanted])
     assert result.exit_code == 1 and "holds float32, float16 is asked for" in result.stderr
 

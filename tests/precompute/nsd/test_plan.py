@@ -74,7 +74,7 @@ def test_a_subjects_plan_goes_from_features_to_the_evaluation_and_each_stage_fin
     folder.mkdir()
     plan = subject_steps(folder, out)
     assert [s.name for s in plan] == [
-        *("features vdvae", "features clip-text", "features clip-image"), "fit", "encode", "bundle", "evaluate"
+        *("features vdvae", "features clip-text", "features clip-vision"), "fit", "encode", "bundle", "evaluate"
     ]  # fmt: skip
     assert set(states(plan)) == {"waits"}
     prepared = {"train_voxels.npy", "subject.h5", "train.json", "test.json"}

@@ -78,8 +78,8 @@ def test_front_matter_requirements_and_installed_versions_agree():
 
 def test_front_matter_names_the_published_models_and_preloads_files_that_the_page_asks_for():
     front = front_matter()
-    assert front["models"] == [model.source for model in MODELS.values() if not model.is_single_file]
-    needed = {model.source: model.files for model in MODELS.values()}
+    assert front["models"] == list(dict.fromkeys(m.source for m in MODELS.values() if not m.is_single_file))
+    needed = {m.source: [f for n in MODELS.values() if n.source == m.source for f in n.files] for m in MODELS.values()}
     for line in front["preload_from_hub"]:
         repo, files = line.split(" ")
         assert set(files.split(",")) <= set(needed[repo])

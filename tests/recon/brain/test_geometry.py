@@ -11,6 +11,7 @@ from recon.brain.geometry import (
     canonical_grid,
     coarser,
     encoded,
+    geometry_payload,
     hemisphere_of,
     outline,
     surface_mesh,
@@ -19,7 +20,7 @@ from recon.brain.geometry import (
     voxel_of_vertex,
     voxel_size,
 )
-from recon.brain.space import Geometry, Volume
+from recon.brain.space import Geometry, Points, Volume
 
 N_VERTICES = 10242
 
@@ -189,3 +190,21 @@ def test_voxel_centres_keep_their_distances(volume):
 def test_encoding_ignores_the_memory_layout():
     array = np.arange(6).reshape(2, 3)
     assert encoded(array.T.copy().T, "<f4") == encoded(array, "<f4")
+
+
+def test_of_a_finer_fsaverage_the_vertices_of_the_drawn_one_are_drawn_and_the_rest_is_told():
+    hemisphere, vertex = np.array([0, 0, 1, 1], np.uint8), np.array([5, 160_000, 10_241, 10_242], np.int32)
+    fine = Geometry("fsaverage", hemisphere, vertex, {"V1": np.array([True, True, False, False])})
+    payload = surface_payload(fine)
+    left, right = (decoded(payload["hemispheres"][name]["voxel"], "<i4") for name in ("left", "right"))
+    assert left[5] == 0 and right[10_241] == 2 and (left >= 0).sum() == (right >= 0).sum() == 1
+    assert payload["areas"]["n_voxels"] == 4 and "the 2 of 4 voxels" in payload["note"]
+    assert surface_mesh(fine, "inflated").keys() == {"left", "right"}
+
+
+def test_points_are_drawn_by_their_sides_and_nowhere_is_said():
+    mm = np.array([[-10, 0, 0], [20, 5, 5], [-30, 1, 2]], np.float32)
+    payload = geometry_payload(Points(mm, {}))
+    assert payload["kind"] == "points"
+    assert decoded(payload["hemispheres"]["left"]["voxel"], "<i4").tolist() == [0, 2]
+    assert geometry_payload(Points(np.full((3, 3), np.nan, np.float32), {}))["kind"] == "nowhere"

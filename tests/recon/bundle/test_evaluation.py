@@ -24,7 +24,7 @@ from precompute.evaluation.uncertainty import interval, paired_p
 from recon.bundle.bundle import load_bundle
 from recon.bundle.evaluation import load_evaluation, save_evaluation
 from recon.bundle.published_results import PUBLISHED, published_beside
-from recon.decoders.diffusion import refine, refine_all
+from recon.decoders.diffusion import Meaning, refine, refine_all
 from recon.files import BadFile, load_json, save_json
 from recon.settings import LCMSettings
 
@@ -124,7 +124,9 @@ def test_true_captions_change_only_what_knows_the_answer(inputs):
         for captions in ([e["captions"] for e in test.labels], [["something else", "at night"]] * 5)
     )
     for source in ("ridge", "mlp", "mean", "none", "oracle"):
-        assert np.array_equal(one.prompts(source), other.prompts(source)) == (source != "oracle"), source
+        assert np.array_equal(one.meaning(source).prompts, other.meaning(source).prompts) == (source != "oracle"), (
+            source
+        )
 
 
 def test_a_wrong_partner_is_never_oneself():
@@ -167,8 +169,8 @@ def test_equal_scores_do_not_differ():
 def test_pictures_without_previews_are_those_of_the_last_step(inputs):
     bundle = inputs.bundle
     prompts = np.random.default_rng(0).normal(size=(3, *bundle.diffusion.prompt_shape)).astype(np.float32)
-    *_, last = refine(bundle.diffusion, inputs.images[:3], prompts, LCMSettings(2), [5, 6, 7])
-    got = refine_all(bundle.diffusion, inputs.images[:3], prompts, LCMSettings(2), batch=2, seeds=[5, 6, 7])
+    *_, last = refine(bundle.diffusion, inputs.images[:3], Meaning(prompts), LCMSettings(2), [5, 6, 7])
+    got = refine_all(bundle.diffusion, inputs.images[:3], Meaning(prompts), LCMSettings(2), batch=2, seeds=[5, 6, 7])
     assert np.abs(got.astype(int) - last.images).max() <= 1
 
 

@@ -8,10 +8,10 @@ from published import write_taesd
 from safetensors.torch import load_file, save_file
 from tiny_diffusion import TOKENS, WIDTH, tiny_lora, tiny_pipeline
 
-from recon.decoders.diffusion import load_diffusion, refine
+from recon.decoders.diffusion import Meaning, load_diffusion, refine
 from recon.files import BadFile
 from recon.images import to_pixels
-from recon.settings import LCMSettings
+from recon.settings import LCMSettings, Settings
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["tiny autoencoder", "KL autoencoder"])
@@ -34,8 +34,8 @@ def pictures():
 
 
 @pytest.fixture
-def prompts(model):
-    return model.embed(["a red cat", "boat"])
+def meaning(model):
+    return Meaning(model.embed(["a red cat", "boat"]))
 
 
 def by_diffusers(folder, picture, prompt, empty, settings, n_timesteps):
@@ -60,10 +60,10 @@ def by_diffusers(folder, picture, prompt, empty, settings, n_timesteps):
 
 
 @pytest.mark.parametrize("guidance", [1.0, 1.7])
-def test_the_last_preview_is_the_picture_of_diffusers_own_pipeline(folder, model, pictures, prompts, guidance):
+def test_the_last_preview_is_the_picture_of_diffusers_own_pipeline(folder, model, pictures, meaning, guidance):
     settings = LCMSettings(steps=3, guidance=guidance, strength=0.6, seed=5)
-    *_, last = refine(model, pictures[:1], prompts[:1], settings)
-    theirs = by_diffusers(folder, pictures[0], prompts[0], model.embed([""]), settings, 3)
+    *_, last = refine(model, pictures[:1], meaning[:1], settings)
+    theirs = by_diffusers(folder, pictures[0], meaning.prompts[0], model.embed([""]), settings, 3)
     assert np.abs(last.images[0].astype(int) - theirs).max() <= 1
 
 
@@ -83,21 +83,21 @@ def test_our_lora_loading_gives_the_weights_of_diffusers_own(folder, model):
 
 @pytest.mark.parametrize("steps", [1, 4, 8])
 @pytest.mark.parametrize("strength", [0.2, 0.6, 1.0])
-def test_n_steps_are_n_steps_at_any_strength(model, pictures, prompts, steps, strength):
-    previews = list(refine(model, pictures, prompts, LCMSettings(steps, strength=strength)))
+def test_n_steps_are_n_steps_at_any_strength(model, pictures, meaning, steps, strength):
+    previews = list(refine(model, pictures, meaning, LCMSettings(steps, strength=strength)))
     assert [p.step for p in previews] == list(range(1, steps + 1))
     assert previews[0].timestep < 1000 * strength
     assert all(p.images.shape == (2, 32, 32, 3) and p.images.dtype == np.uint8 for p in previews)
 
 
-def test_a_picture_does_not_depend_on_its_batch(model, pictures, prompts):
-    *_, both = refine(model, pictures, prompts, LCMSettings(2), seeds=[3, 4])
-    *_, alone = refine(model, pictures[1:], prompts[1:], LCMSettings(2, seed=4))
+def test_a_picture_does_not_depend_on_its_batch(model, pictures, meaning):
+    *_, both = refine(model, pictures, meaning, LCMSettings(2), seeds=[3, 4])
+    *_, alone = refine(model, pictures[1:], meaning[1:], LCMSettings(2, seed=4))
     assert np.abs(both.images[1].astype(int) - alone.images[0]).max() <= 1
 
 
-def test_the_seed_decides(model, pictures, prompts):
-    a, b, c = (list(refine(model, pictures, prompts, LCMSettings(2, seed=s)))[-1].images for s in (1, 1, 2))
+def test_the_seed_decides(model, pictures, meaning):
+    a, b, c = (list(refine(model, pictures, meaning, LCMSettings(2, seed=s)))[-1].images for s in (1, 1, 2))
     assert np.array_equal(a, b) and not np.array_equal(a, c)
 
 
@@ -121,11 +121,26 @@ def test_settings_out_of_range_are_told_in_one_sentence(wrong):
         LCMSettings(**wrong)
 
 
+@pytest.mark.parametrize(
+    "wrong, sentence",
+    [
+        ({"image_scale": float("nan")}, "image scale: expected a number from 0 to 1.5, got nan"),
+        ({"image_scale": 9}, "image scale: expected a number from 0 to 1.5, got 9"),
+        ({"balance": -0.1}, "balance of text and image: expected a number from 0 to 1, got -0.1"),
+        ({"balance": "both"}, "balance of text and image: expected a number from 0 to 1, got 'both'"),
+        ({"guide": "mine"}, "image embedding: expected one of decoded, nearest, oracle, got 'mine'"),
+    ],
+)
+def test_guidance_out_of_range_is_told_in_one_sentence(wrong, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        Settings(**wrong)
+
+
 def test_prompt_embeddings_of_another_encoder_are_told(model, pictures):
     with pytest.raises(
         ValueError, match=rf"expected prompt embeddings of shape \(2, {TOKENS}, {WIDTH}\), got \(2, 77, 768\)"
     ):
-        next(refine(model, pictures, np.zeros((2, 77, 768), np.float32), LCMSettings()))
+        next(refine(model, pictures, Meaning(np.zeros((2, 77, 768), np.float32)), LCMSettings()))
 
 
 def test_a_far_too_long_prompt_is_told(model):

@@ -7,7 +7,7 @@ from diffusers import LCMScheduler
 from full_size import ALPHA, RANK, lora_with_published_keys, random_stable_diffusion
 from safetensors.torch import save_file
 
-from recon.decoders.diffusion import Diffusion, refine
+from recon.decoders.diffusion import Diffusion, Meaning, refine
 from recon.decoders.lora import fuse_lora
 from recon.settings import LCMSettings
 
@@ -31,5 +31,5 @@ def test_stable_diffusion_1_5_with_an_lcm_lora_takes_the_same_path(tmp_path):
     assert model.size == 512 and model.prompt_shape == (77, 768)
     pipe.unet.register_to_config(sample_size=16)  # the same network on a sixteenth of the picture takes seconds
     layout = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
-    previews = list(refine(model, layout, model.embed(["a red boat"]), LCMSettings(steps=1, strength=0.6)))
+    previews = list(refine(model, layout, Meaning(model.embed(["a red boat"])), LCMSettings(steps=1, strength=0.6)))
     assert [p.images.shape for p in previews] == [(1, 128, 128, 3)] and previews[0].images.std() > 0

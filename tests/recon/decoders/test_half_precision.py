@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_diffusion import TOKENS, WIDTH, tiny_lora, tiny_pipeline
 
-from recon.decoders.diffusion import load_diffusion, refine, refine_all
+from recon.decoders.diffusion import Meaning, load_diffusion, refine, refine_all
 from recon.decoders.half_precision import finite
 from recon.settings import LCMSettings
 
@@ -38,7 +38,9 @@ def overflowing(module: torch.nn.Module, rows=slice(None)) -> None:
 @pytest.fixture
 def inputs():
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (3, 16, 16, 3), np.uint8), rng.normal(size=(3, TOKENS, WIDTH)).astype(np.float32)
+    return rng.integers(0, 256, (3, 16, 16, 3), np.uint8), Meaning(
+        rng.normal(size=(3, TOKENS, WIDTH)).astype(np.float32)
+    )
 
 
 def opened(folder, dtype):
@@ -83,9 +85,9 @@ def test_nan_in_float32_is_told_and_never_shown(folder, inputs, part):
 
 
 def test_prompts_beyond_half_precision_are_told(folder, inputs):
-    images, prompts = inputs
+    images, meaning = inputs
     with pytest.raises(ValueError, match="^stage 2"):
-        list(refine(opened(folder, torch.float16), images, prompts * 1e30, SETTINGS))
+        list(refine(opened(folder, torch.float16), images, Meaning(meaning.prompts * np.float32(1e30)), SETTINGS))
 
 
 def test_a_layout_that_overflows_is_decoded_again_in_float32_or_told(tiny_vdvae):

@@ -75,3 +75,21 @@ def test_softened_gains_keep_the_mean_and_go_from_least_squares_to_the_whole_spr
     np.testing.assert_allclose(made.mean(0), mean_to, atol=1e-5)
     between = np.sqrt(predicted.std(0)[1] * sd_to[1])  # half way, on a logarithmic scale
     np.testing.assert_allclose(made.std(0), [predicted.std(0)[0], between, sd_to[2]], rtol=1e-5)
+
+
+def test_statistics_of_many_voxels_are_numpys_in_float64_block_by_block(rng):
+    X = (rng.normal(size=(7, 2050)) * 0.3 + 100).astype(np.float32)
+    X[:, 2049] = 5
+    found = Standardiser.fit(X)
+    np.testing.assert_allclose(found.mean, X.mean(0, dtype=np.float64), rtol=1e-7)
+    np.testing.assert_allclose(found.sd[:2049], X[:, :2049].std(0, ddof=1, dtype=np.float64), rtol=1e-6)
+    assert found.sd[2049] == 1 and found.mean.dtype == found.sd.dtype == np.float32
+
+
+def test_r2_does_not_depend_on_how_many_targets_go_together(rng):
+    truth = rng.normal(size=(30, 7)).astype(np.float32)
+    predicted = truth + rng.normal(size=(30, 7)).astype(np.float32)
+    found = r2_per_target(truth, predicted, width=3)
+    np.testing.assert_allclose(found, r2_score(truth, predicted, multioutput="raw_values"), rtol=1e-6)
+    truth[:, 4] = 2.5
+    assert np.isnan(r2_per_target(truth, predicted, width=3)).nonzero()[0].tolist() == [4]

@@ -2,6 +2,7 @@
 as they need."""
 
 import asyncio
+import base64
 import json
 from dataclasses import replace
 from threading import Thread
@@ -13,9 +14,11 @@ import pytest
 from recon.bundle.bundle import load_bundle
 from recon.reconstruct import Frame, Reading, reconstruct
 from recon.settings import LCMSettings, Settings
+from recon.ui.controls import control_values, reading_of
 from recon.ui.server import serve
 from recon.ui.server.cache import FrameCache
-from recon.ui.server.frames import frame_source, generator
+from recon.ui.server.endpoint import panel_files
+from recon.ui.server.frames import frame_source, frames_of, generator
 from recon.ui.server.health import health
 from recon.ui.server.serve import describe_device, gpu_seconds, on_gpu
 from recon.ui.server.studio import open_studio
@@ -79,7 +82,8 @@ def test_threads_may_share_the_cache():
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong and 2700 < cache.n_bytes <= 3000
+    held = [len(repr(k)) + kept[0].images["lcm"].nbytes for k in range(30) if (kept := cache.get(k))]
+    assert not wrong and cache.n_bytes == sum(held) and len(held) == 9
 
 
 def test_the_cache_counts_keys():
@@ -165,3 +169,19 @@ def test_health_tells_why_a_damaged_bundle_does_not_open(tiny_bundle, damage):
 def test_the_device_is_told_from_the_weights(tiny_bundle):
     said = describe_device(load_bundle(tiny_bundle))
     assert "float32" in said and ("CPU" in said) == (" thread" in said)
+
+
+def test_a_panel_is_downloaded_from_memory_and_nothing_is_computed_for_it(studio, monkeypatch):
+    settings = Settings(lcm=LCMSettings(steps=2))
+    wish = {"index": 2, "settings": control_values(settings) | {"own_prompt": ""}, "reading": reading_of(settings)}
+    assert panel_files(studio, wish) is None
+    frames = frames_of(studio)
+    next(frames(2, settings))
+    assert panel_files(studio, wish) is None
+    *_, last = frames(2, settings)
+    monkeypatch.setattr("recon.reconstruct.reconstruct", lambda *_: pytest.fail("something was computed"))
+    png, record = panel_files(studio, wish)
+    assert (png["name"], png["type"]) == ("tiny_picture2.png", "image/png")
+    assert json.loads(base64.b64decode(record["data"]))["picture"] == 2 and last.last
+    for nonsense in ({}, wish | {"index": [2]}, wish | {"index": 3}, wish | {"settings": None}):
+        assert panel_files(studio, nonsense) is None
