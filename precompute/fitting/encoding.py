@@ -19,12 +19,8 @@ from recon.brain.voxel_scores import VoxelScores
 from recon.regressors.standardise import Standardiser, r2_per_target
 
 ALPHAS = np.logspace(0, 8, 17)
-WEIGHTS = (
-    1.0,
-    3.0,
-    10.0,
-    30.0,
-)  # of a band's features against those of the first: its alpha is that of the first / weight²
+# of a band's features against those of the first: its alpha is that of the first / weight²
+WEIGHTS = (1.0, 3.0, 10.0, 30.0)
 PERMUTATIONS = 1000
 
 
