@@ -8,16 +8,14 @@ RECON_BUNDLE=data/bundles python app.py    all bundles in a folder, to choose fr
 
 from __future__ import annotations
 
-import os
-
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # one picture is too small to share among busy cores
-
 import sys
 from pathlib import Path
 
+from recon.environment import bundles
 from recon.ui.server.quick_import import import_gradio
+from recon.ui.server.startup import begin
 
+begin()  # what gradio reads when it is imported
 import_gradio()
 
 import gradio as gr
@@ -32,7 +30,6 @@ from recon.ui.html_block import html_block
 from recon.ui.server.endpoint import add_endpoint
 from recon.ui.server.library import Library, find_bundles
 from recon.ui.server.log import never_fail_by_logging
-from recon.ui.server.received import claim_folder
 from recon.ui.server.serve import serve
 from recon.ui.server.studio import Studio
 from recon.ui.server.turns import PLACES, take_turns
@@ -120,17 +117,19 @@ def choose_subject(library: Library, demo: gr.Blocks) -> None:
 
 def main() -> None:
     never_fail_by_logging()
-    claim_folder()
     try:
-        library = Library(find_bundles(os.environ.get("RECON_BUNDLE") or str(HERE / "assets" / "demo")))
-        demo = build(library)
+        show(Library(find_bundles(bundles())))
     except BadFile as error:
         sys.exit(str(error))
+
+
+def show(library: Library) -> None:
+    """Serves the page until it is ended."""
+    demo = build(library)
     gr.set_static_paths([PLOTLY])
     serve(
         demo,
         library,
-        server_port=int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
         share=False,
         ssr_mode=False,
         theme=theme(),

@@ -7,7 +7,6 @@ One process is a team of size 1: nothing below then copies or sends anything.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +16,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 import torch.distributed
+
+from recon.environment import local_rank, world_size
 
 PATIENCE = timedelta(days=7)  # of a process that waits for slower ones; one that died ends all at once
 
@@ -99,11 +100,11 @@ ALONE = Team(0, 1)
 
 @cache
 def team() -> Team:
-    """Joins the others at its first call."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """Joins the others at its first call. Raises BadFile for variables that no launcher has set so."""
+    if world_size() == 1:
         return ALONE
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(local_rank())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     torch.distributed.init_process_group(backend, timeout=PATIENCE)
     return Team(torch.distributed.get_rank(), torch.distributed.get_world_size())

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 
 import typer
 
-from recon.files import BadFile
-
 ADVICE = {
     errno.ENOSPC: "The disk is full: make room and run the same command again; it goes on where it stopped.",
     errno.EACCES: "This user may not do that there: choose another folder, or change its permissions.",
@@ -29,11 +27,11 @@ def command_line() -> str:
 
 @contextmanager
 def failing_in_one_sentence() -> Iterator[None]:
-    """Ends the command with what a BadFile, or the file system, says, on stderr, and exit code 1."""
+    """Ends the command with one line on stderr and exit code 1: of a file or data that is not as expected, or of the system."""
     try:
         yield
-    except BadFile as error:
-        print(error, file=sys.stderr)
+    except (ValueError, IndexError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
         raise typer.Exit(1) from None
     except OSError as error:  # a full disk, a folder that may not be written, a file where a folder is expected
         print(

@@ -14,9 +14,7 @@ import h5py
 import numpy as np
 from safetensors import safe_open
 
-
-class BadFile(ValueError):
-    """A file that is missing, damaged, of another version, or that disagrees with its neighbours."""
+from recon.unreadable import BadFile, unreadable
 
 
 @contextmanager
@@ -34,14 +32,16 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def parsing(path: Path) -> Iterator[None]:
-    """Whatever a parser raises about a file's content becomes a BadFile: libraries raise many kinds for damaged ones."""
+    """Whatever a parser raises becomes a BadFile, of the file's content or of what keeps it from being read: libraries raise many
+    kinds for damaged ones."""
     try:
         yield
     except BadFile:
         raise
     except Exception as error:
         reason = shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")
-        raise BadFile(f"{path} is damaged or incomplete ({reason}): fetch or make it again") from error
+        content = f"{path} is damaged or incomplete ({reason}): fetch or make it again"
+        raise unreadable(path, error, content) from error
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
@@ -88,9 +88,10 @@ def open_plain(path: Path) -> np.ndarray:
     """A `.npy` file as a memory map. Raises BadFile for damaged files and arrays of Python objects: unpickling runs code."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy raises many kinds for damaged files
         advice = "if it holds Python objects and you trust its source, save it again as np.array(…, dtype=str or float)"
-        raise BadFile(f"{path} is not a whole plain array ({error}); {advice}") from error
+        reason = shorten(str(error), 200, placeholder=" …")
+        raise unreadable(path, error, f"{path} is not a whole plain array ({reason}); {advice}") from error
 
 
 def read_tensors(path: Path, expected_format: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -99,10 +100,13 @@ def read_tensors(path: Path, expected_format: str) -> tuple[dict[str, np.ndarray
         with safe_open(path, framework="numpy") as f:
             metadata = f.metadata() or {}
             tensors = {k: f.get_tensor(k) for k in f.keys()}
-    except FileNotFoundError:
-        raise BadFile(f"{path} is missing: fit it with `python -m precompute`, or restore it") from None
-    except Exception as error:  # safetensors raises its own untyped error on damaged files
-        raise BadFile(f"{path} is not a readable safetensors file (truncated or damaged?): {error}") from error
+    except (
+        Exception
+    ) as error:  # safetensors raises its own untyped error on damaged files, and calls missing what it may not open
+        if not Path(path).exists():
+            raise BadFile(f"{path} is missing: fit it with `python -m precompute`, or restore it") from None
+        content = f"{path} is not a readable safetensors file (truncated or damaged?): {error}"
+        raise unreadable(path, error, content) from error
     if metadata.get("format") != expected_format:
         raise BadFile(f"{path}: expected format {expected_format!r}, got {metadata.get('format')!r}")
     return tensors, metadata
@@ -117,7 +121,8 @@ def open_h5(path: Path, kind: str, version: int) -> h5py.File:
             f"{path} is missing: make it with `python -m precompute`, or restore it from the repository"
         ) from None
     except OSError as error:
-        raise BadFile(f"{path} is not a readable HDF5 file (truncated or damaged?): fetch or make it again") from error
+        content = f"{path} is not a readable HDF5 file (truncated or damaged?): fetch or make it again"
+        raise unreadable(path, error, content) from error
     found = f.attrs.get("format"), f.attrs.get("version")
     if found != (kind, version):
         f.close()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.settings import Settings
+from recon.settings import Settings, shown
 
 MAX_STRETCH = 4.0  # of predicted responses
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def _mask(rois: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     if name not in rois:
-        raise ValueError(f"ROI: expected one of {', '.join(rois)}, got {name!r}")
+        raise ValueError(f"ROI: expected one of {', '.join(rois)}, got {shown(name)}")
     return rois[name]
 
 

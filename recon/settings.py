@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from textwrap import shorten
 
@@ -48,24 +47,25 @@ class LCMSettings:
     seed: int = 0
 
     def __post_init__(self):
-        _in_range("LCM steps", self.steps, 1, MAX_STEPS, whole=True)
-        _in_range("guidance", self.guidance, 1, MAX_GUIDANCE)
-        _in_range("strength", self.strength, MIN_STRENGTH, 1)
-        _in_range("seed", self.seed, 0, 2**32 - 1, whole=True)
+        in_range("LCM steps", self.steps, 1, MAX_STEPS, whole=True)
+        in_range("guidance", self.guidance, 1, MAX_GUIDANCE)
+        in_range("strength", self.strength, MIN_STRENGTH, 1)
+        in_range("seed", self.seed, 0, 2**32 - 1, whole=True)
         for name in ("steps", "seed"):  # 4.0 is 4
             object.__setattr__(self, name, int(getattr(self, name)))
 
 
 def shown(value: object) -> str:
     """A value that somebody sent, as a message quotes it: no longer than a line."""
-    if isinstance(value, int) and abs(value) > 10**60:  # Python refuses to write the largest
-        return "a very large number"
+    if isinstance(value, int) and abs(value) >= 10**60:
+        return "a very large number"  # which str() refuses to write from 4,300 on
     return shorten(repr(value) if len(str(value)) < 1000 else f"{str(value)[:60]!r}", 80, placeholder=" …")
 
 
-def _in_range(name: str, value, low, high, whole: bool = False) -> None:
-    number = type(value) is int or (isinstance(value, float) and math.isfinite(value))
-    if not number or (whole and value != int(value)) or not low <= value <= high:
+def in_range(name: str, value, low, high, whole: bool = False) -> None:
+    """Raises ValueError unless a value is a number, a whole one if told so, from low to high."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low <= value <= high or (whole and value != int(value)):  # NaN is not within
         kind = "a whole number" if whole else "a number"
         raise ValueError(f"{name}: expected {kind} from {low} to {high}, got {shown(value)}")
 
@@ -116,12 +116,14 @@ class Settings:
             raise ValueError(f"prompt source: expected one of {', '.join(PROMPTS)}, got {shown(self.prompt)}")
         if self.guide not in tuple(GUIDES):
             raise ValueError(f"image embedding: expected one of {', '.join(GUIDES)}, got {shown(self.guide)}")
-        _in_range("balance of text and image", self.balance, 0, 1)
-        _in_range("image scale", self.image_scale, 0, MAX_IMAGE_SCALE)
+        in_range("balance of text and image", self.balance, 0, 1)
+        in_range("image scale", self.image_scale, 0, MAX_IMAGE_SCALE)
         if self.response not in tuple(RESPONSES):
             raise ValueError(f"response: expected one of {', '.join(RESPONSES)}, got {shown(self.response)}")
         if not isinstance(self.own_prompt, str):
             raise ValueError(f"own prompt: expected words, got {shown(self.own_prompt)}")
+        if any("\ud800" <= letter <= "\udfff" for letter in self.own_prompt):  # halves of letters, which JSON may write
+            raise ValueError("own prompt: expected whole letters, got half of one: type the words again")
         if len(self.own_prompt) > MAX_PROMPT:
             raise ValueError(
                 f"own prompt: expected at most {MAX_PROMPT} characters, got {len(self.own_prompt)}: shorten it"
@@ -130,7 +132,7 @@ class Settings:
             raise ValueError("own prompt: expected some words, got none: type a prompt or choose another prompt source")
         for name in ("repeats", "components"):
             if getattr(self, name) is not None:
-                _in_range(name, getattr(self, name), 1, 2**31, whole=True)
+                in_range(name, getattr(self, name), 1, 2**31, whole=True)
                 object.__setattr__(self, name, int(getattr(self, name)))
         if not isinstance(self.gains, tuple) or not all(isinstance(g, tuple) and len(g) == 2 for g in self.gains):
             raise ValueError(f"gains: expected areas and numbers, got {shown(self.gains)}")
@@ -139,7 +141,7 @@ class Settings:
         for roi, gain in self.gains:
             if not isinstance(roi, str) or len(roi) > MAX_NAME:
                 raise ValueError(f"gains: expected names of areas, got {shown(roi)}")
-            _in_range(f"gain of {roi}", gain, 0, MAX_GAIN)
+            in_range(f"gain of {roi}", gain, 0, MAX_GAIN)
 
 
 AXES = {  # what a comparison may vary -> values; those of LCMSettings first

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from recon.settings import LCMSettings, Settings
+from recon.settings import LCMSettings, Settings, shown
 
 PACKAGES = ("torch", "diffusers", "transformers", "gradio", "numpy")
 LCM = {"steps": int, "guidance": float, "strength": float, "seed": int}
@@ -49,7 +49,7 @@ def from_query(query: str, n_images: int) -> tuple[str | None, int, Settings]:
     except ValueError:
         raise ValueError("this link cannot be read: a number in it is not one") from None
     if not 0 <= index < n_images:
-        raise ValueError(f"this link names picture {index}: this subject has pictures 0 to {n_images - 1}")
+        raise ValueError(f"this link names picture {shown(index)}: this subject has pictures 0 to {n_images - 1}")
     words = {name: values[name] for name in WORDS if name in values}
     return values.get("subject"), index, Settings(lcm=LCMSettings(**lcm), gains=gains, **numbers, **words)
 
@@ -60,8 +60,11 @@ def versions() -> dict[str, str]:
 
 
 def subject_of(query: str) -> str | None:
-    """The subject that a link names, if any."""
-    return dict(parse_qsl(query.lstrip("?"), max_num_fields=32)).get("subject")
+    """The subject that a link names, if it can be read and names one."""
+    try:
+        return dict(parse_qsl(query.lstrip("?"), max_num_fields=32)).get("subject")
+    except ValueError:
+        return None
 
 
 def record(manifest: dict, index: int | None, settings: Settings, seconds: dict[str, float]) -> dict:

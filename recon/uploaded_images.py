@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from recon.files import BadFile
 from recon.limited import answer_limited, run_limited
@@ -19,6 +19,19 @@ MAX_PIXELS_OF = {"WEBP": 10_000_000}  # its decoder holds each pixel four times
 MAX_SCANS, MAX_SCANNED = 100, 400_000_000  # of a JPEG; scans × pixels: two seconds of work
 DRAFT = 1024  # pixels a side at least, to which the JPEG decoder itself may average: with less memory
 MIN_SIDE = 16  # pixels
+GROUND = (128, 128, 128, 255)  # what shows through transparent places
+WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+BAND = 256  # rows
+ORIENTATION = 0x0112  # EXIF's tag -> what undoes it
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_image(path: Path, sizes: tuple[int, ...]) -> list[np.ndarray]:
@@ -43,8 +56,8 @@ def write_squares(path: Path, *sizes: str) -> None:
 def prepare_picture(source: bytes | np.ndarray, size: int) -> np.ndarray:
     """A file's bytes, or pixels (H, W, 3) uint8 -> (size, size, 3) uint8: the central square, area-averaged.
 
-    Alpha is dropped, EXIF orientation applied, of several frames the first is taken; pictures smaller than `size` are
-    enlarged bicubically. Raises ValueError: no PNG, JPEG or WebP, damaged, too large or too small.
+    What is transparent turns mid grey, 16 bits become 8, EXIF orientation is applied, of several frames the first is taken;
+    pictures smaller than `size` are enlarged bicubically. Raises ValueError: no PNG, JPEG or WebP, damaged, too large or too small.
     """
     return _central_square(_from_file(source) if isinstance(source, bytes) else _from_array(source), size)
 
@@ -55,10 +68,13 @@ def _central_square(image: Image.Image, size: int) -> np.ndarray:
         raise ValueError(f"picture: expected at least {MIN_SIDE} pixels a side, got {side}: choose a larger one")
     left, top = (image.width - side) // 2, (image.height - side) // 2
     how = Image.Resampling.BOX if side >= size else Image.Resampling.BICUBIC
-    return np.asarray(image.resize((size, size), how, (left, top, left + side, top + side)))
+    square = image.resize((size, size), how, (left, top, left + side, top + side))
+    turn = TURNS.get(image.info.get(ORIENTATION))
+    return np.asarray(square if turn is None else square.transpose(turn))
 
 
 def _from_file(content: bytes) -> Image.Image:
+    """An RGB image, not turned yet; how it is to be turned stands in its `info`."""
     if len(content) > MAX_IMAGE_BYTES:
         raise ValueError(
             f"picture: expected at most {MAX_IMAGE_BYTES >> 20} MB, got {len(content) / 2**20:.0f}: shrink it"
@@ -67,25 +83,54 @@ def _from_file(content: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
             image = Image.open(io.BytesIO(content), formats=FORMATS)  # reads the header alone
-    except (OSError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+    except Exception as error:  # Pillow raises many kinds
         raise ValueError(
             "picture: expected a PNG, JPEG or WebP file, got another or a damaged one: save it again"
         ) from error
     _check_pixels(image.width, image.height, MAX_PIXELS_OF.get(image.format, MAX_PIXELS))
     _check_scans(content, image)
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"picture: expected 8 bits a colour, got mode {image.mode}: save it again with 8 bits")
     try:
         image.draft(None, (DRAFT, DRAFT))
-        if image.mode != "RGB":
-            exif = image.getexif()
-            image.info.pop("transparency", None)  # of palettes; alpha is dropped
-            image = image.convert("RGB")
-            image.info["exif"] = exif.tobytes()
-        ImageOps.exif_transpose(image, in_place=True)
+        image.load()
+        colours = _on_grey(_eight_bits(image))
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"picture: the file is damaged ({reason}): save it again") from error
+    colours.info[ORIENTATION] = _orientation(image)
+    return colours
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the camera was held, 1 to 8, by the one tag that tells it; 1 where metadata is absent or odd: it never matters more."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+        return value if value in TURNS else 1
+    except Exception:  # struct.error, SyntaxError, ZeroDivisionError and others
+        return 1
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits by its upper eight; any other image as it is."""
+    if not image.mode.startswith("I"):
         return image
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"picture: the file is damaged ({error}): save it again") from error
+    grey = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if isinstance(see_through := image.info.get("transparency"), int):
+        grey.info["transparency"] = see_through >> 8
+    return grey
+
+
+def _on_grey(image: Image.Image) -> Image.Image:
+    """In RGB; what is transparent shows mid grey, NSD's ground, in bands of rows, which need little memory."""
+    if "transparency" not in image.info and image.mode not in WITH_ALPHA:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    image = image.convert("RGBA")
+    for top in range(0, image.height, BAND):
+        box = (0, top, image.width, min(top + BAND, image.height))
+        band = Image.new("RGBA", (image.width, box[3] - top), GROUND)
+        image.paste(Image.alpha_composite(band, image.crop(box)), box)
+    return image.convert("RGB")
 
 
 def _from_array(pixels: np.ndarray) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,12 +22,14 @@ SCALES = {
     "raw": "raw: z-score each voxel over the rows of this file (at least 10)",
 }
 MIN_ROWS = 10  # of raw responses
+TYPICAL = 0.02, 3.0  # size of z-scored responses, root mean square over voxels: 0.4 to 1.1 in a subject's own
 MAX_VALUE, MAX_Z = 1e9, 1000.0  # of numbers at all, of z-scores; those of a scan are below 100
 
 
-def read_responses(path: Path, n_voxels: int) -> np.ndarray:
+def read_responses(path: Path, n_voxels: int, tell: Callable[[str], object] = lambda note: None) -> np.ndarray:
     """A `.npy` or HDF5 file of shape (n_voxels,) or (n, n_voxels) -> (n, n_voxels) float32, finite.
 
+    One of shape (n_voxels, n) is turned, which is told by `tell`: there is no doubt what it means, but where n is n_voxels too.
     Nothing in the file is executed, and no link in it followed; it is left where it is. Raises BadFile, saying what was expected
     and what came.
     """
@@ -40,8 +43,14 @@ def read_responses(path: Path, n_voxels: int) -> np.ndarray:
         raise BadFile(f"expected at most {MAX_BYTES // 10**6} MB, got {size / 1e6:.0f} MB: send fewer rows")
     if path.suffix.lower() == ".npy":
         with open(path, "rb") as f:
-            return _checked(_read_npy(f, path.name, n_voxels))
-    return _checked(_read_npy(io.BytesIO(run_limited(h5_rows.__name__, path, MAX_BYTES)), path.name, n_voxels))
+            values = _read_npy(f, path.name, n_voxels)
+    else:
+        rows = io.BytesIO(run_limited(h5_rows.__name__, path, MAX_BYTES))
+        values = _read_npy(rows, path.name, n_voxels)
+    if is_turned(values.shape, n_voxels):
+        tell(f"The file holds {values.shape[0]} rows of {values.shape[1]}: it was turned, so that a row is a response.")
+        values = values.T
+    return _checked(values)
 
 
 def keep_nameless(values: np.ndarray) -> np.memmap:
@@ -67,8 +76,14 @@ def _largest(values: np.ndarray) -> float:
     return max(float(values.max()), -float(values.min()))
 
 
+def is_turned(shape: tuple[int, ...], n_voxels: int) -> bool:
+    """Whether voxels are the first axis of two, and not the second."""
+    return len(shape) == 2 and shape[0] == n_voxels != shape[1]
+
+
 def _check_header(shape: tuple[int, ...], dtype: np.dtype, n_voxels: int) -> None:
     """Before anything is read."""
+    shape = shape[::-1] if is_turned(shape, n_voxels) else shape
     if dtype.kind not in "fiu":
         raise BadFile(f"expected real numbers, got values of type {dtype}: convert them to float32")
     if len(shape) not in (1, 2) or 0 in shape:
@@ -102,14 +117,31 @@ def to_scale(values: np.ndarray, scale: str) -> np.ndarray:
     """(n, n_voxels) -> z-scores as the regressors were fitted to. `scale`: of SCALES.
 
     Statistics of raw responses are of the file's own rows: those of the subject's sessions say nothing about another scan.
-    Raises ValueError on an unknown scale, or on fewer than 10 raw rows.
+    Raises ValueError on an unknown scale, on fewer than 10 raw rows, or where numbers that are called z-scores are none: they would
+    be decoded to one colour, or to the mean image.
     """
     if scale not in SCALES:
         raise ValueError(f"scale: expected one of {', '.join(SCALES)}, got {scale!r}")
     if scale == "z-scored":
+        _check_z(values)
         if (largest := _largest(values)) > MAX_Z:
             raise ValueError(f"z-scored responses: expected numbers up to {MAX_Z:g}, got {largest:.3g}: are they raw?")
         return values
     if len(values) < MIN_ROWS:
         raise ValueError(f"raw responses: expected at least {MIN_ROWS} rows to z-score over, got {len(values)}")
     return Standardiser.fit(values)(values)
+
+
+def _check_z(values: np.ndarray) -> None:
+    """Raises ValueError unless the size of the numbers is that of z-scores, saying what they look like."""
+    sizes = np.sqrt(np.mean(np.square(values, dtype=np.float64), axis=1))
+    low, high = TYPICAL
+    if sizes.max() <= high and np.median(sizes) >= low:
+        return
+    wrong = sizes.max() if sizes.max() > high else np.median(sizes)
+    guess = "another unit, or zeros"
+    if wrong > high:
+        guess = "betas × 300" if (values == np.rint(values)).all() else "betas, or a voxel that is far off"
+    raise ValueError(
+        f"expected z-scores, of size about 1, got size {wrong:.3g}, which looks like {guess}: choose raw, or z-score them"
+    )

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+
+OURS = re.compile(  # what a shell may have set: tests make their own environment
+    r"(HF|HUGGINGFACE|TRANSFORMERS|DIFFUSERS|GRADIO|RECON|OMP|MKL|HDF5|SPACES?|AWS|MASTER|TORCHELASTIC)_\w+"
+    r"|RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|(HTTP|HTTPS|FTP|ALL|NO)_PROXY",
+    re.IGNORECASE,
+)
+for name in [name for name in os.environ if OURS.fullmatch(name)]:
+    del os.environ[name]
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each worker: threads of several would wait for one another
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+from recon.torchvision_guard import why_unusable
+
+why_unusable()  # before anything imports transformers or diffusers
 
 import numpy as np
 import pytest

@@ -24,6 +24,7 @@ from precompute.evaluation.protocols import NETWORK_SIDE, Protocol, network_pixe
 from recon.decoders.published_models import locate
 from recon.device import choose_device
 from recon.files import BadFile
+from recon.torchvision_guard import fitting, why_unusable
 
 MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
 LITE_STATISTICS = (127 / 255,) * 3, (128 / 255,) * 3  # what EfficientNet-Lite was trained with
@@ -139,9 +140,10 @@ def _clip(protocol: Protocol) -> Describe:
 
 def absent_networks(protocol: Protocol = OWN) -> dict[str, str]:
     """Networks that are not on this computer -> the command to run first."""
-    installed = find_spec("torchvision") is not None
+    installed = find_spec("torchvision") is not None and why_unusable() is None
+    first = fitting() if "not fit" in (why_unusable() or "") else INSTALL
     absent = {
-        name: FETCH if installed else f"{INSTALL} && {FETCH}"
+        name: FETCH if installed else f"{first} && {FETCH}"
         for name, network in networks_of(protocol).items()
         if not (installed and network.path.exists())
     }

@@ -17,7 +17,8 @@ from precompute.fetching.download import (
     readable,
 )
 from precompute.folder_lock import working_in
-from recon.decoders.published_models import MODELS, Model, locate, lock_file, locked, models_folder, write_lock
+from recon.decoders.published_models import MODELS, Model, locate, locked, write_lock
+from recon.environment import lock_file, models_folder
 from recon.files import BadFile, file_digest
 
 HUB_FAILURES = (Exception,)  # the Hub's client raises those of several libraries, which have no common type

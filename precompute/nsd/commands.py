@@ -251,8 +251,8 @@ def _run(stage: Callable[[], dict], shared: bool = False) -> None:
     """Prints what the stage returns. Of several processes all work on a stage that they share, else the first alone."""
     from precompute.team import team
 
-    me = team()
     with failing_in_one_sentence():
+        me = team()
         report = stage() if shared or me.first else {}
         me.wait()
     if me.first:

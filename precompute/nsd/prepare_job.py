@@ -92,13 +92,44 @@ def check_settings(job: Job) -> None:
         raise BadFile(f"{job.out} was prepared with {here}, now asked for {settings}: choose another --out")
 
 
+def read_captions(job: Job, split: str) -> np.ndarray:
+    """(n, 5) strings, some empty, rows in ascending order of ids. Raises BadFile for an image that has none."""
+    if job.settings.source == "raw":
+        captions = raw.read_captions(job.tree, job.images[split].ids)
+    else:
+        captions = job.brain_diffuser_files(split).captions[job.file_rows(split)]
+    without = job.images[split].ids[~(np.char.strip(captions) != "").any(1)]
+    if len(without):
+        raise BadFile(
+            f"{len(without)} {split} images have no caption (first: NSD id {without[0]}): fetch the captions again"
+        )
+    return captions
+
+
 def check_inputs(job: Job) -> None:
-    """Raises BadFile for what is missing, before hours are spent on what is there."""
+    """Raises BadFile for what is missing or holds NaN, before hours are spent on what is there."""
+    for split in SPLITS:
+        read_captions(job, split)
     if job.settings.source == "brain-diffuser":
         for split in SPLITS:
-            job.brain_diffuser_files(split)
+            path = layout(job.brain_diffuser, split, FMRI, job.settings.subject)
+            check_finite(path, job.brain_diffuser_files(split).fmri)
     else:
-        for name in (raw.STIMULI, raw.CAPTIONS):
-            job.tree.file(name)
+        job.tree.file(raw.STIMULI)
         for session in range(1, job.settings.sessions + 1):
             job.tree.betas(session)
+
+
+def check_finite(path: Path, values: np.ndarray, block: int = 512) -> None:
+    """Raises BadFile if a memory map (n, n_voxels) holds NaN or infinity, saying in how many voxels and rows."""
+    if values.dtype.kind not in "fiu":
+        raise BadFile(f"{path}: expected real numbers, got {values.dtype}")
+    rows, voxels = 0, np.zeros(values.shape[1], bool)
+    for k in range(0, len(values), block):
+        bad = ~np.isfinite(values[k : k + block])
+        rows, voxels = rows + int(bad.any(1).sum()), voxels | bad.any(0)
+    if rows:
+        raise BadFile(
+            f"{path}: expected finite averages, got NaN or infinity in {voxels.sum()} voxels (first: {voxels.argmax()}) of {rows} "
+            "rows: average again without the trials that hold them"
+        )

@@ -1,8 +1,13 @@
-"""Betas, raw or averaged by Brain-Diffuser, -> z-scored training averages on disk and test trials."""
+"""Betas, raw or averaged by Brain-Diffuser, -> z-scored training averages on disk and test trials.
+
+A voxel is kept if it varies among the training betas that it is standardised by, in every session where each has its own, and if
+NSD gives it a noise ceiling. Elsewhere its z would be 0, or unknown, and pass for data.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +17,20 @@ from precompute.nsd import raw
 from precompute.nsd.brain_diffuser import FMRI, averaged, layout
 from precompute.nsd.prepare_job import SPLITS, Job
 from precompute.nsd.zscore import Scale, fit_scale, fit_scale_in_blocks, session_z, standardise
-from recon.files import open_array
+from recon.files import BadFile, open_array
 
 BLOCK = 64  # images
+DAMAGED = 0.5  # share of constant voxels above which it is the session's file that is wrong
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """What standardising left; of nsdgeneral's n_all voxels n_voxels are kept."""
+
+    test: np.ndarray  # (n, n_repeats, n_voxels) float32 z-scores, NaN where a repeat is missing
+    kept: np.ndarray  # (n_all,) bool
+    constant: list[int]  # how many do not vary: in each session, or over all training averages
+    without_ncsnr: int
 
 
 def mask_sessions(job: Job) -> list[int]:
@@ -37,31 +53,54 @@ def _session_scales(job: Job) -> list[Scale]:
     return [fit_scale(open_array(job.trials)[training[sessions == s]]) for s in range(job.settings.sessions)]
 
 
-def session_voxels(job: Job) -> tuple[np.ndarray, list[int]]:
-    """Writes `train_voxels.npy`; returns the test trials (n, n_repeats, n_voxels) float32 and each session's constant voxels."""
+def _choose(scales: list[Scale], ncsnr: np.ndarray) -> np.ndarray:
+    """(n_all,) bool: which voxels are kept. Raises BadFile if a session is constant in most of them, or none is left."""
+    constant = np.array([scale.constant for scale in scales])
+    worst = int(constant.mean(1).argmax())
+    if constant[worst].mean() > DAMAGED:
+        where = f"session {worst + 1}" if len(scales) > 1 else "the training betas"
+        raise BadFile(
+            f"{where}: {constant[worst].sum()} of {len(ncsnr)} voxels do not vary: fetch the file again, "
+            "or prepare fewer --sessions"
+        )
+    kept = ~constant.any(0) & np.isfinite(ncsnr)
+    if not kept.any():
+        raise BadFile(f"none of {len(ncsnr)} voxels varies in every session and has an ncsnr: fetch ncsnr.nii.gz again")
+    return kept
+
+
+def session_voxels(job: Job, ncsnr: np.ndarray) -> Voxels:
+    """Writes `train_voxels.npy`; ncsnr (n_all,)."""
 
     def z(split: str, start: int, stop: int) -> np.ndarray:
         trials = job.images[split].trials[start:stop]
-        return session_z(open_array(job.trials), trials, scales, job.design.trials_per_session)
+        return session_z(open_array(job.trials), trials, scales, job.design.trials_per_session)[..., kept]
 
     scales = _session_scales(job)
-    _write_train_voxels(job, lambda a, b: np.nanmean(z("train", a, b), axis=1))
+    kept = _choose(scales, ncsnr)
+    _write_train_voxels(job, int(kept.sum()), lambda a, b: np.nanmean(z("train", a, b), axis=1))
     test = [z("test", *span).astype(np.float32) for span in spans(len(job.images["test"].ids), BLOCK)]
-    return np.concatenate(test), [scale.n_constant for scale in scales]
+    return _voxels(np.concatenate(test), kept, scales, ncsnr)
 
 
-def averaged_voxels(job: Job) -> tuple[np.ndarray, list[int]]:
+def averaged_voxels(job: Job, ncsnr: np.ndarray) -> Voxels:
     """The same by Brain-Diffuser's recipe: one averaged "repeat", one scale."""
 
     def z(split: str, start: int, stop: int) -> np.ndarray:
-        return standardise(open_array(fmri[split])[rows[split][start:stop]], scale)
+        return standardise(open_array(fmri[split])[rows[split][start:stop]], scale)[..., kept]
 
     fmri = {split: _averages(job, split) for split in SPLITS}
     rows = {split: job.file_rows(split) for split in SPLITS}
     scale = fit_scale_in_blocks(open_array(fmri["train"]))
-    _write_train_voxels(job, lambda a, b: z("train", a, b))
+    kept = _choose([scale], ncsnr)
+    _write_train_voxels(job, int(kept.sum()), lambda a, b: z("train", a, b))
     test = z("test", 0, len(rows["test"])).astype(np.float32)
-    return test[:, None], [scale.n_constant]
+    return _voxels(test[:, None], kept, [scale], ncsnr)
+
+
+def _voxels(test: np.ndarray, kept: np.ndarray, scales: list[Scale], ncsnr: np.ndarray) -> Voxels:
+    constant = [int(scale.constant.sum()) for scale in scales]
+    return Voxels(test, kept, constant, int((~np.isfinite(ncsnr)).sum()))
 
 
 def _averages(job: Job, split: str) -> Path:
@@ -75,7 +114,7 @@ def _averages(job: Job, split: str) -> Path:
     return rows.path
 
 
-def _write_train_voxels(job: Job, z: Callable[[int, int], np.ndarray]) -> None:
+def _write_train_voxels(job: Job, n_voxels: int, z: Callable[[int, int], np.ndarray]) -> None:
     n = len(job.images["train"].ids)
-    rows = Rows(job.out / "train_voxels.npy", (n, job.volume.n_voxels), "float32")
+    rows = Rows(job.out / "train_voxels.npy", (n, n_voxels), "float32")
     fill([rows], spans(n, BLOCK), lambda a, b: ([z(a, b)], None), job.parts, "training voxels")

@@ -9,20 +9,18 @@ of an unexpected shape.
 from __future__ import annotations
 
 import gzip
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from scipy.io import loadmat
 
 from precompute.nsd.design import Design
+from precompute.nsd.volumes import UNREADABLE, check_place, check_unscaled, damaged, read_masked, read_volume
 from recon.brain.space import Volume
 from recon.files import BadFile, open_plain
 
@@ -37,7 +35,6 @@ ROI_FAMILIES = ("prf-visualrois", "floc-faces", "floc-places", "floc-bodies", "f
 DESIGN = "nsddata/experiments/nsd/nsd_expdesign.mat"
 STIMULI = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
 CAPTIONS = "COCO_73k_annots_curated.npy"
-UNREADABLE = (OSError, EOFError, KeyError, ValueError, zlib.error, ImageFileError, HeaderDataError)
 
 
 @dataclass(frozen=True)
@@ -92,11 +89,6 @@ class Tree:
         return self.file(f"nsddata/freesurfer/{{s}}/label/{name}.mgz.ctab")
 
 
-def _damaged(path: Path, error: Exception) -> BadFile:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return BadFile(f"{path} cannot be read ({reason}): truncated or damaged? Delete it and fetch it again")
-
-
 @contextmanager
 def _dataset(path: Path, name: str) -> Iterator[h5py.Dataset]:
     try:
@@ -105,7 +97,7 @@ def _dataset(path: Path, name: str) -> Iterator[h5py.Dataset]:
     except BadFile:
         raise
     except (OSError, KeyError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def _check(path: Path, what: str, expected, found) -> None:
@@ -123,7 +115,7 @@ def read_design(tree: Tree) -> Design:
         mat = loadmat(path, variable_names=["masterordering", "subjectim"])
         ordering, subjects = mat["masterordering"].ravel().astype(np.int64), mat["subjectim"].astype(np.int64)
     except (*UNREADABLE, TypeError, NotImplementedError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     _check(path, "subjects in subjectim", len(SESSIONS), len(subjects))
     _check(path, "trials left over by 40 sessions", 0, len(ordering) % PLANNED_SESSIONS)
     if not 1 <= ordering.min() <= ordering.max() <= subjects.shape[1]:
@@ -136,40 +128,31 @@ def read_design(tree: Tree) -> Design:
 # --- where voxels are -------------------------------------------------------------------------------------------------
 
 
-def _read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(x, y, z) values and the (4, 4) affine."""
-    try:
-        image = nib.load(path)
-        return np.asarray(image.dataobj), image.affine
-    except UNREADABLE as error:
-        raise _damaged(path, error) from error
-
-
-def _read_masked(path: Path, shape: tuple[int, ...], indices: np.ndarray) -> np.ndarray:
-    values, _ = _read_volume(path)
-    _check(path, "the shape of nsdgeneral", shape, values.shape)
-    return values[tuple(indices.T)]
-
-
 def parse_ctab(text: str) -> dict[int, str]:
     """Label numbers and names of a FreeSurfer colour table; spaces or tabs, colours or none; other lines are skipped."""
     rows = [line.split() for line in text.splitlines()]
     return {int(row[0]): row[1] for row in rows if len(row) > 1 and row[0].isdigit()}
 
 
-def _read_family(tree: Tree, family: str, shape: tuple[int, ...], indices: np.ndarray) -> dict[str, np.ndarray]:
-    labels = _read_masked(tree.roi(family), shape, indices)
+def _read_family(tree: Tree, family: str, volume: Volume) -> dict[str, np.ndarray]:
+    """Name -> (n_voxels,) bool of every label above 0; -1 is outside the brain's labels, 0 unlabelled."""
+    path = tree.roi(family)
+    labels = read_masked(path, volume)
+    found = [float(label) for label in np.unique(labels) if label > 0]
+    if odd := [label for label in found if not label.is_integer()]:
+        raise BadFile(
+            f"{path}: expected whole numbers as labels, got {odd[0]:g}: was it resampled? Fetch NSD's own file"
+        )
     names = parse_ctab(tree.roi_names(family).read_text(encoding="utf-8", errors="replace"))
-    found = [int(label) for label in np.unique(labels) if label > 0]  # -1 outside the brain's labels, 0 none
-    return {names.get(label, f"{family} {label}"): labels == label for label in found}
+    return {names.get(int(label), f"{family} {label:g}"): labels == label for label in found}
 
 
-def read_rois(tree: Tree, shape: tuple[int, ...], indices: np.ndarray) -> dict[str, np.ndarray]:
+def read_rois(tree: Tree, volume: Volume) -> dict[str, np.ndarray]:
     """Name -> (n_voxels,) bool for every label that has voxels in nsdgeneral, and V1, V2, V3 as unions of their halves.
 
     A name that several families use, as mTL, is followed by its family: "mTL-faces".
     """
-    families = {family: _read_family(tree, family, shape, indices) for family in ROI_FAMILIES}
+    families = {family: _read_family(tree, family, volume) for family in ROI_FAMILIES}
     return join_families(families)
 
 
@@ -189,17 +172,20 @@ def join_families(families: dict[str, dict[str, np.ndarray]]) -> dict[str, np.nd
 def read_geometry(tree: Tree) -> Volume:
     """nsdgeneral's voxels and the labelled areas among them."""
     path = tree.roi("nsdgeneral")
-    mask, affine = _read_volume(path)
+    image, mask = read_volume(path)
     if mask.ndim != 3 or not (mask > 0).any():
         raise BadFile(f"{path}: expected a volume with voxels above 0, got shape {mask.shape} and none")
-    indices = np.argwhere(mask > 0)
-    rois = read_rois(tree, mask.shape, indices)
-    return Volume(tuple(map(int, mask.shape)), indices.astype(np.int16), np.asarray(affine, np.float64), rois)
+    indices = np.argwhere(mask > 0).astype(np.int16)
+    places = Volume(tuple(map(int, mask.shape)), indices, np.asarray(image.affine, np.float64), {})
+    return replace(places, rois=read_rois(tree, places))
 
 
 def read_ncsnr(tree: Tree, volume: Volume) -> np.ndarray:
-    """(n_voxels,) float32 noise-ceiling signal-to-noise ratio, as NSD estimated it from betas z-scored per session."""
-    return _read_masked(tree.ncsnr, volume.shape, volume.indices).astype(np.float32)
+    """(n_voxels,) float32 noise-ceiling signal-to-noise ratio, as NSD estimated it from betas z-scored per session.
+
+    NaN where NSD has none.
+    """
+    return read_masked(tree.ncsnr, volume).astype(np.float32)
 
 
 # --- betas ------------------------------------------------------------------------------------------------------------
@@ -218,6 +204,7 @@ def _hdf5_betas(path: Path, volume: Volume, n_trials: int) -> np.ndarray:
         _check(
             path, "betas of type and shape", ("int16", (n_trials, *volume.shape[::-1])), (str(betas.dtype), betas.shape)
         )
+        check_unscaled(path, float(betas.attrs.get("scale_factor", 1)), float(betas.attrs.get("add_offset", 0)))
         for k in np.unique(z):
             here = np.flatnonzero(z == k)
             y0, x0 = y[here].min(), x[here].min()
@@ -227,7 +214,7 @@ def _hdf5_betas(path: Path, volume: Volume, n_trials: int) -> np.ndarray:
 
 
 def _nifti_betas(path: Path, volume: Volume, n_trials: int) -> np.ndarray:
-    """Decompressed trial by trial: x varies fastest in the file. The header's scale factors are not applied."""
+    """Decompressed trial by trial: x varies fastest in the file. A header with a scale factor is refused."""
     flat = np.ravel_multi_index(volume.indices.T.astype(np.intp), volume.shape, order="F")
     out = np.empty((n_trials, volume.n_voxels), np.int16)
     try:
@@ -235,6 +222,8 @@ def _nifti_betas(path: Path, volume: Volume, n_trials: int) -> np.ndarray:
         dtype, offset, n_bytes = image.dataobj.dtype, image.dataobj.offset, int(np.prod(volume.shape)) * 2
         found = (str(dtype.newbyteorder("=")), image.shape)
         _check(path, "betas of type and shape", ("int16", (*volume.shape, n_trials)), found)
+        check_unscaled(path, image.dataobj.slope, image.dataobj.inter)
+        check_place(path, image, volume)
         with gzip.open(path) as f:
             f.seek(offset)
             for trial in range(n_trials):
@@ -243,7 +232,7 @@ def _nifti_betas(path: Path, volume: Volume, n_trials: int) -> np.ndarray:
     except BadFile:
         raise
     except UNREADABLE as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     return out
 
 

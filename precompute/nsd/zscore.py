@@ -23,8 +23,9 @@ class Scale:
     sd: np.ndarray  # (n_voxels,) float64
 
     @property
-    def n_constant(self) -> int:
-        return int(np.isinf(self.sd).sum())
+    def constant(self) -> np.ndarray:
+        """(n_voxels,) bool: those that never vary."""
+        return np.isinf(self.sd)
 
 
 def fit_scale(raw: np.ndarray) -> Scale:

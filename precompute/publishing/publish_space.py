@@ -22,7 +22,8 @@ from precompute.publishing.hub_repository import (
 from precompute.publishing.publish_bundle import bundle_files
 from recon.bundle.hub import REFERENCE
 from recon.bundle.manifest import read_manifest
-from recon.decoders.published_models import MODELS, ROOT, locate, lock_file, locked
+from recon.decoders.published_models import MODELS, locate, locked
+from recon.environment import ROOT, lock_file
 from recon.files import BadFile
 
 CODE = ("app.py", "README.md", "requirements.txt", "LICENSE", "recon/**/*.py")

@@ -34,8 +34,9 @@ from recon.bundle.captions import CaptionIndex
 from recon.bundle.manifest import ADAPTER, CHOICES, DECODERS, TARGETS, check_files, read_manifest
 from recon.bundle.subject import Subject, load_subject
 from recon.decoders.published_models import locate
-from recon.files import BadFile, open_array
+from recon.files import BadFile, open_plain
 from recon.regressors.low_rank import LowRank
+from recon.torchvision_guard import why_unusable
 
 if TYPE_CHECKING:
     from recon.decoders.diffusion import Diffusion
@@ -158,6 +159,7 @@ def _own_decoders(folder: Path, manifest: dict) -> Decoders:
     adapter, no_adapter = find_adapter(folder, manifest)
 
     def stage_2() -> Diffusion:
+        why_unusable()
         from recon.decoders.diffusion import load_diffusion  # imports diffusers and transformers, which takes seconds
 
         return load_diffusion(folder / "diffusion", folder / "lcm_lora.safetensors", adapter=adapter)
@@ -183,6 +185,7 @@ def _published_decoders(folder: Path, manifest: dict) -> Decoders:
     else:
 
         def stage_2() -> Diffusion:
+            why_unusable()
             from recon.decoders.diffusion import load_diffusion
 
             return load_diffusion(*parts, choose_dtype(), adapter)
@@ -213,7 +216,7 @@ def open_parts(folder: Path, manifest: dict, decoders: Decoders | None = None) -
             for target in TARGETS
         },
         response=LowRank.load(folder / "response.safetensors"),
-        test_coordinates=np.asarray(open_array(folder / "response_test.npy"), np.float32),
+        test_coordinates=np.asarray(open_plain(folder / "response_test.npy"), np.float32),
         absent=absent,
         no_adapter=no_adapter,
     )

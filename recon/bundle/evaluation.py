@@ -18,6 +18,7 @@ from PIL import Image
 
 from recon.files import BadFile, array_in, group_in, load_json, open_h5, save_json, whole_file
 from recon.metrics import METRICS
+from recon.unreadable import unreadable
 
 VERSION = 1
 EVALUATION_FILES = ("evaluation.json", "evaluation.csv", "image_scores.h5", "gallery.h5")
@@ -213,9 +214,8 @@ def load_evaluation(folder: Path) -> Evaluation:
     except BadFile:
         raise
     except Exception as error:  # json, h5py and Pillow raise many kinds for damaged files
-        raise BadFile(
-            f"{path} is missing, damaged or incomplete ({error}): run `python -m precompute evaluate`"
-        ) from error
+        content = f"{path} is missing, damaged or incomplete ({error}): run `python -m precompute evaluate`"
+        raise unreadable(path, error, content) from error
 
 
 def _checked(kind, row: dict):

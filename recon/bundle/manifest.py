@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 from recon.bundle.evaluation import EVALUATION_FILES
-from recon.files import BadFile, file_digest, load_json, save_json
+from recon.files import BadFile, file_digest, load_json, parsing, save_json
 from recon.settings import REGRESSORS
+from recon.unreadable import unreadable
 
 FORMAT, VERSION = "recon-bundle", 4
 TARGETS = ("latents", "prompt", "image")
@@ -85,7 +86,9 @@ def check_files(folder: Path, manifest: dict, names: tuple[str, ...] = ()) -> No
                 f"bundle {folder}: {name} should have {expected['bytes']} bytes, it has {path.stat().st_size} "
                 "(truncated?): fetch or make it again"
             )
-        if file_digest(path) != expected["sha256"]:
+        with parsing(path):
+            digest = file_digest(path)
+        if digest != expected["sha256"]:
             raise BadFile(
                 f"bundle {folder}: the content of {name} is not what the manifest lists: fetch or make it again"
             )
@@ -100,7 +103,8 @@ def read_manifest(folder: Path) -> dict:
             f"no bundle at {folder}: make one with `python -m precompute demo`, or name another folder"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise BadFile(f"{folder / 'manifest.json'} is not valid JSON ({error}): {AGAIN}") from error
+        content = f"{folder / 'manifest.json'} is not valid JSON ({error}): {AGAIN}"
+        raise unreadable(folder / "manifest.json", error, content) from error
     if not isinstance(manifest, dict):
         raise BadFile(f"{folder / 'manifest.json'}: expected a JSON object, got {type(manifest).__name__}: {AGAIN}")
     found = manifest.get("format"), manifest.get("version")

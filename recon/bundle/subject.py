@@ -123,6 +123,7 @@ def _read_geometry(group: h5py.Group) -> Geometry | Volume | Points:
 
 
 def _write_trials(group: h5py.Group, trials: Trials) -> None:
+    _check_repeats(trials)
     group["n_repeats"] = trials.n_apart.astype(np.uint8)
     if trials.n_trials is not None:
         group["n_trials"] = trials.n_trials.astype(np.uint8)
@@ -132,6 +133,22 @@ def _write_trials(group: h5py.Group, trials: Trials) -> None:
         rows = group.create_dataset(name, values.shape, dtype, chunks=(1, *values.shape[1:]), **how)
         for k, row in enumerate(values):  # an image at a time: a second copy of all would be large
             rows[k] = encode_betas(row) if name == "betas" else row
+
+
+def _check_repeats(trials: Trials) -> None:
+    """Raises ValueError unless a response is known in all voxels or in none, and those that are known come first: the file keeps
+    how many they are, and no NaN."""
+    known = np.isfinite(trials.voxels)
+    if (known.any(2) != known.all(2)).any():
+        image, repeat, voxel = np.argwhere(known.any(2, keepdims=True) & ~known)[0]
+        raise ValueError(
+            f"expected finite responses, got NaN or infinity in voxel {voxel} of repeat {repeat} of test image {image}: "
+            "leave that voxel or that repeat out"
+        )
+    if not known.any((1, 2)).all():
+        raise ValueError(f"expected a response to every test image, got none to image {known.any((1, 2)).argmin()}")
+    if (np.diff(known.any(2).astype(int), axis=1) > 0).any():
+        raise ValueError("expected the repeats that there are before those that are missing")
 
 
 def _read_trials(group: h5py.Group) -> Trials:

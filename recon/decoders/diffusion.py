@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,18 +27,19 @@ from diffusers import (
     StableDiffusionImg2ImgPipeline,
     UNet2DConditionModel,
 )
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.utils.torch_utils import randn_tensor
-from peft.tuners.lora.layer import LoraLayer
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from recon.decoders.half_precision import finite
 from recon.decoders.ip_adapter import (
     embedding_width,
-    has_adapter,
     image_condition,
     load_adapter,
     negative,
     set_scale,
 )
+from recon.decoders.lora import fuse_lora
 from recon.device import choose_device, choose_side
 from recon.files import BadFile, load_json
 from recon.images import to_images, to_pixels
@@ -170,33 +172,6 @@ def with_preview(pipe: StableDiffusionImg2ImgPipeline, small: AutoencoderTiny) -
     return Diffusion(pipe, small)
 
 
-def fuse_lora(pipe: StableDiffusionImg2ImgPipeline, lora: Path) -> None:
-    """Adds LoRA weights to the UNet for good. Raises BadFile unless every one of them found its module.
-
-    diffusers drops keys it does not know with a warning only, hence the count. Raises ValueError for a UNet that has an image
-    adapter already: its attention is no longer that of which the LoRA was made.
-    """
-    if has_adapter(pipe.unet):
-        raise ValueError("expected a UNet without an image adapter, got one with it: fuse the LoRA first")
-    if not Path(lora).exists():
-        raise BadFile(f"{lora} is missing: restore the LCM-LoRA or train it again")
-    try:
-        state, alphas = pipe.lora_state_dict(lora)
-        pipe.load_lora_into_unet(
-            state, alphas, pipe.unet, adapter_name="lcm", _pipeline=pipe, low_cpu_mem_usage=True
-        )  # else weights are drawn, only to be overwritten
-    except Exception as error:
-        raise BadFile(f"{lora} does not fit the UNet: {str(error).splitlines()[0]}") from error
-    wanted = sum(key.endswith(("lora_A.weight", "lora.down.weight")) for key in state)
-    loaded = [m for m in pipe.unet.modules() if isinstance(m, LoraLayer)]
-    if not wanted or len(loaded) != wanted:
-        raise BadFile(f"{lora} does not fit the UNet: {wanted} LoRA modules in the file, {len(loaded)} of them found")
-    if not any(m.lora_B["lcm"].weight.any() for m in loaded):
-        raise BadFile(f"{lora} changes nothing: all its B matrices are zero")
-    pipe.fuse_lora(components=["unet"], adapter_names=["lcm"])
-    pipe.unload_lora_weights()
-
-
 @dataclass(frozen=True)
 class Preview:
     """One denoising step: the clean estimate, decoded."""
@@ -208,19 +183,29 @@ class Preview:
     decode_seconds: float
 
 
+def _encoded(vae: AutoencoderKL | AutoencoderTiny, pixels: torch.Tensor) -> torch.Tensor:
+    """Latents, or mean and log-variance of their distribution."""
+    encoded: Any = vae.encode(pixels)  # of either kind
+    return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.parameters
+
+
 def _encode(model: Diffusion, pixels: torch.Tensor, generators) -> torch.Tensor:
     """Scaled latents; AutoencoderKL's are a sample, AutoencoderTiny's are exact."""
-    encoded = model.pipe.vae.encode(pixels)
-    if hasattr(encoded, "latents"):
-        latents = encoded.latents
-    else:
-        mean, sd = encoded.latent_dist.mean, encoded.latent_dist.std
-        latents = mean + sd * randn_tensor(mean.shape, generator=generators, device=mean.device, dtype=mean.dtype)
-    return latents * model.pipe.vae.config["scaling_factor"]
+    latents = finite("stage 2, encoding the layout", _encoded, model.pipe.vae, pixels)
+    if isinstance(model.pipe.vae, AutoencoderKL):
+        of = DiagonalGaussianDistribution(latents.to(pixels.dtype))
+        latents = of.mean + of.std * randn_tensor(
+            of.mean.shape, generator=generators, device=pixels.device, dtype=pixels.dtype
+        )
+    return latents.to(pixels.dtype) * model.pipe.vae.config["scaling_factor"]
+
+
+def _decoded(vae: AutoencoderKL | AutoencoderTiny, latents: torch.Tensor) -> torch.Tensor:
+    return vae.decode(latents / vae.config["scaling_factor"], return_dict=False)[0]
 
 
 def _decode(vae: AutoencoderKL | AutoencoderTiny, latents: torch.Tensor) -> np.ndarray:
-    return to_images(vae.decode(latents / vae.config["scaling_factor"], return_dict=False)[0])
+    return to_images(finite("stage 2, decoding the image", _decoded, vae, latents))
 
 
 def _preview(model: Diffusion, latents: torch.Tensor) -> np.ndarray:
@@ -259,17 +244,23 @@ def _predictor(
         image = torch.zeros(len(meaning.prompts), width, **like)
         if meaning.scale:
             image = torch.as_tensor(meaning.embeddings).to(**like)
-        image = image_condition(torch.cat([negative(image), image]) if guided else image)
+        image = torch.cat([negative(image), image]) if guided else image
+
+    def run(network: UNet2DConditionModel, timestep: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
+        latents, prompt, *images = inputs
+        if images:
+            set_scale(network, meaning.scale)  # before every step: runs may take turns
+        condition = image_condition(images[0]) if images else None
+        return network(latents, timestep, prompt, added_cond_kwargs=condition, return_dict=False)[0]
 
     def predict(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        if image is not None:
-            set_scale(unet, meaning.scale)  # before every step: runs may take turns
         several = torch.cat([latents] * (1 + guided))
-        output = unet(several, timestep, prompt, added_cond_kwargs=image, return_dict=False)[0]
+        given = (several, prompt) if image is None else (several, prompt, image)
+        output = finite("stage 2, denoising", lambda network, *rows: run(network, timestep, *rows), unet, *given)
         if guided:
-            without, given = output.chunk(2)
-            output = without + guidance * (given - without)
-        return output
+            without, with_meaning = output.chunk(2)
+            output = without + guidance * (with_meaning - without)
+        return output.to(unet.dtype)
 
     return predict
 
@@ -294,6 +285,8 @@ def _denoise(
             start = time.perf_counter()
             output = predict(latents, timestep)
             latents, clean = scheduler.step(output, timestep, latents, generator=generators, return_dict=False)
+            if not clean.isfinite().all():
+                raise ValueError(f"stage 2, denoising: the clean estimate of timestep {timestep} does not fit {dtype}")
         yield int(timestep), clean, time.perf_counter() - start
 
 
@@ -303,7 +296,8 @@ def refine(
     """Pictures (n, H, W, 3) uint8 and their meaning -> a preview after every denoising step.
 
     Every picture has its own seed: what else is in the batch does not change it. Closing the generator stops the work.
-    Raises ValueError if prompts or image embeddings do not have the shape that the model takes.
+    Raises ValueError if prompts or image embeddings do not have the shape that the model takes, or a picture is NaN
+    in float32 too.
     """
     seeds = [settings.seed] * len(images) if seeds is None else seeds
     for step, (timestep, clean, seconds) in enumerate(_denoise(model, images, meaning, settings, seeds), 1):

@@ -11,13 +11,12 @@ models folder (`RECON_MODELS`, by default `data/models`); the lock is `RECON_LOC
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from recon.environment import lock_file, models_folder
 from recon.files import BadFile, load_json, save_json
 
-ROOT = Path(__file__).parents[2]
 COMMAND = "python -m precompute fetch models"
 IMAGE_ENCODER = "models/image_encoder"  # folder of that model in its repository
 
@@ -103,16 +102,6 @@ _PUBLISHED = (
     ),
 )
 MODELS = {model.name: model for model in _PUBLISHED}
-
-
-def models_folder() -> Path:
-    """Where single files lie."""
-    return Path(os.environ.get("RECON_MODELS") or ROOT / "data" / "models")
-
-
-def lock_file() -> Path:
-    """Where the revisions are written down, unless told otherwise."""
-    return Path(os.environ.get("RECON_LOCK") or ROOT / "assets" / "models.lock.json")
 
 
 def read_lock(lock: Path | None = None) -> dict[str, dict]:

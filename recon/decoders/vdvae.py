@@ -22,9 +22,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from recon.decoders.dmol import dmol_mean
+from recon.decoders.half_precision import finite
 from recon.decoders.vdvae_layers import Decoder, Encoder, Layer, VDVAEConfig, gaussian_kl
 from recon.device import choose_device
 from recon.files import BadFile, parsing, read_tensors, whole_file
+from recon.unreadable import unreadable
 
 FORMAT = "recon-vdvae-1"
 LARGE = 16 << 20  # bytes; blocks of twice that the C library asks of the system anew each time, page by page
@@ -82,8 +84,11 @@ class VDVAE(nn.Module):
     @torch.inference_mode()
     def encode(self, images, n_layers: int | None = None) -> np.ndarray:
         """Posterior means: (n, S, S, 3) uint8 -> (n, n_latents(n_layers)) float32."""
-        layers, _ = self.infer(self.scale_pixels(images), n_layers)
-        return torch.cat([layer.mean.flatten(1) for layer in layers], 1).float().cpu().numpy()
+
+        def run(model: VDVAE, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([layer.mean.flatten(1) for layer in model.infer(x, n_layers)[0]], 1)
+
+        return finite("stage 1, encoding an image", run, self, self.scale_pixels(images)).float().cpu().numpy()
 
     def unflatten(self, latents) -> list[torch.Tensor]:
         """(n, k) flat latents -> one (n, zdim, h, w) tensor per layer they fill.
@@ -142,7 +147,14 @@ class VDVAE(nn.Module):
         The layers after them take the prior's mean plus `temperature` times its SD times noise, drawn per image from
         `seeds` (n integers, default 0…n-1), so that a picture does not depend on its neighbours in the batch.
         """
-        return dmol_mean(self.output_params(latents, temperature, seeds), self.cfg.n_mixtures)
+        latents = torch.as_tensor(latents)
+        rows = torch.arange(len(latents)) if seeds is None else torch.as_tensor(seeds)
+
+        def run(model: VDVAE, latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+            return model.output_params(latents, temperature, rows.tolist())
+
+        params = finite("stage 1, decoding a layout", run, self, latents, rows)
+        return dmol_mean(params, self.cfg.n_mixtures)
 
     @torch.inference_mode()
     def decode_progressively(
@@ -166,7 +178,10 @@ class VDVAE(nn.Module):
                 continue
             final = self._run(state, k + 1, None, given[: k + 1], temperature, _generators(seeds, n))
             params = self.decoder.finish(final).permute(0, 2, 3, 1).float()
-            yield resolution, dmol_mean(params, self.cfg.n_mixtures)
+            if params.isfinite().all():
+                yield resolution, dmol_mean(params, self.cfg.n_mixtures)
+            else:  # once more in float32, or told
+                yield resolution, self.decode(np.asarray(latents)[:, : self.n_latents(k + 1)], temperature, seeds)
 
     def save(self, path: Path, dtype: torch.dtype = torch.float16) -> None:
         """Weights and architecture in one safetensors file."""
@@ -199,7 +214,8 @@ def load_openai(path: Path, dtype: torch.dtype = torch.float32) -> VDVAE:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         state = {k.removeprefix("module."): v for k, v in state.items()}
     except Exception as error:  # pickle, zip and torch each raise their own
-        raise BadFile(f"{path} is not a readable PyTorch checkpoint (truncated or damaged?): {error}") from error
+        content = f"{path} is not a readable PyTorch checkpoint (truncated or damaged?): {error}"
+        raise unreadable(path, error, content) from error
     with torch.device("meta"):
         model = VDVAE(VDVAEConfig(width=_width_of(state)))
     _check_tensors(path, model.state_dict(), state)

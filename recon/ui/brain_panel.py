@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import quote
 
 import gradio as gr
 import numpy as np
@@ -101,7 +102,7 @@ def brain_panel(studio: Studio, first: str = "r2", response: str = "Response to 
         js_on_load="\n".join(page_part(f"{name}.js") for name in SCRIPTS),
         apply_default_css=False,
         elem_classes="brain-block",
-        plotly=f"gradio_api/file={PLOTLY}",
+        plotly=f"gradio_api/file={quote(str(PLOTLY))}",
         first=first,
         response=response,
         server_functions=server_functions(studio),

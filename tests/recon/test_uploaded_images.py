@@ -45,14 +45,120 @@ def test_a_jpeg_lies_as_its_exif_says(pixels):
     assert np.abs(turned.astype(int) - expected).mean() < 4
 
 
-def test_alpha_is_dropped_and_grey_and_palettes_become_colours(pixels):
-    alpha = np.dstack([pixels, np.full(pixels.shape[:2], 7, np.uint8)])
-    np.testing.assert_array_equal(prepare_picture(file_of(alpha), 64), prepare_picture(pixels, 64))
+def through(alpha: int, colour: int) -> float:
+    """What a colour is over mid grey."""
+    return (alpha * colour + (255 - alpha) * 128) / 255
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+@pytest.mark.parametrize("alpha", [0, 7, 128, 255])
+def test_what_is_transparent_shows_mid_grey_and_never_what_hides_under_it(kind, alpha):
+    pixels = np.full((300, 300, 4), (200, 0, 40, alpha), np.uint8)
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    got = prepare_picture(file_of(pixels, kind, **options), 64)
+    assert np.abs(got - [through(alpha, 200), through(alpha, 0), through(alpha, 40)]).max() <= 1
+
+
+def half_transparent() -> dict[str, bytes]:
+    """The same picture, transparent on its left, in the ways that a PNG may say so."""
+    grey = np.zeros((32, 32), np.uint8)
+    grey[:, 16:] = 250
+    made = {"grey and a key": (Image.fromarray(grey), {"transparency": 0})}
+    made["colours and a key"] = Image.fromarray(np.dstack([grey] * 3)), {"transparency": (0, 0, 0)}
+    made["grey and alpha"] = Image.fromarray(np.dstack([grey, grey // 250 * 255]), "LA"), {}
+    palette = Image.fromarray(grey // 250, "P")
+    palette.putpalette([0, 0, 0, 250, 250, 250])
+    made["palette"] = palette, {"transparency": 0}
+    made["palette of alphas"] = palette.copy(), {"transparency": bytes([0, 255])}
+    sixteen = Image.fromarray(grey.astype(np.uint16) * 257)
+    made["16 bits and a key"] = sixteen, {"transparency": 0}
+    files = {}
+    for name, (image, options) in made.items():
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", **options)
+        files[name] = buffer.getvalue()
+    return files
+
+
+@pytest.mark.parametrize("how", half_transparent())
+def test_transparency_is_seen_however_a_png_says_it(how):
+    got = prepare_picture(half_transparent()[how], 32).astype(int)
+    assert np.abs(got[:, :16] - 128).max() <= 1 and np.abs(got[:, 16:] - 250).max() <= 1
+
+
+def test_grey_and_palettes_become_colours(pixels):
     grey = prepare_picture(file_of(pixels[:, :, 0]), 64)
     assert (grey == grey[:, :, :1]).all()
     buffer = io.BytesIO()
     Image.fromarray(pixels).quantize(16).save(buffer, "PNG")
     assert prepare_picture(buffer.getvalue(), 64).shape == (64, 64, 3)
+
+
+def test_sixteen_bits_are_scaled_to_eight(pixels):
+    sixteen = pixels[:, :, 0].astype(np.uint16) * 257
+    got, expected = prepare_picture(file_of(sixteen), 64), prepare_picture(file_of(pixels[:, :, 0]), 64)
+    assert np.array_equal(got, expected) and got.max() > 150
+
+
+# --- metadata ---------------------------------------------------------------------------------------------------------
+
+
+def jpeg_with(exif: bytes) -> bytes:
+    """A JPEG of a red top and a blue bottom, with these bytes of metadata."""
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[:32, :, 0], pixels[32:, :, 2] = 255, 255
+    return file_of(pixels, "JPEG", quality=95, subsampling=0, exif=exif)
+
+
+def tiff(*entries: tuple[int, int, int, int], offset: int = 8, order: str = "<") -> bytes:
+    """EXIF of (tag, type, count, value) entries."""
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", offset)
+    body = struct.pack(order + "H", len(entries)) + b"".join(struct.pack(order + "HHII", *entry) for entry in entries)
+    return b"Exif\0\0" + head + body + bytes(4)
+
+
+UPRIGHT = {
+    "absent": b"",
+    "a header alone": b"Exif\0\0II*\0",
+    "no header": b"Exif\0\0" + b"\xff" * 40,
+    "an offset beyond the end": tiff((0x0112, 3, 1, 6), offset=60_000),
+    "an orientation of 0": tiff((0x0112, 3, 1, 0)),
+    "an orientation of 9": tiff((0x0112, 3, 1, 9)),
+    "an orientation of many numbers": tiff((0x0112, 3, 4_000_000_000, 6)),
+    "an orientation of text": tiff((0x0112, 2, 4, 0x00363636)),
+    "an unknown type": tiff((0x0112, 77, 1, 6)),
+    "more entries than there are": b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(20),
+    "a directory within itself": tiff((0x8769, 4, 1, 8)),
+}
+
+
+@pytest.mark.parametrize("what", UPRIGHT)
+def test_odd_metadata_never_matter(what):
+    got = prepare_picture(jpeg_with(UPRIGHT[what]), 64)
+    assert got[:24, :, 0].mean() > 240 and got[40:, :, 2].mean() > 240
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(
+    "others", [[], [(0x011A, 5, 1, 4_000_000_000), (0x9286, 7, 2**31, 3)], [(0x010F, 2, 50_000, 1)]]
+)
+def test_the_orientation_is_read_beside_metadata_that_are_broken(order, others):
+    value = 6 if order == "<" else 6 << 16  # of two bytes, in a field of four
+    got = prepare_picture(jpeg_with(tiff((0x0112, 3, 1, value), *others, order=order)), 64)
+    assert got[:, 40:, 0].mean() > 240 and got[:, :24, 2].mean() > 240
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_undone(orientation):
+    held = np.zeros((48, 48, 3), np.uint8)
+    held[:20, :12], held[:12, 30:], held[40:, :] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
+    stored = [None, held, held[:, ::-1], held[::-1, ::-1], held[::-1], held.swapaxes(0, 1), np.rot90(held),
+              held[::-1, ::-1].swapaxes(0, 1), np.rot90(held, -1)][orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for kind, options in (("PNG", {}), ("WEBP", {"lossless": True})):
+        got = prepare_picture(file_of(np.ascontiguousarray(stored), kind, exif=exif, **options), 48)
+        assert np.array_equal(got, held)
 
 
 def test_small_pictures_are_enlarged(pixels):
@@ -67,7 +173,7 @@ def huge_png(side: int) -> bytes:
 
 
 def test_what_is_no_picture_is_refused(pixels):
-    whole, sixteen = file_of(pixels), file_of(pixels[:, :, 0].astype(np.uint16) * 256)
+    whole = file_of(pixels)
     for source, problem in (
         (b"", "expected a PNG, JPEG or WebP"),
         (b"some text", "expected a PNG, JPEG or WebP"),
@@ -77,7 +183,6 @@ def test_what_is_no_picture_is_refused(pixels):
         (whole[: len(whole) // 2], "damaged"),
         (huge_png(20_000), "PNG, JPEG or WebP|million pixels"),
         (huge_png(7_000), "at most 24 million pixels, got 7000 × 7000"),
-        (sixteen, "expected 8 bits a colour"),
         (pixels[:8], "at least 16 pixels a side, got 8"),
         (pixels.astype(float), "uint8, got"),
         (pixels[:, :, 0], "uint8, got"),

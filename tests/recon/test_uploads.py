@@ -2,6 +2,7 @@
 
 import pickle
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from recon.files import BadFile
 from recon.uploads import read_responses, to_scale
 
+ROOT = Path(__file__).parents[2]
 N = 7
 
 
@@ -131,7 +133,7 @@ def virtual(f):
 
 BAD_H5 = {
     nothing: "expected one dataset, or one named betas or voxels, got 0",
-    several: "got 2: name yours so",
+    several: r"got 2 \(a, b\): name yours so",
     soft: "got 0",
     other_file: "got 0",
     external: "refers to other files",
@@ -160,15 +162,117 @@ def test_raw_responses_are_z_scored_over_their_own_rows(rng):
     values = rng.normal(5, 3, (40, N)).astype(np.float32)
     z = to_scale(values, "raw")
     np.testing.assert_allclose(z, (values - values.mean(0)) / values.std(0, ddof=1), rtol=1e-4, atol=1e-5)
-    assert to_scale(values, "z-scored") is values
+    assert to_scale(z, "z-scored") is z
     with pytest.raises(ValueError, match="at least 10 rows to z-score over, got 2"):
         to_scale(values[:2], "raw")
+
+
+# --- turned, in a group, or of MATLAB's making ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".h5"])
+@pytest.mark.parametrize("n", [1, 3, 40])
+def test_voxels_along_the_first_axis_are_turned_and_that_is_told(tmp_path, rng, suffix, n):
+    values, told, path = rng.normal(size=(n, N)).astype(np.float32), [], tmp_path / f"mine{suffix}"
+    if suffix == ".npy":
+        np.save(path, values.T)
+    else:
+        with h5py.File(path, "w") as f:
+            f["x"] = values.T
+    assert np.array_equal(read_responses(path, N, told.append), values)
+    assert told == [f"The file holds 7 rows of {n}: it was turned, so that a row is a response."]
+    np.save(tmp_path / "square.npy", np.arange(N * N).reshape(N, N))  # nobody can tell
+    assert read_responses(tmp_path / "square.npy", N, told.append)[0, 1] == 1 and len(told) == 1
+
+
+def matlab(f, name, values, kind):
+    f[name] = values
+    f[name].attrs["MATLAB_class"] = np.bytes_(kind)
+
+
+def test_of_matlabs_square_matrices_the_axes_are_put_back(tmp_path):
+    with h5py.File(tmp_path / "square.h5", "w") as f:
+        matlab(f, "betas", np.arange(N * N).reshape(N, N), "double")
+    assert read_responses(tmp_path / "square.h5", N)[0].tolist() == list(range(0, N * N, N))
+
+
+@pytest.mark.parametrize("place", ["betas", "results/betas", "a/b/c/anything"])
+def test_the_one_dataset_is_found_in_whatever_group(tmp_path, place):
+    with h5py.File(tmp_path / "deep.h5", "w") as f:
+        f[place] = np.ones((2, N))
+        f.create_group("empty")
+    assert read_responses(tmp_path / "deep.h5", N).shape == (2, N)
+
+
+def test_the_one_dataset_of_numbers_is_taken_among_others(tmp_path):
+    with h5py.File(tmp_path / "mixed.h5", "w") as f:
+        f["names"], f["subject/responses"] = ["a", "b"], np.ones((2, N))
+    assert read_responses(tmp_path / "mixed.h5", N).shape == (2, N)
+
+
+def cell(f):
+    f.create_group("#refs#")["a"] = np.zeros(3)
+    f.create_dataset("betas", (1, 1), h5py.ref_dtype)[0, 0] = f["#refs#/a"].ref
+
+
+MATLAB = {
+    "cell array": cell,
+    "structure": lambda f: matlab(f, "betas", np.zeros((1, N)), "struct"),
+    "character array": lambda f: matlab(f, "betas", np.zeros((1, N), np.uint16), "char"),
+    "logical array": lambda f: matlab(f, "betas", np.zeros((1, N), np.uint8), "logical"),
+}
+
+
+@pytest.mark.parametrize("kind", MATLAB)
+def test_what_is_no_matrix_of_matlabs_is_named(tmp_path, kind):
+    with h5py.File(tmp_path / "mine.h5", "w") as f:
+        MATLAB[kind](f)
+    with pytest.raises(BadFile, match=f"'betas' is a MATLAB {kind}: save a numeric matrix"):
+        read_responses(tmp_path / "mine.h5", N)
+
+
+def test_an_absent_filter_is_named_and_nothing_called_damaged():
+    path = ROOT / "tests" / "data" / "filter_absent.h5"
+    with pytest.raises(BadFile, match=r"filter_absent.h5 is compressed by the HDF5 filter 32015 \(zstd\)") as told:
+        read_responses(path, N)
+    assert "not a whole" not in str(told.value) and str(path) not in str(told.value)
+
+
+# --- scales -----------------------------------------------------------------------------------------------------------
+
+WRONG = {
+    "NSD's int16": (lambda z: np.rint(300 * z), "betas × 300"),
+    "a tenth of that": (lambda z: 30 * z, "looks like betas"),
+    "percent with a mean": (lambda z: 2 * z + 5, "looks like betas"),
+    "raw intensities": (lambda z: 700 + 20 * z, "looks like betas"),
+    "one voxel far off": (lambda z: z + 1e4 * (np.arange(z.shape[1]) == 3), "a voxel that is far off"),
+    "one row of another scale": (lambda z: z * np.where(np.arange(len(z)) == 5, 100, 1)[:, None], "looks like betas"),
+    "tesla": (lambda z: z * 1e-12, "another unit"),
+    "a share instead of percent": (lambda z: z * 0.01, "another unit"),
+    "zeros": (lambda z: z * 0, "zeros"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_numbers_that_are_no_z_scores_are_refused_as_such_and_taken_as_raw(rng, what):
+    change, words = WRONG[what]
+    values = change(rng.normal(size=(12, 500))).astype(np.float32)
+    with pytest.raises(ValueError, match=f"expected z-scores, of size about 1, got size .*{words}.*choose raw"):
+        to_scale(values, "z-scored")
+    assert to_scale(values, "raw").shape == values.shape
+
+
+@pytest.mark.parametrize("sd", [0.1, 0.4, 1, 2])
+def test_z_scores_of_single_trials_averages_and_predictions_are_taken(rng, sd):
+    values = (sd * rng.normal(size=(12, 500))).astype(np.float32)
+    values[:, :50] = 0  # voxels that somebody masked
+    assert to_scale(values, "z-scored") is values
 
 
 def test_z_scores_that_no_scan_gives_are_refused_and_the_lowest_integer_is_seen(rng, tmp_path):
     values = rng.normal(size=(12, N)).astype(np.float32)
     values[3, 1] = -1001
-    with pytest.raises(ValueError, match="expected numbers up to 1000, got 1e[+]03: are they raw"):
+    with pytest.raises(ValueError, match="expected z-scores, of size about 1|expected numbers up to 1000, got 1e[+]03"):
         to_scale(values, "z-scored")
     assert np.isfinite(to_scale(values, "raw")).all()
     for number in (np.float32(3e38), np.int64(-(2**63))):

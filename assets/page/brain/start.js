@@ -90,7 +90,8 @@ function receive() {
 function loadScript(source) {
   if (window.Plotly) return null;
   return new Promise((resolve, reject) => {
-    const script = Object.assign(document.createElement("script"), { src: source, onload: resolve });
+    const root = new URL(window.gradio_config?.root ?? ".", document.baseURI).pathname.replace(/\/$/, ""); // a proxy's prefix
+    const script = Object.assign(document.createElement("script"), { src: `${root}/${source}`, onload: resolve });
     script.onerror = () => reject(new Error("the plotting library did not load"));
     document.head.append(script);
   });

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 import numpy as np
 
-from recon.settings import LCMSettings, Settings, shown
+from recon.settings import LCMSettings, Settings, in_range, shown
 from recon.share import png_with_record, record
 from recon.ui.controls import read_settings
 from recon.ui.html.parts import REGRESSOR_NAMES, TITLES
@@ -83,6 +83,39 @@ def _files_of(studio: Studio, index: int, settings: Settings) -> list[dict]:
     return [{"name": n, "type": t, "data": base64.b64encode(d).decode("ascii")} for n, (t, d) in files.items()]
 
 
+def named(library: Library, subject: object) -> str:
+    """The subject that is asked for, or the first. Raises ValueError for one that is not there."""
+    if subject is None:
+        return library.names[0]
+    if not isinstance(subject, str) or subject not in library.names:
+        raise ValueError(f"subject: expected one of {', '.join(library.names)}, got {shown(subject)}")
+    return subject
+
+
+def areas(gains: object) -> tuple[tuple[str, float], ...]:
+    """Areas and their gains. Raises ValueError for anything but an object, or nothing."""
+    if gains is None:
+        return ()
+    if not isinstance(gains, dict):
+        raise ValueError(f"gains: expected areas and numbers, {{name: gain}}, got {shown(gains)}")
+    return tuple(gains.items())
+
+
+def within(studio: Studio, index: object, settings: Settings) -> int:
+    """The index of a test image, if the subject has it, and as many repeats and components as the settings name.
+
+    Raises ValueError otherwise: a record must not say of more than there is.
+    """
+    in_range("index", index, 0, studio.n_pictures - 1, whole=True)
+    for name, most in (
+        ("repeats", int(studio.subject.test.n_repeats.max())),
+        ("components", studio.manifest["components"]),
+    ):
+        if getattr(settings, name) is not None:
+            in_range(name, getattr(settings, name), 1, most, whole=True)
+    return int(index)
+
+
 def add_endpoint(library: Library) -> None:
     """The endpoint `/reconstruct`, inside open gr.Blocks; a client that leaves ends its work at the next step."""
 
@@ -107,22 +140,16 @@ def add_endpoint(library: Library) -> None:
         """Reconstructs one test picture: `stage`, `step`, `seconds` of the stage, and `png`, base64, after every step of either
         stage; the last one, finished, also has `record`: all settings, seconds, versions, checksums."""
         try:
-            name = subject or library.names[0]
-            if name not in library.names:
-                raise ValueError(f"subject: expected one of {', '.join(library.names)}, got {shown(name)}")
-            if type(index) is not int:
-                raise ValueError(f"index: expected a whole number, got {shown(index)}")
-            if not isinstance(gains or {}, dict):
-                raise ValueError(f"gains: expected areas and numbers, {{name: gain}}, got {shown(gains)}")
-            studio = library.studio(name)
+            studio = library.studio(named(library, subject))
             lcm = LCMSettings(steps, guidance, strength, seed)
-            reading = repeats, components, tuple((gains or {}).items())
+            reading = repeats, components, areas(gains)
             settings = Settings(regressor, prompt, own_prompt, lcm, *reading, balance, image_scale, guide, response)
+            index = within(studio, index, settings)
             for frame, images, seconds in so_far(frames_of(studio), index, settings):
                 picture = images["lcm" if "lcm" in images else regressor]
                 step = {"stage": frame.stage, "step": frame.step, "seconds": round(seconds[frame.stage], 3)}
                 yield step | {"png": base64_png(picture, {})}
-        except (IndexError, ValueError, TypeError) as error:
+        except ValueError as error:
             raise in_one_sentence(error) from error
         content = record_of(studio, index, settings, seconds, frame)
         yield step | {"png": base64_png(picture, content), "record": content}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -11,8 +10,8 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOCAL = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
-HOSTS = "RECON_HOSTS"  # variable: names, separated by commas, by which visitors reach the page through a proxy
+from recon.environment import HOSTS, LOOPBACK, own_names
+
 MAX_BODY, MAX_UPLOAD_BODY = 1 << 20, 65 << 20  # bytes; a wish is a few hundred
 UPLOAD = re.compile(r"/upload/?$")
 CLOSED = re.compile(  # routes of gradio that this page does not use
@@ -36,12 +35,6 @@ def is_number(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def own_names() -> frozenset[str]:
-    """By which the page may be asked for: those of a Space, and of RECON_HOSTS."""
-    given = [os.environ.get("SPACE_HOST", ""), *os.environ.get(HOSTS, "").split(",")]
-    return frozenset(name.strip().lower() for name in given if name.strip())
 
 
 class Gate:
@@ -68,7 +61,7 @@ class Gate:
     def refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not (name_of(host) in self.names or name_of(host) in LOCAL or is_number(name_of(host))):
+        if not (name_of(host) in self.names or name_of(host) in LOOPBACK or is_number(name_of(host))):
             return PlainTextResponse(f"This page does not know itself by this name: add it to {HOSTS}.", 403)
         if "origin" in headers and not self.is_own(headers["origin"], [host, headers.get("x-forwarded-host", "")]):
             return PlainTextResponse(f"Other sites may not use this page; add its own name to {HOSTS}.", 403)

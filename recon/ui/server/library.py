@@ -7,6 +7,7 @@ from threading import Lock, Thread
 
 from recon.bundle.hub import locate_bundle
 from recon.bundle.manifest import read_manifest
+from recon.environment import BUNDLE
 from recon.files import BadFile
 from recon.ui.server.studio import Studio, open_studio
 
@@ -17,14 +18,18 @@ def find_bundles(places: str) -> dict[str, Path]:
     Raises BadFile: no bundle there, or two of one subject.
     """
     found = {}
-    for place in places.split(","):
-        folder = locate_bundle(place.strip())
+    for place in filter(None, map(str.strip, places.split(","))):
+        folder = locate_bundle(place)
+        if folder.is_file():
+            raise BadFile(f"{BUNDLE}: expected a folder, got the file {folder}: name {folder.parent}")
         inside = sorted(path.parent for path in folder.glob("*/manifest.json"))
         for bundle in inside if inside and not (folder / "manifest.json").exists() else [folder]:
             name = read_manifest(bundle)["name"]
             if name in found:
                 raise BadFile(f"two bundles of {name}: {found[name]} and {bundle}: name one of them")
             found[name] = bundle
+    if not found:
+        raise BadFile(f"{BUNDLE}: expected places of bundles, got {places!r}")
     return found
 
 

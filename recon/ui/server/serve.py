@@ -13,17 +13,19 @@ import numpy as np
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from recon.environment import check_address, is_zero_gpu, port, root_path
 from recon.ui.server.gate import Gate
 from recon.ui.server.headers import SecurityHeaders
 from recon.ui.server.health import health
-from recon.ui.server.received import release_folder
+from recon.ui.server.prefix import Prefix
+from recon.ui.server.startup import release_folder
 
 if TYPE_CHECKING:
     from recon.bundle.bundle import Bundle
     from recon.settings import Settings
     from recon.ui.server.library import Library
 
-ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+ZERO_GPU = is_zero_gpu()
 if ZERO_GPU:
     import spaces  # before the page launches and before anything touches CUDA: it stands in for parts of both
 
@@ -80,17 +82,20 @@ def end_on_signals() -> None:
 
 def serve(demo: gr.Blocks, library: Library, **options) -> None:
     """Launches the page and opens the first subject's models behind its first paint, on ZeroGPU before it, since there they
-    must be placed by the thread that launches; returns when the server ends."""
+    must be placed by the thread that launches; returns when the server ends. Raises BadFile if its address cannot be used."""
     end_on_signals()
+    check_address()
     if ZERO_GPU:
         library.open_first()
     demo.launch(
+        server_port=port(),
+        root_path=root_path() or None,
         max_file_size=MAX_UPLOAD,
         state_session_capacity=MAX_SESSIONS,
         enable_monitoring=False,
         app_kwargs={
             "routes": [Route("/healthz", health(library.first, describe_device))],
-            "middleware": [Middleware(SecurityHeaders), Middleware(Gate)],
+            "middleware": [Middleware(SecurityHeaders), Middleware(Gate), Middleware(Prefix, root=root_path())],
         },
         prevent_thread_lock=True,
         **options,

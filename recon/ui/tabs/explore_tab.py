@@ -13,6 +13,7 @@ import gradio as gr
 from recon.bundle.adapter_file import find_adapter
 from recon.responses import response_to
 from recon.settings import Settings
+from recon.settings import shown as quoted
 from recon.share import from_query, to_query
 from recon.ui.brain_panel import brain_panel
 from recon.ui.controls import control_values, read_settings, reading_of, settings_controls
@@ -102,7 +103,7 @@ def linked_wish(studio: Studio, query: str) -> dict | None:
     subject, index, settings = from_query(query, studio.n_pictures)
     index = index if "picture=" in query else studio.first_picture
     if subject not in (None, studio.manifest["name"]):
-        raise ValueError(f"this link is of subject {subject!r}, this page shows {studio.manifest['name']!r}")
+        raise ValueError(f"this link is of subject {quoted(subject)}, this page shows {studio.manifest['name']!r}")
     response_to(studio.subject, index, settings)  # are its areas this subject's?
     return {"index": index, "serial": 0, "settings": control_values(settings), "reading": reading_of(settings)}
 

@@ -43,7 +43,7 @@ def own_data_tab(studio: Studio) -> None:
         from recon.uploads import keep_nameless, read_responses
 
         with received(upload) as path:
-            return keep_nameless(read_responses(path, n_voxels))
+            return keep_nameless(read_responses(path, n_voxels, gr.Info))
 
     def run(rows: np.ndarray | None, scale: str, row: float, regressor: str, seed: float) -> Iterator[str]:
         from recon.uploads import to_scale

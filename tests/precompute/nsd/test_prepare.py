@@ -58,6 +58,16 @@ def shown(root: Path, subject: int, sessions: int) -> dict[bool, dict[int, list[
     return trials
 
 
+def varying(truth, sessions: int) -> np.ndarray:
+    """(n_voxels,) bool: voxels of nsdgeneral that vary among the training trials of each of the first sessions."""
+    per_session = truth.trials_per_session
+    kept = np.ones(int(truth.mask.sum()), bool)
+    for start in range(0, sessions * per_session, per_session):
+        here = slice(start, start + per_session)
+        kept &= np.ptp(truth.betas[here][~truth.is_test[here]][:, truth.mask].astype(int), axis=0) > 0
+    return kept
+
+
 def z_scored_per_session(betas: np.ndarray, test_trials: set[int], per_session: int) -> np.ndarray:
     z = np.empty(betas.shape)
     for start in range(0, len(betas), per_session):
@@ -66,8 +76,6 @@ def z_scored_per_session(betas: np.ndarray, test_trials: set[int], per_session: 
         training = percent[[t not in test_trials for t in here]]
         with np.errstate(invalid="ignore", divide="ignore"):
             z[here] = (percent - training.mean(axis=0)) / training.std(axis=0, ddof=1)
-        constant = training.max(axis=0) == training.min(axis=0)
-        z[start : start + per_session, constant] = 0
     return z
 
 
@@ -76,7 +84,7 @@ def expected_sessions(root, truth, subject, sessions):
     n = truth.trials_per_session
     trials = shown(root, subject, sessions)
     test_trials = {t for ts in trials[True].values() for t in ts}
-    z = z_scored_per_session(truth.betas[: n * sessions][:, truth.mask], test_trials, n)
+    z = z_scored_per_session(truth.betas[: n * sessions][:, truth.mask], test_trials, n)[:, varying(truth, sessions)]
     train = np.stack([z[trials[False][i]].mean(axis=0) for i in sorted(trials[False])])
     return train.astype(np.float32), [z[trials[True][i]].astype(np.float32) for i in sorted(trials[True])]
 
@@ -92,7 +100,7 @@ def expected_legacy(root, truth, subject, sessions):
     z = {}
     for test in trials:
         with np.errstate(invalid="ignore", divide="ignore"):
-            z[test] = np.where(constant, 0, (raw[test] / 300 - mean) / sd).astype(np.float32)
+            z[test] = ((raw[test] / 300 - mean) / sd)[:, ~constant].astype(np.float32)
         z[test] = z[test][np.argsort(list(trials[test]))]
     return raw, z
 
@@ -197,9 +205,11 @@ def test_pictures_labels_ids_and_repeats_share_the_order_of_ids(small, tmp_path)
     assert subject.test.labels == load_json(tmp_path / "test.json") and not subject.simulated
     assert subject.test.images.shape == (len(ids), 256, 256, 3)
     assert np.array_equal(subject.test.n_repeats, np.load(tmp_path / "test_repeats.npy"))
-    assert np.array_equal(subject.ncsnr, truth.ncsnr[truth.mask])
-    assert np.array_equal(subject.geometry.indices, np.argwhere(truth.mask))
-    assert np.array_equal(subject.geometry.rois["hV4"], truth.labels["prf-visualrois"][truth.mask] == 7)
+    kept = varying(truth, 3)
+    assert 0 < (~kept).sum() < 5
+    assert np.array_equal(subject.ncsnr, truth.ncsnr[truth.mask][kept])
+    assert np.array_equal(subject.geometry.indices, np.argwhere(truth.mask)[kept])
+    assert np.array_equal(subject.geometry.rois["hV4"], truth.labels["prf-visualrois"][truth.mask][kept] == 7)
 
 
 def test_clipped_values_and_constant_voxels_are_counted(small, tmp_path):
@@ -211,6 +221,7 @@ def test_clipped_values_and_constant_voxels_are_counted(small, tmp_path):
     training = ~truth.is_test.reshape(3, 24)
     constant = [int((np.ptp(b[t].astype(int), axis=0) == 0).sum()) for b, t in zip(betas, training)]
     assert report["constant_voxels"] == constant == [1, 1, 2]
+    assert report["voxels_left_out"] == 2 and report["n_voxels"] == truth.mask.sum() - 2
     assert report == load_json(tmp_path / "prepare.json")
 
 

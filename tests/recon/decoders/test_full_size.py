@@ -7,7 +7,8 @@ from diffusers import LCMScheduler
 from full_size import ALPHA, RANK, lora_with_published_keys, random_stable_diffusion
 from safetensors.torch import save_file
 
-from recon.decoders.diffusion import Diffusion, Meaning, fuse_lora, refine
+from recon.decoders.diffusion import Diffusion, Meaning, refine
+from recon.decoders.lora import fuse_lora
 from recon.settings import LCMSettings
 
 

@@ -8,7 +8,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from recon.ui.server.gate import HOSTS, MAX_BODY, MAX_UPLOAD_BODY, Gate
+from recon.environment import HOSTS
+from recon.ui.server.gate import MAX_BODY, MAX_UPLOAD_BODY, Gate
 from recon.ui.server.headers import HEADERS, SecurityHeaders
 
 JOIN = "/gradio_api/queue/join"

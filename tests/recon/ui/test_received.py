@@ -9,7 +9,9 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from recon.ui.server.received import FOLDER, HOUR, claim_folder, received, release_folder
+from recon.environment import TEMPORARY as FOLDER
+from recon.ui.server.received import HOUR, received
+from recon.ui.server.startup import claim_folder, release_folder
 
 
 @pytest.fixture
@@ -65,3 +67,9 @@ def test_what_was_sent_in_part_or_never_read_goes_within_an_hour(claimed):
 def test_nothing_chosen_is_one_sentence():
     with pytest.raises(gr.Error, match="Choose a file first"), received(None):
         pass
+
+
+def test_a_file_that_is_gone_is_asked_for_again(claimed):
+    for gone in (claimed / "swept.npy", claimed, Path("/tmp/recon-uploads-1-of-a-page-before/x.png")):
+        with pytest.raises(gr.Error, match="choose the file again"), received(str(gone)):
+            pytest.fail("there is nothing to read")
