@@ -70,7 +70,9 @@ def choose_prompt(page, source):
 
 
 def write(page, selector, text):
-    page.fill(selector, text)
+    """The last letter by the keyboard: what is put in a field at once, gradio does not take for typed."""
+    page.fill(selector, text[:-1])
+    page.locator(selector).press_sequentially(text[-1])
 
 
 def enter(page, selector, text):

@@ -82,7 +82,7 @@ function follow() {
   window.address.set({ ...gone, ...said }, push, { wish: { index: Number(index), settings, reading } });
 }
 const NAMES = ["subject", "picture", "steps", "guidance", "strength", "seed", "repeats", "components", "regressor", "prompt",
-  "own_prompt", "gains"]; // of what a wish says in an address
+  "own_prompt", "gains", "response", "balance", "image_scale", "guide"]; // of what a wish says in an address
 window.addEventListener("popstate", ({ state }) => {
   if (state?.wish && JSON.stringify(state.wish) !== JSON.stringify(wished())) restore(state.wish);
 }, { signal: left.signal });

@@ -180,7 +180,7 @@ def test_the_newest_of_quick_changes_is_what_stays(page):
     assert len(set(serials)) > 2, "nothing was shown on the way"
     assert any(not f["last"] and f["serial"] != g["serial"] for f, g in zip(frames, frames[1:])), "no run was stopped"
 
-    page.reload()
+    page.goto(page.url.split("?")[0])  # without the settings that a reload brings back
     settle(page)
     change(page, choose, 21)
     change(page, slide, "Guidance", 1.7)
@@ -233,7 +233,7 @@ def test_bad_values_are_refused_in_words(page):
     settle(page)
     assert not page.is_visible(".own")
     change(page, choose_prompt, "own")
-    page.fill(".own textarea", " ")
+    write(page, ".own textarea", " ")
     page.wait_for_selector("text=Type some words, or choose another prompt.", timeout=20 * SECONDS)
     change(page, choose_prompt, "none")
     for field, value, message in (

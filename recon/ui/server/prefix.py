@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from recon.ui.html.markup import html
+
 BASE = b'<base href="./" />'  # what gradio writes: right only where the address ends with a slash
 
 
@@ -29,7 +31,7 @@ class Prefix:
                 return
             body.extend(message.get("body", b""))
             if not message.get("more_body"):
-                content = bytes(body).replace(BASE, f'<base href="{self.path}/" />'.encode(), 1)
+                content = bytes(body).replace(BASE, html('<base href="{}/" />', self.path).encode(), 1)
                 headers = MutableHeaders(scope=start[0])
                 if "content-length" in headers:
                     headers["content-length"] = str(len(content))

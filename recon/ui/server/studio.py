@@ -49,8 +49,8 @@ class Studio:
 
     @cached_property
     def first_picture(self) -> int:
-        """The test picture that the page begins with: the one that the MLP does best with, by the mean rank of its scores."""
-        known = [scores for name, scores in self.image_scores.items() if name.startswith("lcm/mlp/")]
+        """The test picture that the page begins with: the MLP's best, by the mean rank of pixel correlation and SSIM."""
+        known = [self.image_scores[key] for key in ("lcm/mlp/pixcorr", "lcm/mlp/ssim") if key in self.image_scores]
         if not known:
             return 0
         return int(np.sum([np.argsort(np.argsort(np.nan_to_num(s, nan=-np.inf))) for s in known], axis=0).argmax())
