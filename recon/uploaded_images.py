@@ -125,12 +125,11 @@ def _on_grey(image: Image.Image) -> Image.Image:
     """In RGB; what is transparent shows mid grey, NSD's ground, in bands of rows, which need little memory."""
     if "transparency" not in image.info and image.mode not in WITH_ALPHA:
         return image if image.mode == "RGB" else image.convert("RGB")
-    image = image.convert("RGBA")
+    colours = Image.new("RGB", image.size)
     for top in range(0, image.height, BAND):
-        box = (0, top, image.width, min(top + BAND, image.height))
-        band = Image.new("RGBA", (image.width, box[3] - top), GROUND)
-        image.paste(Image.alpha_composite(band, image.crop(box)), box)
-    return image.convert("RGB")
+        band = image.crop((0, top, image.width, min(top + BAND, image.height))).convert("RGBA")
+        colours.paste(Image.alpha_composite(Image.new("RGBA", band.size, GROUND), band).convert("RGB"), (0, top))
+    return colours
 
 
 def _from_array(pixels: np.ndarray) -> Image.Image:
