@@ -7,6 +7,7 @@ true, two-dimensional one. Both are here, under two names.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from recon.images import area_average
 
+BLOCK = 16  # pictures compared at a time
 GREY = np.array([0.2125, 0.7154, 0.0721], np.float32)  # scikit-image's rgb2gray
 SIGMA, TRUNCATE, K1, K2 = 1.5, 3.5, 0.01, 0.03  # Wang et al. (2004)
 BORDER = int(TRUNCATE * SIGMA + 0.5)  # pixels whose window leaves the picture: not averaged
@@ -67,6 +69,12 @@ def _centred_rows(images: np.ndarray) -> np.ndarray:
     return rows / np.where(norm > 0, norm, 1)
 
 
+def _by_blocks(compare: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
+    """What `compare` says of rows of the arrays, BLOCK rows at a time: pictures of 425² pixels take gigabytes as real numbers."""
+    starts = range(0, max(len(arrays[0]), 1), BLOCK)
+    return np.concatenate([compare(*(array[k : k + BLOCK] for array in arrays)) for k in starts])
+
+
 def _check_shapes(a: np.ndarray, b: np.ndarray) -> None:
     if np.shape(a) != np.shape(b):
         raise ValueError(f"expected pictures of one shape, got {np.shape(a)} and {np.shape(b)}")
@@ -75,7 +83,7 @@ def _check_shapes(a: np.ndarray, b: np.ndarray) -> None:
 def pixel_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Pearson correlation over all pixels and colours (or features) of pairs (n, …): (n,), in [-1, 1]."""
     _check_shapes(a, b)
-    return (_centred_rows(a) * _centred_rows(b)).sum(1)
+    return _by_blocks(lambda x, y: (_centred_rows(x) * _centred_rows(y)).sum(1), a, b)
 
 
 def correlation_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -98,9 +106,6 @@ def _ssim(a: np.ndarray, b: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """SSIM of grey pictures (n, h, w) in [0, 1] with a Gaussian window over `axes`; mean over all whole windows."""
     from scipy.ndimage import gaussian_filter  # slow to import, and the page does without
 
-    _check_shapes(a, b)
-    if min(a.shape[k] for k in axes) <= 2 * BORDER:
-        raise ValueError(f"expected pictures of more than {2 * BORDER} pixels a side, got {a.shape[1:]}")
     a, b = a.astype(np.float64), b.astype(np.float64)
     sigma = [SIGMA if axis in axes else 0 for axis in range(3)]
     mean_a, mean_b, aa, bb, ab = (gaussian_filter(x, sigma, truncate=TRUNCATE) for x in (a, b, a * a, b * b, a * b))
@@ -111,17 +116,24 @@ def _ssim(a: np.ndarray, b: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return similar[inside].mean((1, 2))
 
 
+def _ssim_of_pairs(a: np.ndarray, b: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    _check_shapes(a, b)
+    if min(a.shape[k] for k in axes) <= 2 * BORDER:
+        raise ValueError(f"expected pictures of more than {2 * BORDER} pixels a side, got {a.shape[1:3]}")
+    return _by_blocks(lambda x, y: _ssim(grey(x), grey(y), axes), a, b)
+
+
 def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Structural similarity (Wang et al. 2004) of the grey versions of pairs (n, h, w, 3) uint8: (n,), at most 1.
 
     Gaussian window of SD 1.5 pixels, population covariance. Raises ValueError for shapes that differ or are too small.
     """
-    return _ssim(grey(a), grey(b), (1, 2))
+    return _ssim_of_pairs(a, b, (1, 2))
 
 
 def ssim_legacy(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """As `ssim`, but with a window along columns alone: what Brain-Diffuser's table gives."""
-    return _ssim(grey(a), grey(b), (1,))
+    return _ssim_of_pairs(a, b, (1,))
 
 
 def two_way_identification(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -131,7 +143,8 @@ def two_way_identification(predicted: np.ndarray, truth: np.ndarray) -> np.ndarr
     """
     if len(predicted) != len(truth) or len(truth) < 2:
         raise ValueError(f"expected the same number of at least 2 rows, got {len(predicted)} and {len(truth)}")
-    r = _centred_rows(predicted) @ _centred_rows(truth).T
+    rows = _centred_rows(truth)
+    r = _by_blocks(lambda some: _centred_rows(some) @ rows.T, predicted)
     own = np.diag(r)[:, None]
     beaten = (r < own).sum(1) + 0.5 * ((r == own).sum(1) - 1)
     return beaten / (len(truth) - 1)

@@ -15,9 +15,12 @@ import numpy as np
 
 from recon.settings import Settings, shown
 
+MAX_STRETCH = 4.0  # of predicted responses
+
 if TYPE_CHECKING:
     from recon.bundle.bundle import Bundle
     from recon.bundle.subject import Subject
+    from recon.regressors.low_rank import LowRank
 
 
 def _mask(rois: Mapping[str, np.ndarray], name: str) -> np.ndarray:
@@ -37,12 +40,25 @@ def apply_gains(response: np.ndarray, rois: Mapping[str, np.ndarray], gains: Ite
     return response
 
 
+def another_image(index: int, n_images: int) -> int:
+    """Another of n_images test images, drawn at random by the image's number: the same one every time; itself if it is alone."""
+    other = int(np.random.default_rng((index, 71)).integers(max(n_images - 1, 1)))
+    return other + (other >= index) if n_images > 1 else index
+
+
 def response_to(subject: Subject, index: int, settings: Settings) -> np.ndarray:
-    """(n_voxels,) response to a test picture, repeats averaged and areas weighted as the settings say.
+    """(n_voxels,) response to a test picture or the null in its place, repeats averaged and areas weighted as the settings say.
 
     Raises IndexError for a picture, ValueError for an ROI that the subject does not have.
     """
-    return apply_gains(subject.test.response(index, settings.repeats), subject.geometry.areas, settings.gains)
+    response = subject.test.response(index, settings.repeats)
+    if settings.response == "other":
+        response = subject.test.response(another_image(index, len(subject.test.voxels)), settings.repeats)
+    elif settings.response == "shuffled":
+        response = np.random.default_rng((index, 72)).permutation(response)
+    elif settings.response == "none":
+        response = np.zeros_like(response)
+    return apply_gains(response, subject.geometry.areas, settings.gains)
 
 
 def optimal_response(rois: Mapping[str, np.ndarray], levels: Mapping[str, float], n_voxels: int) -> np.ndarray:
@@ -61,10 +77,24 @@ def optimal_response(rois: Mapping[str, np.ndarray], levels: Mapping[str, float]
 def predicted_response(images: np.ndarray, bundle: Bundle) -> np.ndarray:
     """Images (n, S, S, 3) uint8, at the VDVAE's size -> (n, n_voxels): the z-scores that an encoding model expects, without noise.
 
-    The model is linear in the images' latents. It predicts means, which vary less than measured responses do. Raises
-    ValueError, saying what to do, if the VDVAE is absent.
+    The model is linear in the images' latents. It predicts means, which vary less than responses do; they are given the spread
+    that a voxel's responses would have if they had no noise. Raises ValueError, saying what to do, if the VDVAE is absent.
     """
-    return bundle.response.predict(bundle.own_latents(images))
+    model = bundle.response
+    return _with_noiseless_spread(model.predict(bundle.own_latents(images)), model, bundle.subject.ncsnr)
+
+
+def _with_noiseless_spread(predicted: np.ndarray, model: LowRank, ncsnr: np.ndarray) -> np.ndarray:
+    """Predictions (n, n_voxels) with SD √(ncsnr² / (1 + ncsnr²)) over training images, about the same means.
+
+    A z-scored response has variance 1 = signal + noise. Over training images the model's coordinates are uncorrelated and have
+    variance 1, so that a voxel's predictions vary by the squares of its column of `up`. Where ncsnr is unknown, as they are. A
+    voxel whose predictions hardly vary is not known to the model, and gets at most MAX_STRETCH times their spread.
+    """
+    ncsnr = np.asarray(ncsnr, float)
+    spread, wanted = np.sqrt(np.square(model.up).sum(0)), ncsnr / np.sqrt(1 + ncsnr**2)
+    gain = np.where(np.isnan(wanted), 1, np.minimum(wanted / np.maximum(spread, 1e-12), MAX_STRETCH))
+    return (model.intercept + (predicted - model.intercept) * gain).astype(np.float32)
 
 
 def with_noise(response: np.ndarray, ncsnr: np.ndarray, n_repeats: int, seed: int) -> np.ndarray:

@@ -29,6 +29,12 @@ MEANINGS = {  # presets of `balance`
     "Brain-Diffuser’s balance": 0.6,
     "Image only": 1.0,
 }
+RESPONSES = {  # what is decoded; all but the first are nulls: what comes of them owes nothing to the image
+    "own": "the response to this image",
+    "other": "the response to another image",
+    "shuffled": "this response with its voxels shuffled",
+    "none": "no response: every voxel at its mean",
+}
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ class Settings:
     balance: float = 0.0  # what stage 2's meaning comes from: 0 text alone, 0.5 both in full, 1 the image alone
     image_scale: float = 0.8  # of the image adapter, where the image counts in full
     guide: str = "decoded"  # where the image embedding comes from
+    response: str = "own"  # one of RESPONSES
 
     @property
     def text_share(self) -> float:
@@ -100,7 +107,7 @@ class Settings:
     @property
     def reading(self) -> tuple:
         """What stage 1 depends on besides the picture."""
-        return self.repeats, self.components, self.gains
+        return self.repeats, self.components, self.gains, self.response
 
     def __post_init__(self):
         if self.regressor not in REGRESSORS:
@@ -111,6 +118,8 @@ class Settings:
             raise ValueError(f"image embedding: expected one of {', '.join(GUIDES)}, got {shown(self.guide)}")
         in_range("balance of text and image", self.balance, 0, 1)
         in_range("image scale", self.image_scale, 0, MAX_IMAGE_SCALE)
+        if self.response not in tuple(RESPONSES):
+            raise ValueError(f"response: expected one of {', '.join(RESPONSES)}, got {shown(self.response)}")
         if not isinstance(self.own_prompt, str):
             raise ValueError(f"own prompt: expected words, got {shown(self.own_prompt)}")
         if any("\ud800" <= letter <= "\udfff" for letter in self.own_prompt):  # halves of letters, which JSON may write

@@ -18,7 +18,7 @@ from recon.settings import LCMSettings, Settings, shown
 PACKAGES = ("torch", "diffusers", "transformers", "gradio", "numpy")
 LCM = {"steps": int, "guidance": float, "strength": float, "seed": int}
 NUMBERS = {"repeats": int, "components": int, "balance": float, "image_scale": float}
-WORDS = ("regressor", "prompt", "own_prompt", "guide")
+WORDS = ("regressor", "prompt", "own_prompt", "guide", "response")
 RECORD = "recon"  # name of the PNG's text chunk
 
 

@@ -1,7 +1,8 @@
 """Stage 2: image to image with a latent diffusion model and an LCM-LoRA, a few denoising steps, each of them shown.
 
 The loop is the multistep consistency sampling of Luo et al. (2023, algorithm 2) on diffusers' own parts. `LCMScheduler` is asked
-for n steps *within* the strength, so that n steps run; diffusers' pipelines run int(n · strength) of them.
+for n steps *within* the strength, so that n steps run, as diffusers' LatentConsistencyModelImg2ImgPipeline does; its
+StableDiffusionImg2ImgPipeline runs int(n · strength) of them.
 """
 
 from __future__ import annotations

@@ -30,8 +30,15 @@ HELP = {
     "regressor": "Which regressor reads the voxels: linear ridge, or the MLP.",
     "prompt": "Where stage 2's words come from. Oracle uses the true captions, so it knows the answer.",
     "own": "Your own words for stage 2; Enter applies them.",
+    "response": "What is decoded. All but the first are nulls: whatever still looks right does not come from this brain response.",
 }
 GUIDANCE = ("balance", "image_scale")  # numbers that the page chooses beside the LCM's
+RESPONSE_CHOICES = [
+    ("This image’s", "own"),
+    ("⚠ Another image’s", "other"),
+    ("⚠ Voxels shuffled", "shuffled"),
+    ("⚠ None", "none"),
+]
 OWN_PROMPT = "a red boat on the sea at sunset"
 CHANGED = """(...values) => {{
     const detail = Object.fromEntries({names}.map((name, k) => [name, values[k]]));
@@ -98,6 +105,9 @@ def settings_controls(has_captions: bool = True, no_adapter: str = "") -> dict[s
                 OWN_PROMPT, label="Own prompt", max_length=MAX_PROMPT, info=HELP["own"], elem_classes="own"
             ),
         }
+        controls["response"] = gr.Radio(
+            RESPONSE_CHOICES, value="own", label="Response", info=HELP["response"], elem_classes="response"
+        )
     guidance, presets = guidance_controls(no_adapter)
     controls |= guidance
     tell_changes(controls, [random_seed.click, always.select], presets)

@@ -1,5 +1,7 @@
 """Picture scores against scipy and brute force."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import correlation, cosine
@@ -46,6 +48,30 @@ def test_shapes_must_match():
         pixel_correlation(np.zeros((1, 4, 4, 3)), np.zeros((1, 8, 8, 3)))
     with pytest.raises(ValueError, match="at least 2"):
         two_way_identification(np.zeros((1, 4)), np.zeros((1, 4)))
+
+
+def peak_of(metric, n: int, rng) -> int:
+    """Bytes that a metric of n pairs takes beside them, at most."""
+    a, b = rng.integers(0, 256, (2, n, 96, 96, 3), np.uint8)
+    tracemalloc.start()
+    metric(a, b)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize("metric", [ssim, ssim_legacy, pixel_correlation])
+def test_more_pictures_take_no_more_memory(metric, rng):
+    peak_of(metric, 2, rng)  # imports
+    assert peak_of(metric, 80, rng) < 1.3 * peak_of(metric, 16, rng)
+
+
+def test_pictures_score_the_same_whatever_stands_beside_them(rng):
+    a, b = rng.integers(0, 256, (2, 37, 24, 24, 3), np.uint8)
+    for metric in (ssim, ssim_legacy, pixel_correlation):
+        np.testing.assert_allclose(metric(a, b), [metric(a[[k]], b[[k]])[0] for k in range(37)], atol=1e-6)
+    r = np.corrcoef(a.reshape(37, -1), b.reshape(37, -1))[:37, 37:]
+    np.testing.assert_allclose(two_way_identification(a, b), (r < np.diag(r)[:, None]).sum(1) / 36, atol=1e-6)
 
 
 # --- SSIM, distances, ranks -------------------------------------------------------------------------------------------

@@ -1,4 +1,6 @@
-"""Areas weakened, strengthened, driven alone."""
+"""Areas weakened, strengthened, driven alone; nulls; predicted responses and their noise."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,8 +8,10 @@ import pytest
 from recon.brain.space import with_unlabelled
 from recon.bundle.bundle import load_bundle
 from recon.reconstruct import reconstruct
-from recon.responses import apply_gains, optimal_response, predicted_response, response_to, with_noise
-from recon.settings import Settings
+from recon.regressors.low_rank import LowRank
+from recon.regressors.standardise import Rescaler, Standardiser
+from recon.responses import another_image, apply_gains, optimal_response, predicted_response, response_to, with_noise
+from recon.settings import RESPONSES, Settings
 
 ROIS = {"V1": np.array([1, 1, 0, 0, 0], bool), "V2": np.array([0, 1, 1, 0, 0], bool)}
 
@@ -33,6 +37,27 @@ def test_areas_together_are_all_voxels_and_without_areas_there_is_none():
     assert with_unlabelled({"all": np.ones(5, bool)}).keys() == {"all"} and with_unlabelled({}) == {}
 
 
+def test_nulls_stand_in_for_the_response(tiny_bundle):
+    subject = load_bundle(tiny_bundle).subject
+    own, other, shuffled, none = (response_to(subject, 1, Settings(response=name)) for name in RESPONSES)
+    assert np.array_equal(own, subject.test.response(1)) and not none.any() and none.shape == own.shape
+    assert np.array_equal(other, subject.test.response(another_image(1, 5))) and not np.array_equal(other, own)
+    assert np.array_equal(np.sort(shuffled), np.sort(own)) and not np.array_equal(shuffled, own)
+    for name in RESPONSES:
+        again = response_to(subject, 1, Settings(response=name, gains=(("V1", 0.0),)))
+        assert not again[:3].any() and np.array_equal(again[3:], response_to(subject, 1, Settings(response=name))[3:])
+
+
+def test_another_image_is_never_the_image_itself_and_stays_the_same():
+    others = [another_image(k, 30) for k in range(30)]
+    assert all(0 <= other < 30 and other != k for k, other in enumerate(others)) and len(set(others)) > 10
+    assert others == [another_image(k, 30) for k in range(30)] and another_image(0, 1) == 0
+
+
+def test_stage_1_of_a_null_is_not_taken_for_that_of_the_response():
+    assert len({Settings(response=name).reading for name in RESPONSES}) == 4
+
+
 def test_an_unknown_area_is_told():
     with pytest.raises(ValueError, match="ROI: expected one of V1, V2, got 'V9'"):
         apply_gains(np.zeros(5), ROIS, (("V9", 0),))
@@ -42,6 +67,26 @@ def test_driven_areas_are_at_their_level_and_all_other_voxels_rest():
     assert optimal_response(ROIS, {"V1": 2.0, "V2": -0.5}, 5).tolist() == [2, 1.5, -0.5, 0, 0]
     with pytest.raises(ValueError, match="level of V1: expected a finite number, got nan"):
         optimal_response(ROIS, {"V1": float("nan")}, 5)
+
+
+def test_predicted_responses_have_the_spread_of_noiseless_ones(tiny_bundle, rng):
+    bundle = load_bundle(tiny_bundle)
+    n = bundle.vdvae.n_latents(bundle.n_layers)
+    up = np.linalg.qr(rng.normal(size=(7, 3)))[0].T.astype(np.float32) * 0.4
+    down = np.linalg.qr(rng.normal(size=(n, 3)))[0].astype(np.float32)
+    plain = Standardiser.none(n)
+    model = LowRank(plain, down, up, np.arange(7, dtype=np.float32), Rescaler(np.ones(7), np.zeros(7)))
+    ncsnr = np.array([0.3, 0.6, 1.0, 0.0, np.nan, 0.5, 0.8], np.float32)
+    seen = type("Bundle", (), {"response": model, "subject": replace(bundle.subject, ncsnr=ncsnr)})()
+    seen.own_latents = lambda images: images  # of which the model is linear
+    latents = rng.normal(size=(20_000, n)).astype(np.float32)
+    found = predicted_response(latents, seen)
+    np.testing.assert_allclose(found.mean(0), np.arange(7), atol=0.02)
+    known = np.array([0, 1, 2, 3, 5, 6])
+    spread = np.minimum(ncsnr / np.sqrt(1 + ncsnr**2), 4 * np.sqrt((up**2).sum(0)))
+    np.testing.assert_allclose(found.std(0)[known], spread[known], rtol=0.03)
+    np.testing.assert_allclose(found[:, 4], model.predict(latents)[:, 4], atol=1e-5)
+    np.testing.assert_allclose(np.corrcoef(found[:, 0], model.predict(latents)[:, 0])[0, 1], 1, atol=1e-5)
 
 
 def test_noise_has_the_level_that_ncsnr_says(rng):

@@ -28,11 +28,12 @@ def test_every_setting_comes_back_from_a_link():
         (None, 2),
         (None, 7),
         ((), (("V1v", 0.5), ("FFA", 0.0))),
+        ("own", "shuffled"),
     )
-    for regressor, prompt, steps, strength, repeats, components, gains in choices:
+    for regressor, prompt, steps, strength, repeats, components, gains, response in choices:
         lcm = LCMSettings(steps, 1.3, strength, 123456)
         words = "a cat & a dog = ?" if prompt == "own" else ""
-        settings = Settings(regressor, prompt, words, lcm, repeats, components, gains)
+        settings = Settings(regressor, prompt, words, lcm, repeats, components, gains, response=response)
         assert from_query("?" + to_query("subj01", 17, settings), 20) == ("subj01", 17, settings)
 
 
@@ -56,6 +57,7 @@ def test_an_empty_query_means_the_first_picture_and_the_defaults():
         ("picture=x", "a number in it is not one"),
         ("steps=99", "LCM steps: expected a whole number from 1 to 8, got 99"),
         ("regressor=forest", "regressor: expected one of ridge, mlp"),
+        ("response=mine", "response: expected one of own, other, shuffled, none, got 'mine'"),
         ("gains=V1*9", "gain of V1: expected a number from 0 to 2.0, got 9.0"),
         ("gains=V1*nan", "gain of V1"),
         ("&".join(f"a{k}=1" for k in range(50)), "cannot be read"),

@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 from markupsafe import Markup
 
-from recon.files import array_in, parsing
-from recon.metrics import percentile
+from recon.files import array_in, load_json, parsing
+from recon.images import area_average
+from recon.metrics import percentile, pixel_correlation, ssim
 from recon.ui.html.markup import NOTHING, html, joined
 
 FILE = "image_scores.h5"  # STAGE/SOURCE/METRIC (n,) float32, and "images" (n,): of which test pictures
@@ -42,18 +43,47 @@ def read_image_scores(folder: Path, n_images: int) -> ImageScores:
     return scores
 
 
-def orders(scores: ImageScores) -> dict[str, list[float | None]]:
+def read_n_seeds(folder: Path) -> int:
+    """Of stage 2, over which the bundle's scores are means; 0 if it has not been evaluated."""
+    path = folder / "evaluation.json"
+    return len(load_json(path)["seeds"]) if path.exists() else 0
+
+
+def made_with(stage: str, n_seeds: int) -> str:
+    """Of what the bundle's scores are: not of the image on screen."""
+    seeds = f", mean of {n_seeds} seeds" if n_seeds > 1 else ", one seed"
+    return "default settings" + (seeds if stage == "lcm" else "")
+
+
+def orders(scores: ImageScores, n_seeds: int) -> dict[str, list[float | None]]:
     """What pictures can be sorted by, of the MLP: a name and a number a picture, None where there is none."""
     found = {}
     for key, values in scores.items():
         stage, source, metric = key.split("/")
         if source == "mlp":
-            found[f"{STAGES[stage]}, {NAMES[metric]}"] = [float(v) if np.isfinite(v) else None for v in values]
+            name = f"{STAGES[stage]}, {NAMES[metric]} ({made_with(stage, n_seeds)})"
+            found[name] = [float(v) if np.isfinite(v) else None for v in values]
     return found
 
 
-def standing(scores: ImageScores, index: int, regressor: str) -> Markup:
-    """A picture's scores at the default settings and their percentiles among all test pictures, as HTML; may be empty."""
+def on_screen(shown: dict[str, np.ndarray], truth: np.ndarray) -> Markup:
+    """Scores of the images that are shown, by stage, (S, S, 3) uint8 of any size; truth: the original, at stage 1's."""
+    parts = []
+    for stage, image in shown.items():
+        small = area_average(image[None], len(truth))
+        r, alike = (metric(small, truth[None])[0] for metric in (pixel_correlation, ssim))
+        words = html("{}: pixel r <b>{:.2f}</b> · SSIM <b>{:.2f}</b>", STAGES[stage].capitalize(), r, alike)
+        parts.append(html("<span>{}</span>", words).replace("-", "−"))
+    hint = "Scores of the images on screen, with these settings and this seed"
+    return (
+        html('<p class="standing on-screen" title="{}"><span>On screen</span>{}</p>', hint, joined(parts))
+        if parts
+        else NOTHING
+    )
+
+
+def standing(scores: ImageScores, index: int, regressor: str, n_seeds: int) -> Markup:
+    """What a picture scores with the default settings, and its percentiles among all test pictures, as HTML; may be empty."""
     parts = []
     for stage, title in STAGES.items():
         known = {m: scores[f"{stage}/{regressor}/{m}"] for m in SHORT if f"{stage}/{regressor}/{m}" in scores}
@@ -68,5 +98,6 @@ def standing(scores: ImageScores, index: int, regressor: str) -> Markup:
             parts.append(html("<span>{}: {}</span>", title.capitalize(), joined(words, " · ")).replace("-", "−"))
     if not parts:
         return NOTHING
-    hint = "Scores of this picture with the default settings; percentile: share of the test pictures that score lower"
-    return html('<p class="standing" title="{}">{}</p>', hint, joined(parts))
+    hint = "Not of the images on screen, but of those of the evaluation; percentile: share of the test pictures that score lower"
+    name = made_with("lcm", n_seeds).capitalize()
+    return html('<p class="standing" title="{}"><span>{}</span>{}</p>', hint, name, joined(parts))

@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from recon.decoders.published_models import COMMAND
 from recon.metrics import similarity
-from recon.settings import Settings
+from recon.settings import RESPONSES, Settings
+from recon.ui.html.image_scores import on_screen
 from recon.ui.html.markup import html, joined
 from recon.ui.html.parts import ABSENT, ORACLE, REGRESSOR_NAMES, TITLES, data_uri, duration, picture_or
 from recon.ui.html.under_images import Told, captions, filmstrip, progress
@@ -61,6 +62,8 @@ def card(kind: str, title: str, picture: Markup, value: str, note: str) -> Marku
 def reading_note(n: int, settings: Settings) -> str:
     """Of how many responses the mean is read, and what was done to it."""
     parts = [f"mean of {n} responses" if n > 1 else "one response"]
+    if settings.response != "own":
+        parts = [f"⚠ {RESPONSES[settings.response]}"]
     if settings.components:
         parts.append(f"{settings.components} component{'s' * (settings.components > 1)}")
     lesions = [f"{roi} ×{gain:g}" for roi, gain in settings.gains]
@@ -145,19 +148,27 @@ def panel(
     }
     attributes = joined((html('data-{}="{}"', name, value) for name, value in data.items()), " ")
     return html(
-        '<section class="panel view" {}>'
+        '<section class="panel view{}" {}>'
         '<div class="cards">{}</div>'
         '<div class="under"><div class="captions">{}</div>'
         "{}{}"
-        "{}{}</div></section>",
+        "{}{}{}</div></section>",
+        " null" * (settings.response != "own"),
         attributes,
         joined(cards[name] for name in ORDER),
         captions(trials.labels[index], view.told, settings, frame.unguided if frame else ""),
         filmstrip(steps, settings.lcm.steps),
         progress(layout, frame, resolutions, settings.lcm.steps, waits),
         ACTIONS,
+        on_screen(shown_images(layout, frame, settings.regressor), truth),
         view.standing,
     )
+
+
+def shown_images(layout: Frame | None, frame: Frame | None, regressor: str) -> dict[str, np.ndarray]:
+    """Stage -> its newest image, of stage 1 the one that stage 2 starts from."""
+    first = {"vdvae": layout.images[regressor]} if layout and regressor in layout.images else {}
+    return first | ({"lcm": frame.images["lcm"]} if frame else {})
 
 
 def absent_banner(absent: dict[str, str]) -> Markup:

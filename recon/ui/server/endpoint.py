@@ -135,6 +135,7 @@ def add_endpoint(library: Library) -> None:
         balance: float = 0.0,
         image_scale: float = 0.8,
         guide: str = "decoded",
+        response: str = "own",
     ) -> Iterator[dict]:
         """Reconstructs one test picture: `stage`, `step`, `seconds` of the stage, and `png`, base64, after every step of either
         stage; the last one, finished, also has `record`: all settings, seconds, versions, checksums."""
@@ -142,7 +143,7 @@ def add_endpoint(library: Library) -> None:
             studio = library.studio(named(library, subject))
             lcm = LCMSettings(steps, guidance, strength, seed)
             reading = repeats, components, areas(gains)
-            settings = Settings(regressor, prompt, own_prompt, lcm, *reading, balance, image_scale, guide)
+            settings = Settings(regressor, prompt, own_prompt, lcm, *reading, balance, image_scale, guide, response)
             index = within(studio, index, settings)
             for frame, images, seconds in so_far(frames_of(studio), index, settings):
                 picture = images["lcm" if "lcm" in images else regressor]

@@ -15,7 +15,7 @@ from recon.bundle.evaluation import EVALUATION_FILES
 from recon.bundle.manifest import check_files, is_evaluated, read_manifest
 from recon.bundle.subject import Subject, load_subject
 from recon.images import area_average
-from recon.ui.html.image_scores import ImageScores, read_image_scores
+from recon.ui.html.image_scores import ImageScores, read_image_scores, read_n_seeds
 from recon.ui.html.parts import THUMBNAIL, thumbnail_sheet
 from recon.ui.server.cache import FrameCache
 
@@ -39,6 +39,7 @@ class Studio:
     opening: Future[Bundle]
     stage_2: Future[None]
     image_scores: ImageScores = field(default_factory=dict)  # empty if the bundle has not been evaluated
+    n_seeds: int = 0  # of stage 2, over which they are means
     layouts: FrameCache = field(default_factory=lambda: FrameCache(LAYOUT_BYTES))  # stage 1's last frames
     finished: FrameCache = field(default_factory=FrameCache)  # whole reconstructions
 
@@ -85,5 +86,6 @@ def open_studio(folder: Path, like: Studio | None = None) -> tuple[Studio, Calla
                     future.set_exception(error)
 
     scores = read_image_scores(folder, len(subject.test.labels))
-    studio = Studio(folder, manifest, subject, opening, stage_2, scores)
+    n_seeds = read_n_seeds(folder) if scores else 0
+    studio = Studio(folder, manifest, subject, opening, stage_2, scores, n_seeds)
     return studio, open_all

@@ -72,7 +72,7 @@ def explored(
     layout, steps, view = None, [], None
     for frame in frames(index, settings):
         if view is None:
-            scores = standing(studio.image_scores, index, settings.regressor)
+            scores = standing(studio.image_scores, index, settings.regressor, studio.n_seeds)
             view = View(index, wish["serial"], query, settings, tell(studio, index, frame.reading), scores)
         if frame.stage == "lcm":
             steps.append(frame)
@@ -122,7 +122,7 @@ def catalogue(studio: Studio) -> str:
         "words": [words(label) for label in labels],
         "facets": facets(labels),
         "unseen": [bool(label.get("unseen")) for label in labels],
-        "scores": orders(studio.image_scores),
+        "scores": orders(studio.image_scores, studio.n_seeds),
     }
     return json.dumps(found)
 
