@@ -21,7 +21,7 @@ DRAFT = 1024  # pixels a side at least, to which the JPEG decoder itself may ave
 MIN_SIDE = 16  # pixels
 GROUND = (128, 128, 128, 255)  # what shows through transparent places
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
-BAND = 256  # rows
+BAND = 32  # rows
 ORIENTATION = 0x0112  # EXIF's tag -> what undoes it
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
