@@ -21,7 +21,7 @@ DRAFT = 1024  # pixels a side at least, to which the JPEG decoder itself may ave
 MIN_SIDE = 16  # pixels
 GROUND = (128, 128, 128, 255)  # what shows through transparent places
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
-BAND = 256  # rows
+BAND = 32  # rows
 ORIENTATION = 0x0112  # EXIF's tag -> what undoes it
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -125,12 +125,11 @@ def _on_grey(image: Image.Image) -> Image.Image:
     """In RGB; what is transparent shows mid grey, NSD's ground, in bands of rows, which need little memory."""
     if "transparency" not in image.info and image.mode not in WITH_ALPHA:
         return image if image.mode == "RGB" else image.convert("RGB")
-    image = image.convert("RGBA")
+    colours = Image.new("RGB", image.size)
     for top in range(0, image.height, BAND):
-        box = (0, top, image.width, min(top + BAND, image.height))
-        band = Image.new("RGBA", (image.width, box[3] - top), GROUND)
-        image.paste(Image.alpha_composite(band, image.crop(box)), box)
-    return image.convert("RGB")
+        band = image.crop((0, top, image.width, min(top + BAND, image.height))).convert("RGBA")
+        colours.paste(Image.alpha_composite(Image.new("RGBA", band.size, GROUND), band).convert("RGB"), (0, top))
+    return colours
 
 
 def _from_array(pixels: np.ndarray) -> Image.Image:
