@@ -83,6 +83,8 @@ def _from_file(content: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
             image = Image.open(io.BytesIO(content), formats=FORMATS)  # reads the header alone
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow raises many kinds
         raise ValueError(
             "picture: expected a PNG, JPEG or WebP file, got another or a damaged one: save it again"

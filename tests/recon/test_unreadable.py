@@ -117,7 +117,9 @@ def test_files_without_rights_are_said_to_be_without_rights(tmp_path, name):
     FILES[name](path)
     path.chmod(0)
     for folder in (tmp_path, *tmp_path.parents[:-1]):
-        folder.chmod(folder.stat().st_mode | 0o755) if folder.name.startswith("pytest-") or folder == tmp_path else None
+        folder.chmod(folder.stat().st_mode | 0o755) if folder.name.startswith(
+            ("pytest-", "popen-")
+        ) or folder == tmp_path else None
     child = os.fork()
     if not child:
         os.setuid(65534)
@@ -125,7 +127,8 @@ def test_files_without_rights_are_said_to_be_without_rights(tmp_path, name):
             READ[name](path)
         except BadFile as error:
             os._exit(0 if "may not be used by this user" in str(error) and "delete" not in str(error).lower() else 1)
-        os._exit(2)
+        finally:
+            os._exit(2)  # whatever else came: the child must not go on with the tests
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
