@@ -19,12 +19,12 @@ function showStep(k) {
 let playing = null;
 function replay() {
   clearInterval(playing);
-  const [shown, n] = [view(), stepsShown().length];
+  const [{ serial }, n] = [view().dataset, stepsShown().length]; // of one drawing: the next one ends it
   let k = 0;
   showStep(0);
   playing = setInterval(() => {
     k += 1;
-    if (!shown.isConnected || k >= n) return clearInterval(playing);
+    if (view()?.dataset.serial !== serial || k >= n) return clearInterval(playing);
     showStep(k);
   }, 550);
 }
