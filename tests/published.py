@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -129,14 +130,20 @@ def write_published(root: Path) -> dict[str, Path]:
     return paths
 
 
-def serve_nsd(root: Path, sessions: int, patch: pytest.MonkeyPatch) -> ThreadedMotoServer:
-    """The bucket with the files of `root` that subject 1 needs."""
+def serve_bucket() -> tuple[ThreadedMotoServer, str, Any]:
+    """A server of S3's protocol that holds NSD's bucket, empty: the server, its address, and a client that may write to it."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     url = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
     keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}
     client = boto3.client("s3", endpoint_url=url, **keys)
     client.create_bucket(Bucket=fetch_nsd.BUCKET, ACL="public-read")
+    return server, url, client
+
+
+def serve_nsd(root: Path, sessions: int, patch: pytest.MonkeyPatch) -> ThreadedMotoServer:
+    """The bucket with the files of `root` that subject 1 needs."""
+    server, url, client = serve_bucket()
     for key in fetch_nsd.required_keys(1, sessions, "hdf5"):
         client.put_object(Bucket=fetch_nsd.BUCKET, Key=key, Body=(root / key).read_bytes(), ACL="public-read")
     patch.setenv("AWS_ENDPOINT_URL_S3", url)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from precompute.evaluation.evaluate import Inputs
+from recon.bundle.bundle import load_bundle
 from recon.bundle.evaluation import GALLERY_KINDS, CurvePoint, Evaluation, Gallery, Paired, Retrieval, Roi, Row
 from recon.metrics import METRICS
 
@@ -130,4 +134,27 @@ def made_up_evaluation(
         images=rows,
         image_scores=scores,
         galleries=made_up_galleries(images, rows, 8, rng),
+    )
+
+
+def corners(images: np.ndarray) -> np.ndarray:
+    """Four by four pixels of images of any size, as a network's features."""
+    step = images.shape[1] // 4
+    return images[:, ::step, ::step].reshape(len(images), -1).astype(np.float32)
+
+
+def made_up_inputs(folder: Path, rng: np.random.Generator) -> Inputs:
+    """Of the bundle in a folder, with made-up embeddings and training images; no network looks."""
+    bundle = load_bundle(folder)
+    images = np.asarray(bundle.subject.test.images)
+    return Inputs(
+        bundle=bundle,
+        parts={"all": "1"},
+        images=images,
+        latents=bundle.own_latents(images),
+        embeddings=rng.normal(size=(len(images), 6)).astype(np.float32),
+        training_images=rng.integers(0, 256, (4, 64, 64, 3), np.uint8),
+        training_labels=[{} for _ in range(4)],
+        held_out_r2={"ridge": 0.3, "mlp": 0.4},
+        describe={},
     )

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import aff2axcodes
-from nibabel.spatialimages import HeaderDataError
 
+from precompute.nsd.volumes import UNREADABLE, misplaced
 from recon.files import BadFile
-
-UNREADABLE = (OSError, EOFError, KeyError, ValueError, zlib.error, ImageFileError, HeaderDataError)
 
 
 @dataclass(frozen=True)
@@ -46,11 +42,8 @@ def check_grid(found: Grid, expected: Grid) -> None:
         raise BadFile(
             f"{found.path}: expected the shape of {expected.path.name}, {expected.shape}, got {found.shape}: resample it"
         )
-    corners = np.indices((2, 2, 2)).reshape(3, -1) * (np.array(expected.shape)[:, None] - 1)
-    furthest = float(
-        np.linalg.norm(((found.affine - expected.affine) @ np.vstack([corners, np.ones(8)]))[:3], axis=0).max()
-    )
-    if furthest <= nib.affines.voxel_sizes(expected.affine).min() / 2:
+    away = misplaced(found.affine, expected.affine, expected.shape)
+    if not away:
         return
     ours, theirs = ("".join(map(str, aff2axcodes(grid.affine))) for grid in (expected, found))
     if ours != theirs:
@@ -60,6 +53,6 @@ def check_grid(found: Grid, expected: Grid) -> None:
             f"{', '.join(axes)}; reorient it to {expected.path.name}"
         )
     raise BadFile(
-        f"{found.path}: its affine differs from that of {expected.path.name}: its voxels are up to {furthest:.3g} mm elsewhere; "
+        f"{found.path}: its affine differs from that of {expected.path.name}: its voxels are up to {away:.3g} mm elsewhere; "
         f"resample it to {expected.path.name}"
     )

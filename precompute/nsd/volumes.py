@@ -48,15 +48,20 @@ def check_place(path: Path, image: nib.Nifti1Image, volume: Volume) -> None:
     """
     if not image.header["sform_code"] and not image.header["qform_code"]:
         return
-    corners = np.indices((2, 2, 2)).reshape(3, -1) * (np.array(volume.shape)[:, None] - 1)
-    apart = (image.affine - volume.affine) @ np.vstack([corners, np.ones(8)])
-    furthest = np.linalg.norm(apart[:3], axis=0).max()
-    if not furthest <= nib.affines.voxel_sizes(volume.affine).min() / 2:
+    if away := misplaced(image.affine, volume.affine, volume.shape):
         axes, here = _axes(volume.affine), _axes(image.affine)
         raise BadFile(
-            f"{path}: expected voxels where nsdgeneral has them (axes {axes}), got some {furthest:.3g} mm away (axes {here}): "
+            f"{path}: expected voxels where nsdgeneral has them (axes {axes}), got some {away:.3g} mm away (axes {here}): "
             "fetch NSD's own file, or resample it to nsdgeneral's grid"
         )
+
+
+def misplaced(affine: np.ndarray, expected: np.ndarray, shape: tuple[int, ...]) -> float:
+    """How many mm a voxel of a volume lies at most from where the expected affine (4, 4) puts it; 0 within half a voxel."""
+    corners = np.indices((2, 2, 2)).reshape(3, -1) * (np.array(shape)[:, None] - 1)
+    apart = (affine - expected) @ np.vstack([corners, np.ones(8)])
+    furthest = float(np.linalg.norm(apart[:3], axis=0).max())
+    return 0.0 if furthest <= nib.affines.voxel_sizes(expected).min() / 2 else furthest  # NaN is not within
 
 
 def _axes(affine: np.ndarray) -> str:

@@ -4,16 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from stand_in_evaluation import made_up_evaluation
+from stand_in_evaluation import corners, made_up_evaluation, made_up_inputs
 
-from precompute.evaluation.evaluate import Inputs, Options
+from precompute.evaluation.evaluate import Options
 from precompute.evaluation.model_card import section
 from precompute.evaluation.refits import Learned, refit, spread_of_fits
 from precompute.evaluation.summary import evaluate, order_notes
 from precompute.fitting.fit import Fit, fit_stage, layer_groups
 from precompute.fitting.train_network import Training
 from precompute.stage import make
-from recon.bundle.bundle import load_bundle
 from recon.bundle.evaluation import load_evaluation
 from recon.files import load_json
 from recon.settings import LCMSettings
@@ -22,27 +21,9 @@ from recon.ui.html.score_table import score_table
 TRAINING = Training(hidden=4, max_epochs=2, batch=16)
 
 
-def corners(images: np.ndarray) -> np.ndarray:
-    """Four by four pixels of images of any size."""
-    step = images.shape[1] // 4
-    return images[:, ::step, ::step].reshape(len(images), -1).astype(np.float32)
-
-
 @pytest.fixture
 def inputs(tiny_bundle, rng):
-    bundle = load_bundle(tiny_bundle)
-    images = np.asarray(bundle.subject.test.images)
-    return Inputs(
-        bundle=bundle,
-        parts={"all": "1"},
-        images=images,
-        latents=bundle.own_latents(images),
-        embeddings=rng.normal(size=(len(images), 6)).astype(np.float32),
-        training_images=rng.integers(0, 256, (4, 64, 64, 3), np.uint8),
-        training_labels=[{} for _ in range(4)],
-        held_out_r2={"ridge": 0.3, "mlp": 0.4},
-        describe={},
-    )
+    return made_up_inputs(tiny_bundle, rng)
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """Fetching MindEye2's files of one subject from local servers that play the Hub and NSD's bucket."""
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
+from published import serve_bucket
 from stand_ins import noise, point_hub_at, put_repository, tree
 from typer.testing import CliRunner
 
@@ -23,12 +22,7 @@ DECOYS = ("betas_all_subj01_fp32_renorm.hdf5", "wds/subj01/train/0.tar", "wds/su
 @pytest.fixture
 def servers(shelf, monkeypatch):
     """Both of them; returns the repository's files."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    url = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
-    keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=url, **keys)
-    client.create_bucket(Bucket=fetch_nsd.BUCKET, ACL="public-read")
+    server, url, client = serve_bucket()
     for key in fetch_nsd.place_keys(2):
         client.put_object(Bucket=fetch_nsd.BUCKET, Key=key, Body=noise(key, 300), ACL="public-read")
     content = {name: noise(name, size) for name, size in WANTED.items()} | {name: noise(name, 400) for name in DECOYS}

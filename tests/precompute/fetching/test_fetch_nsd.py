@@ -4,9 +4,8 @@ import errno
 import shutil
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
+from published import serve_bucket
 from stand_ins import Tap, kill_ten_times, noise, occupy, point_hub_at, put_repository, tree
 from typer.testing import CliRunner
 
@@ -31,18 +30,13 @@ PART = 5 << 20  # the smallest that S3 takes
 @pytest.fixture(scope="module")
 def bucket():
     """A miniature bucket, on a server of the same protocol: name -> content. Optional: one transform of eight exists."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    port = server.get_host_and_port()[1]
-    keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", **keys)
-    client.create_bucket(Bucket=fetch_nsd.BUCKET, ACL="public-read")
+    server, _, client = serve_bucket()
     names = [*fetch_nsd.required_keys(1, 2, "hdf5"), fetch_nsd.optional_keys(1)[0], *DECOYS]
     content = {name: noise(name, 3000) for name in names} | {STIMULI: noise(STIMULI, 2 * PART + 12345)}
     for name in set(names) - {STIMULI}:
         client.put_object(Bucket=fetch_nsd.BUCKET, Key=name, Body=content[name], ACL="public-read")
     put_in_parts(client, STIMULI, content[STIMULI])
-    yield client, port, content
+    yield client, server.get_host_and_port()[1], content
     server.stop()
 
 

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import bootstrap
-from stand_in_evaluation import made_up_evaluation
+from stand_in_evaluation import corners, made_up_evaluation, made_up_inputs
 
 from precompute.evaluation.candidates import Candidates
 from precompute.evaluation.evaluate import (
-    Inputs,
     Options,
     begin,
     compute,
@@ -21,7 +20,6 @@ from precompute.evaluation.evaluate import (
 from precompute.evaluation.model_card import BEGIN, END, section, with_section
 from precompute.evaluation.summary import ATTRIBUTES, evaluate, paired_tests
 from precompute.evaluation.uncertainty import interval, paired_p
-from recon.bundle.bundle import load_bundle
 from recon.bundle.evaluation import load_evaluation, save_evaluation
 from recon.bundle.published_results import PUBLISHED, published_beside
 from recon.decoders.diffusion import Meaning, refine, refine_all
@@ -29,28 +27,10 @@ from recon.files import BadFile, load_json, save_json
 from recon.settings import LCMSettings
 
 
-def corners(pictures):
-    """Four by four pixels of pictures of any size."""
-    step = pictures.shape[1] // 4
-    return pictures[:, ::step, ::step].reshape(len(pictures), -1).astype(np.float32)
-
-
 @pytest.fixture
 def inputs(tiny_bundle, rng):
-    bundle = load_bundle(tiny_bundle)
-    images = np.asarray(bundle.subject.test.images)
-    return Inputs(
-        bundle=bundle,
-        parts={"all": "1"},
-        images=images,
-        latents=bundle.own_latents(images),
-        embeddings=rng.normal(size=(len(images), 6)).astype(np.float32),
-        training_images=rng.integers(0, 256, (4, 64, 64, 3), np.uint8),
-        training_labels=[{} for _ in range(4)],
-        held_out_r2={"ridge": 0.3, "mlp": 0.4},
-        describe={"clip_demo": corners},
-        not_computed={"swav": "pip install -r requirements-eval.txt"},
-    )
+    absent = {"swav": "pip install -r requirements-eval.txt"}
+    return replace(made_up_inputs(tiny_bundle, rng), describe={"clip_demo": corners}, not_computed=absent)
 
 
 SHORT = Options(seeds=2, lcm=LCMSettings(1))
