@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from diffusers.models.model_loading_utils import load_state_dict
 from peft.tuners.lora.layer import LoraLayer
 
@@ -19,14 +20,15 @@ OTHERS = ("dora_scale", "lora_magnitude_vector", "hada_", "lokr_")  # what DoRA 
 def fuse_lora(pipe: StableDiffusionImg2ImgPipeline, lora: Path) -> None:
     """Adds LoRA weights to the UNet: W + alpha / rank · B A, with the alpha that stands beside the weights or in the metadata.
 
-    peft's, diffusers' and kohya's names are known, in `.safetensors` and `.bin`. Raises BadFile if weights are missing, not
-    finite, zero, of another kind, or without a module. diffusers drops keys that it does not know with a warning only, hence the
-    count. Raises ValueError for a UNet that has an image adapter already: its attention is no longer that of which the LoRA was
-    made.
+    lora: a file, or a folder as the Hub has them. peft's, diffusers' and kohya's names are known, in `.safetensors` and `.bin`.
+    Raises BadFile if weights are missing, not finite, zero, of another kind, or without a module. diffusers drops keys that it
+    does not know with a warning only, hence the count. Raises ValueError for a UNet that has an image adapter already: its
+    attention is no longer that of which the LoRA was made.
     """
     if has_adapter(pipe.unet):
         raise ValueError("expected a UNet without an image adapter, got one with it: fuse the LoRA first")
-    if not Path(lora).exists():
+    lora = lora / LORA_WEIGHT_NAME_SAFE if lora.is_dir() else lora
+    if not lora.exists():
         raise BadFile(f"{lora} is missing: restore the LCM-LoRA or train it again")
     try:
         _check_weights(lora, load_state_dict(lora))
