@@ -8,10 +8,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from recon.limited import answer_limited
+from recon.limited import answer_limited, beyond_limits
 from recon.unreadable import BadFile, unreadable
 
 NAMES = ("betas", "voxels")  # of a dataset, where a file holds several
+INFLATED = "filter returned failure"  # HDF5's words where inflating fails, also for want of memory
 MATLAB = "MATLAB_class"  # attribute of what MATLAB v7.3 writes
 KINDS = {
     "cell": "cell array",
@@ -77,6 +78,8 @@ def write_rows(path: Path, max_bytes: str) -> None:
     except (BadFile, MemoryError):
         raise
     except Exception as error:  # h5py raises many kinds for damaged files
+        if INFLATED in str(error):
+            raise beyond_limits(path) from error
         told = unreadable(path, error, f"{path.name} is not a whole HDF5 file: save it again")
         raise BadFile(str(told).replace(str(path), path.name)) from error
 

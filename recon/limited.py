@@ -32,11 +32,16 @@ def run_limited(module: str, path: Path, *arguments: object) -> bytes:
     if done.returncode == REFUSED:
         raise BadFile(done.stderr.decode("utf-8", "replace").strip())
     if done.returncode:
-        raise BadFile(
-            f"{path.name} is damaged, or needs more than {MEMORY >> 20} MB or {SECONDS} s to read: "
-            "save it again, smaller and without compression"
-        )
+        raise beyond_limits(path)
     return done.stdout
+
+
+def beyond_limits(path: Path) -> BadFile:
+    """What to say of a file that came to the limits: its content may be wrong as well."""
+    return BadFile(
+        f"{path.name} is damaged, or needs more than {MEMORY >> 20} MB or {SECONDS} s to read: "
+        "save it again, smaller and without compression"
+    )
 
 
 def answer_limited(read: Callable[..., None]) -> None:

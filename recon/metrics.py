@@ -98,8 +98,13 @@ def grey(images: np.ndarray) -> np.ndarray:
 
 def similarity(picture: np.ndarray, original: np.ndarray) -> float:
     """Pixel correlation of two pictures (S, S, 3) uint8 of any sizes, at the smaller one."""
-    side = min(len(picture), len(original))
-    return float(pixel_correlation(*(area_average(p[None], side) for p in (picture, original)))[0])
+    return float(pixel_correlation(*at_smaller_size(picture, original))[0])
+
+
+def at_smaller_size(*pictures: np.ndarray) -> list[np.ndarray]:
+    """Pictures (S, S, 3) uint8 of any sizes -> each (1, s, s, 3) of the smallest size."""
+    side = min(map(len, pictures))
+    return [area_average(picture[None], side) for picture in pictures]
 
 
 def _ssim(a: np.ndarray, b: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:

@@ -61,7 +61,7 @@ def make_and_tell(stage: Stage, command: str, me: Team = ALONE) -> dict:
     start = time.perf_counter()
     report = make(stage, me)
     if me.first and not report["already finished"]:
-        save_json(stage.work / "made.json", _cost(time.perf_counter() - start, command))
+        save_json(stage.work / "made.json", cost(time.perf_counter() - start, command))
         print(f"{stage.name}: made in {time.perf_counter() - start:.1f} s", flush=True)
     return report
 
@@ -77,7 +77,8 @@ def report_of(stage: Stage) -> dict | None:
     return record(stage.work).get("report")
 
 
-def _cost(seconds: float, command: str) -> dict:
+def cost(seconds: float, command: str) -> dict:
+    """What a provenance keeps of one stage, made on this computer by this commit."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     return {"seconds": round(seconds, 1), "device": device, "commit": _commit(), "command": command}
 

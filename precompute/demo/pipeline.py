@@ -37,7 +37,7 @@ COPIES = (  # of a bundle: what the app needs, and what the evaluation does
 REPORTS = {
     f"fit {target}": f"{target}_fit" for target in TARGETS
 } | {  # stage -> what its report is called in a provenance
-    name: name for name in ("samples", "encode", "response", "rescaling", "strengths")
+    name: name for name in ("samples", "encode", "response", "rescaling", "strengths", "guidance")
 }
 
 
@@ -58,7 +58,8 @@ def run_demo(
 
 def bundle_stage(work: Path, out: Path, settings: Settings, parts: tuple[str, ...]) -> Stage:
     """Makes the bundle, without an evaluation; `parts`: of the networks, with an image adapter or without."""
-    inputs = [work / name for name in (*FILES, *parts, "samples.jpg", "rescaling.json", "strengths.json")]
+    adapted = ("guidance.json",) if ADAPTER in parts else ()
+    inputs = [work / name for name in (*FILES, *parts, "samples.jpg", "rescaling.json", "strengths.json", *adapted)]
     copies = (*COPIES, ADAPTER) if ADAPTER in parts else COPIES
     content = {"name": "demo", "simulated": True, "n_layers": N_LAYERS, "components": settings.ranks[0]}
     learned = {"n_corpus": settings.n_corpus, "n_train": settings.n_train, "decoders": "own"}
@@ -72,7 +73,10 @@ def _write_bundle(work: Path, out: Path, copies: tuple[str, ...], content: dict)
     for name in copies:
         with whole_file(out / name) as copy:
             shutil.copyfile(work / name, copy)
-    write_manifest(out, content | {"rescaling": load_json(work / "rescaling.json")["chosen"]})
+    chosen = {"rescaling": load_json(work / "rescaling.json")["chosen"]}
+    if ADAPTER in copies:
+        chosen["embedding"] = load_json(work / "guidance.json")["chosen"]["embedding"]
+    write_manifest(out, content | chosen)
     load_bundle(out).diffusion  # noqa: B018 - opens every part
 
 

@@ -15,14 +15,14 @@ from precompute.demo.recipe import Settings
 from precompute.demo.taken import parts_of, taken_stage
 from precompute.demo.train_clip import CONTEXT
 from precompute.demo.train_vdvae import N_LAYERS
-from precompute.demo.tune import choose_rescaling, try_strengths
+from precompute.demo.tune import choose_rescaling, try_guidance, try_strengths
 from precompute.fitting.encode import Encoding, encode_stage
 from precompute.fitting.features import Into, extract_embeddings, extract_latents, extract_prompts
 from precompute.fitting.fit import Fit, fit_stage, layer_groups
 from precompute.fitting.response_model import response_stage
 from precompute.stage import Stage, place_of
 from recon.bundle.captions import CaptionIndex
-from recon.bundle.manifest import FILES, TARGETS
+from recon.bundle.manifest import ADAPTER, FILES, TARGETS
 from recon.decoders.vdvae import VDVAE
 from recon.files import load_json, open_array
 from recon.settings import REGRESSORS
@@ -133,7 +133,8 @@ def _choices(work: Path, s: Settings, parts: tuple[str, ...]) -> list[Stage]:
     read += [work / name for name in FILES if name not in REGRESSOR_FILES]
     fits, ready = ([folder / name for name in REGRESSOR_FILES] for folder in (fitted, work))
     how = {"training": s.mlps[0], "seed": s.seed}
-    rescaling, strengths = work / "rescaling.json", work / "strengths.json"
+    rescaling, strengths, guidance = (work / f"{name}.json" for name in ("rescaling", "strengths", "guidance"))
+    guided = [staged("guidance", [*read, *ready], [guidance], partial(try_guidance, work), **how)]
     return [
         staged(
             "rescaling",
@@ -143,6 +144,7 @@ def _choices(work: Path, s: Settings, parts: tuple[str, ...]) -> list[Stage]:
             **how,
         ),
         staged("strengths", [*read, *ready], [strengths], partial(try_strengths, work), **how),
+        *(guided if ADAPTER in parts else []),
     ]
 
 

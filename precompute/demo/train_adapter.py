@@ -3,22 +3,14 @@
 An IP-Adapter (Ye et al. 2023) of four tokens. The UNet is frozen; only the projection and the second keys and values of its
 cross-attentions learn. For a part of the rows the prompt, the image or both are left out, so that each can guide alone. For a
 quarter the embedding is blended with a smaller part of another image's, as least-squares predictions from voxels are.
-
-For networks that are trained already, without an adapter:
-
-python -m precompute.demo.train_adapter --networks assets/demo --work data/demo --scenes train --steps 700 --batch 32
-
-What it makes, `ip_adapter.safetensors`, becomes theirs when it is put beside them.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-import typer
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
@@ -30,17 +22,14 @@ from precompute.demo.train_unet import (
     NOISE_SCHEDULE,
     Examples,
     Sources,
-    extract_codes,
-    extract_tokens,
     on_this_hardware,
     velocity_loss,
 )
 from precompute.demo.training import Schedule, Weights, resident, rows_of, step_rng, train
 from precompute.fitting.clip import image_embeddings
-from recon.bundle.manifest import ADAPTER
 from recon.decoders.ip_adapter import N_TOKENS, PROJECTION, adapter_shapes, attach, cross_attentions, image_condition
 from recon.device import choose_device
-from recon.files import open_array, save_array, save_json, whole_file
+from recon.files import open_array, save_array, whole_file
 
 NO_TEXT, NO_IMAGE, NEITHER = 0.05, 0.05, 0.05  # shares of rows, after Ye et al.
 
@@ -126,29 +115,3 @@ def train_adapter(files: Sources, unet: Path, weights: Weights, schedule: Schedu
     with whole_file(weights.out) as part:
         save_file(adapter_tensors(best), part)
     return report
-
-
-def main(
-    networks: Annotated[Path, typer.Option(help="Folder with the trained networks: diffusion and vision.")],
-    work: Annotated[Path, typer.Option(help="Folder with the scenes; what is made lies there, too.")],
-    scenes: Annotated[str, typer.Option(help="Learn from these: corpus, or train, the subject's alone.")] = "corpus",
-    steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = 1500,
-    batch: Annotated[int, typer.Option(help="Images of a step.")] = 32,
-) -> None:
-    """Trains an adapter for networks that there are; goes on where a run was stopped."""
-    diffusion, drawn = networks / "diffusion", work / "scenes" / f"{scenes}.npy"
-    codes, ids, seen = (work / f"{name}_{scenes}.npy" for name in ("codes", "tokens", "embeddings"))
-    if not codes.exists():
-        extract_codes(drawn, diffusion / "vae", codes)
-    if not ids.exists():
-        extract_tokens(drawn.with_suffix(".json"), diffusion, ids)
-    if not seen.exists():
-        extract_both(drawn, networks / "vision", seen)
-    schedule = Schedule(steps, 1e-3, batch, weight_decay=0.0, average=0.99, save_every=50)
-    weights, files = Weights(work / ADAPTER, work), Sources(ids, codes, diffusion, seen)
-    report = train_adapter(files, diffusion / "unet", weights, schedule, seed=0)
-    save_json(work / "ip_adapter.training.json", report)
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,6 +1,6 @@
-"""What is chosen by looking at results: how far predicted latents are rescaled, and how strong stage 2 is.
+"""What is chosen by looking at results: how far predictions are rescaled, how strong stage 2 is, and what guides it.
 
-Both are tried on training images that the MLP was not fitted to. The test set takes no part.
+All are tried on training images that the MLP was not fitted to. The test set takes no part.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from precompute.evaluation.judge import Judge
 from precompute.evaluation.protocols import Protocol
 from precompute.fitting.train_network import Training
 from recon.bundle.bundle import Bundle, open_parts
-from recon.bundle.manifest import ADAPTER, TARGETS
+from recon.bundle.manifest import ADAPTER, CHOICES, TARGETS
 from recon.decoders.diffusion import Meaning, refine_all
 from recon.files import load_json, open_array, save_json
-from recon.reconstruct import decode_layouts, decoded
+from recon.reconstruct import decode_layouts, decoded, meanings
 from recon.regressors.standardise import Rescaler, split_rows
-from recon.settings import REGRESSORS, LCMSettings
+from recon.settings import MEANINGS, REGRESSORS, LCMSettings, Settings
 
 STRENGTHS, N = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 200
 COARSE, FINE = (0.0, 0.5, 1.0), (0.0, 0.25, 0.5, 1.0)  # exponents tried for layers up to 8 × 8, and for finer ones
+SCALES, N_GUIDED = (0.4, 0.8, 1.2), 100  # of the image adapter; held-out images
 BORDER = 8  # side of the finest layers that count as coarse
 
 
@@ -39,13 +40,13 @@ class HeldOut:
     judge: Judge
 
     @classmethod
-    def open(cls, work: Path, training: Training) -> HeldOut:
-        """From the demo's work folder; `training`: the MLP's, which says what was held out."""
+    def open(cls, work: Path, training: Training, n: int = N) -> HeldOut:
+        """The first n of them, from the demo's work folder; `training`: the MLP's, which says what was held out."""
         voxels, scenes = open_array(work / "brain" / "train_voxels.npy"), work / "scenes"
         bundle = open_parts(
             work, {"n_layers": N_LAYERS, "decoders": "own", "files": [p.name for p in work.glob(ADAPTER)]}
         )
-        rows = split_rows(len(voxels), training.validation_share, training.seed)[0][:N]
+        rows = split_rows(len(voxels), training.validation_share, training.seed)[0][:n]
         everything = load_json(scenes / "train.json")
         labels = [everything[k] for k in rows]
         find, describe = Checker.load(work / "checker.safetensors").right, {"clip_demo": own_clip(work / "vision")}
@@ -57,10 +58,12 @@ class HeldOut:
         """Means of what the judge says of (n, S, S, 3) images."""
         return {name: float(values.mean()) for name, values in self.judge.score(images).items()}
 
-    def stage_2(self, layouts: np.ndarray, settings: LCMSettings) -> dict[str, float]:
-        """Scores of stage 2 from layouts (n, S, S, 3) and the MLP's prompts."""
-        prompts = decoded("prompt", self.X, self.bundle, "mlp").reshape(-1, *self.bundle.diffusion.prompt_shape)
-        return self.scores(refine_all(self.bundle.diffusion, layouts, Meaning(prompts), settings))
+    def stage_2(self, layouts: np.ndarray, settings: LCMSettings, meaning: Meaning | None = None) -> dict[str, float]:
+        """Scores of stage 2 from layouts (n, S, S, 3) and a meaning, or the MLP's prompts alone."""
+        if meaning is None:
+            prompts = decoded("prompt", self.X, self.bundle, "mlp").reshape(-1, *self.bundle.diffusion.prompt_shape)
+            meaning = Meaning(prompts)
+        return self.scores(refine_all(self.bundle.diffusion, layouts, meaning, settings))
 
 
 def exponents_of(shapes: list[tuple[int, int, int]], coarse: float, fine: float) -> np.ndarray:
@@ -124,3 +127,38 @@ def try_strengths(work: Path, training: Training, seed: int) -> dict:
         report[str(strength)] = held_out.stage_2(layouts, LCMSettings(strength=strength, seed=seed))
     save_json(work / "strengths.json", report)
     return report
+
+
+def try_guidance(work: Path, training: Training, seed: int) -> dict:
+    """Writes `guidance.json` to `work`: what the MLP's stage 2 scores by text, image, or both, and by how they are scaled.
+
+    Adapter's scales are tried with the embedding's numbers rescaled one by one; then, at the scale that is best for both
+    together, the other rescalings. Best is what CLIP identifies best, of equals (to a thousandth) what shows the right object.
+    """
+    held_out = HeldOut.open(work, training, N_GUIDED)
+    layouts = decode_layouts(decoded("latents", held_out.X, held_out.bundle, "mlp"), held_out.bundle)
+    tried = []
+
+    def attempt(balance: float, scale: float, embedding: str) -> None:
+        bundle = replace(held_out.bundle, manifest=held_out.bundle.manifest | {"embedding": embedding})
+        meaning = meanings(held_out.X, bundle, Settings(balance=balance, image_scale=scale))
+        scores = held_out.stage_2(layouts, LCMSettings(seed=seed), meaning)
+        tried.append({"balance": balance, "image_scale": scale, "embedding": embedding} | scores)
+
+    first, *others = CHOICES["embedding"]
+    attempt(0.0, SCALES[0], first)
+    for balance in (MEANINGS["Both"], MEANINGS["Image only"]):
+        for scale in SCALES:
+            attempt(balance, scale, first)
+    scale = best_of([t for t in tried if t["balance"] == MEANINGS["Both"]])["image_scale"]
+    for embedding in others:
+        attempt(MEANINGS["Both"], scale, embedding)
+    names = ("balance", "image_scale", "embedding")
+    report = {"n": len(held_out.X), "chosen": {name: best_of(tried)[name] for name in names}, "tried": tried}
+    save_json(work / "guidance.json", report)
+    return report
+
+
+def best_of(tried: list[dict]) -> dict:
+    """What CLIP identifies best, of equals (to a thousandth) what shows the right object more often."""
+    return max(tried, key=lambda t: (round(t["clip_demo"], 3), t["sees object"]))

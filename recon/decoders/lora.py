@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
-from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME, LORA_WEIGHT_NAME_SAFE
 from diffusers.models.model_loading_utils import load_state_dict
 from peft.tuners.lora.layer import LoraLayer
 
@@ -20,16 +20,14 @@ OTHERS = ("dora_scale", "lora_magnitude_vector", "hada_", "lokr_")  # what DoRA 
 def fuse_lora(pipe: StableDiffusionImg2ImgPipeline, lora: Path) -> None:
     """Adds LoRA weights to the UNet: W + alpha / rank · B A, with the alpha that stands beside the weights or in the metadata.
 
-    lora: a file, or a folder as the Hub has them. peft's, diffusers' and kohya's names are known, in `.safetensors` and `.bin`.
-    Raises BadFile if weights are missing, not finite, zero, of another kind, or without a module. diffusers drops keys that it
-    does not know with a warning only, hence the count. Raises ValueError for a UNet that has an image adapter already: its
-    attention is no longer that of which the LoRA was made.
+    `lora`: a file, or the folder of a published one. peft's, diffusers' and kohya's names are known, in `.safetensors` and
+    `.bin`. Raises BadFile if weights are missing, not finite, zero, of another kind, or without a module. diffusers drops keys
+    that it does not know with a warning only, hence the count. Raises ValueError for a UNet that has an image adapter already:
+    its attention is no longer that of which the LoRA was made.
     """
     if has_adapter(pipe.unet):
         raise ValueError("expected a UNet without an image adapter, got one with it: fuse the LoRA first")
-    lora = lora / LORA_WEIGHT_NAME_SAFE if lora.is_dir() else lora
-    if not lora.exists():
-        raise BadFile(f"{lora} is missing: restore the LCM-LoRA or train it again")
+    lora = _file_of(Path(lora))
     try:
         _check_weights(lora, load_state_dict(lora))
         state, alphas, metadata = pipe.lora_state_dict(lora, return_lora_metadata=True)
@@ -56,6 +54,15 @@ def fuse_lora(pipe: StableDiffusionImg2ImgPipeline, lora: Path) -> None:
         raise BadFile(f"{lora} changes nothing: its alpha or all its B matrices are zero")
     pipe.fuse_lora(components=["unet"], adapter_names=["lcm"])
     pipe.unload_lora_weights()
+
+
+def _file_of(lora: Path) -> Path:
+    """The weights themselves: a published LoRA is a folder. Raises BadFile if they are missing."""
+    names = (LORA_WEIGHT_NAME_SAFE, LORA_WEIGHT_NAME)
+    found = [path for path in ([lora / name for name in names] if lora.is_dir() else [lora]) if path.exists()]
+    if not found:
+        raise BadFile(f"{lora} is missing or empty: restore the LCM-LoRA or train it again")
+    return found[0]
 
 
 def _check_weights(lora: Path, weights: dict[str, torch.Tensor]) -> None:

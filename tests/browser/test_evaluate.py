@@ -77,11 +77,11 @@ def test_choices_change_the_charts(page, folder):
     charts = "[...document.querySelectorAll('.chart')].map(e => e.innerHTML)"
     first = page.evaluate(charts)
     choose(page, "ssim")
-    page.wait_for_selector(".bottleneck h3:has-text('SSIM')", timeout=20 * SECONDS)
-    page.wait_for_selector(".distribution h3:has-text('Stage 2, SSIM')")
+    page.wait_for_selector(".bottleneck h2:has-text('SSIM')", timeout=20 * SECONDS)
+    page.wait_for_selector(".distribution h2:has-text('Stage 2, SSIM')")
     assert all(a != b for a, b in zip(first, page.evaluate(charts)))
     choose(page, "vdvae")
-    page.wait_for_selector(".distribution h3:has-text('Stage 1, SSIM')", timeout=20 * SECONDS)
+    page.wait_for_selector(".distribution h2:has-text('Stage 1, SSIM')", timeout=20 * SECONDS)
     page.fill(".evaluate-controls .seed input", "3")
     page.wait_for_selector(".distribution .legend:has-text('picture 3')", timeout=20 * SECONDS)
     value = load_evaluation(folder).image_scores["vdvae/mlp/ssim"][3]

@@ -32,7 +32,7 @@ def svg(name: str, description: str, body: str) -> Markup:
 def figure(kind: str, name: str, description: str, body: str, legend: str, words: str) -> Markup:
     """A panel with a chart."""
     return html(
-        '<figure class="panel result {}"><h3>{}</h3>{}<p class="legend">{}</p><figcaption>{}</figcaption></figure>',
+        '<figure class="panel result {}"><h2>{}</h2>{}<p class="legend">{}</p><figcaption>{}</figcaption></figure>',
         kind,
         name,
         svg(name, description, body),
@@ -87,7 +87,7 @@ def distribution(evaluation: Evaluation, stage: str, metric: str, picture: int |
     found = {s: values for s, values in found.items() if values is not None}
     name = f"{STAGES[stage]}, {METRICS[metric].title}: scores of single images"
     if not any(np.isfinite(values).any() for values in found.values()):
-        return html('<section class="panel result"><h3>{}</h3><p class="about">Not computed.</p></section>', name)
+        return html('<section class="panel result"><h2>{}</h2><p class="about">Not computed.</p></section>', name)
     low, high = around(np.concatenate(list(found.values())))
     edges = np.linspace(low, high, BINS + 1)
     top = max(np.histogram(v[np.isfinite(v)], edges)[0].max() for v in found.values())
@@ -219,7 +219,7 @@ def bottleneck(evaluation: Evaluation, metric: str) -> Markup:
     points = [p for p in evaluation.bottleneck if p.metric == metric]
     name = f"Bottleneck: {METRICS[metric].title} against components"
     if not points:
-        return html('<section class="panel result"><h3>{}</h3><p class="about">Not computed.</p></section>', name)
+        return html('<section class="panel result"><h2>{}</h2><p class="about">Not computed.</p></section>', name)
     lines = [v for stage in STAGES for v, _ in levels(evaluation, stage, metric).values()]
     low, high = around(np.array([*lines, *(p.low for p in points), *(p.high for p in points)]))
 

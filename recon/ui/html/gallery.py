@@ -80,10 +80,10 @@ def gallery_table(evaluation: Evaluation, group: str, originals: np.ndarray) -> 
     rows = joined(gallery_row(evaluation, gallery, kind, originals) for kind in KINDS)
     name, n = group, f"{len(gallery.images)} of n = {evaluation.n_images} test images"
     return html(
-        '<section class="panel result gallery" data-group="{}"><h3>{}</h3>'
+        '<section class="panel result gallery" data-group="{}"><h2>{}</h2>'
         '<p class="about">Rule: <b>{}</b>; {}. {}</p>'
         '<div class="scroll" tabindex="0" role="region" aria-label="Gallery: {}"><table>'
-        '<thead><tr><th scope="col"></th>{}</tr></thead><tbody>{}</tbody></table></div></section>',
+        '<thead><tr><th scope="col">drawn from</th>{}</tr></thead><tbody>{}</tbody></table></div></section>',
         name,
         name.capitalize(),
         gallery.rule,

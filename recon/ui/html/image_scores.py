@@ -9,8 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from recon.files import array_in, load_json, parsing
-from recon.images import area_average
-from recon.metrics import percentile, pixel_correlation, ssim
+from recon.metrics import at_smaller_size, percentile, pixel_correlation, ssim
 from recon.ui.html.markup import NOTHING, html, joined
 
 FILE = "image_scores.h5"  # STAGE/SOURCE/METRIC (n,) float32, and "images" (n,): of which test pictures
@@ -70,8 +69,8 @@ def on_screen(shown: dict[str, np.ndarray], truth: np.ndarray) -> Markup:
     """Scores of the images that are shown, by stage, (S, S, 3) uint8 of any size; truth: the original, at stage 1's."""
     parts = []
     for stage, image in shown.items():
-        small = area_average(image[None], len(truth))
-        r, alike = (metric(small, truth[None])[0] for metric in (pixel_correlation, ssim))
+        pair = at_smaller_size(image, truth)
+        r, alike = (metric(*pair)[0] for metric in (pixel_correlation, ssim))
         words = html("{}: pixel r <b>{:.2f}</b> · SSIM <b>{:.2f}</b>", STAGES[stage].capitalize(), r, alike)
         parts.append(html("<span>{}</span>", words).replace("-", "−"))
     hint = "Scores of the images on screen, with these settings and this seed"

@@ -40,7 +40,7 @@ def table(title: str, about: str, columns: Sequence[str], body: Markup, kind: st
     """A panel with one table that scrolls in itself; `about` says n and chance."""
     heads = joined(head(name, scope="col") for name in columns)
     return html(
-        '<section class="panel result {}"><h3>{}</h3><p class="about">{}</p>'
+        '<section class="panel result {}"><h2>{}</h2><p class="about">{}</p>'
         '<div class="scroll" tabindex="0" role="region" aria-label="{}"><table><thead><tr>{}</tr></thead>'
         "{}</table></div></section>",
         kind,

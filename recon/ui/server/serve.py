@@ -17,7 +17,7 @@ from recon.environment import check_address, is_zero_gpu, port, root_path
 from recon.ui.server.gate import Gate
 from recon.ui.server.headers import SecurityHeaders
 from recon.ui.server.health import health
-from recon.ui.server.prefix import Prefix
+from recon.ui.server.page_head import PREVIEW_PATH, PageHead, link_preview
 from recon.ui.server.startup import release_folder
 
 if TYPE_CHECKING:
@@ -94,8 +94,11 @@ def serve(demo: gr.Blocks, library: Library, **options) -> None:
         state_session_capacity=MAX_SESSIONS,
         enable_monitoring=False,
         app_kwargs={
-            "routes": [Route("/healthz", health(library.first, describe_device))],
-            "middleware": [Middleware(SecurityHeaders), Middleware(Gate), Middleware(Prefix, root=root_path())],
+            "routes": [Route("/healthz", health(library.first, describe_device)), Route(PREVIEW_PATH, link_preview)],
+            "middleware": [
+                *(Middleware(SecurityHeaders), Middleware(Gate)),
+                Middleware(PageHead, root=root_path(), title=demo.title),
+            ],
         },
         prevent_thread_lock=True,
         **options,

@@ -19,7 +19,7 @@ from precompute.demo.decoders import train_networks
 from precompute.demo.pipeline import bundle_stage
 from precompute.demo.recipe import SMOKE, further
 from precompute.demo.subject_stages import subject_stages
-from precompute.demo.taken import PARTS
+from precompute.demo.taken import PARTS, parts_of
 from precompute.demo.train_codec import CodecSize
 from precompute.demo.training import Schedule
 from precompute.stage import make, state
@@ -69,9 +69,10 @@ import sys
 from pathlib import Path
 from precompute.demo.recipe import SMOKE
 from precompute.demo.subject_stages import subject_stages
+from precompute.stage import make
 for stage in subject_stages(Path(sys.argv[1]), SMOKE):
     if stage.name in {FITTING}:
-        stage.run()
+        make(stage)
 """  # a process of its own, as the first fit's: threads and precision are chosen once a process
 FITTED = (
     *("brain/train_voxels.npy", "captions.h5", "response.safetensors"),
@@ -111,7 +112,8 @@ def test_other_test_pictures_and_responses_leave_every_fitted_array_as_it_was(sm
 
 def states(work, settings=SMOKE) -> dict[str, str]:
     stages = subject_stages(work, settings)
-    return {stage.name: state(stage) for stage in [*stages, bundle_stage(work, work / "bundle", settings)]}
+    last = bundle_stage(work, work / "bundle", settings, parts_of(None))
+    return {stage.name: state(stage) for stage in [*stages, last]}
 
 
 def test_every_stage_is_done_and_what_is_missing_alone_is_made_again(smoke):
@@ -136,6 +138,7 @@ def test_other_settings_make_those_stages_stale_that_have_them(smoke):
     assert stale(smoke, seed=1) >= {"test scenes", "responses", "CLIP", "VDVAE", "samples", "rescaling"}
 
 
+@pytest.mark.exhaustive
 def test_networks_are_taken_from_a_bundle_and_the_rest_is_made_of_them(smoke, tmp_path):
     where = ["--work", str(tmp_path), "--decoders", str(smoke / "bundle")]
     made = CliRunner().invoke(app, ["demo", "--smoke", *where])
@@ -158,6 +161,7 @@ def test_networks_of_other_sizes_or_of_the_work_folder_itself_are_refused(smoke,
         subject_stages(tmp_path, SMOKE, tmp_path / "nowhere")
 
 
+@pytest.mark.exhaustive
 def test_a_training_goes_on_from_the_networks_of_a_bundle(smoke, tmp_path):
     """On another machine; there, what the work folder then holds is taken."""
     bundle, far = smoke / "bundle", tmp_path / "far"

@@ -7,10 +7,14 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 from tiny_diffusion import SIDE, TOKENS, WIDTH, tiny_pipeline
 
+from precompute.demo.add_adapter import join
+from precompute.demo.taken import PARTS
 from precompute.demo.train_adapter import blended, left_out, new_adapter, train_adapter
 from precompute.demo.train_unet import Examples, Sources
 from precompute.demo.training import Schedule, Weights
+from recon.bundle.manifest import ADAPTER
 from recon.decoders.ip_adapter import adapter_shapes, attach, image_condition, load_adapter
+from recon.files import load_json, save_json
 
 N, D = 6, 5
 
@@ -97,3 +101,23 @@ def test_a_quarter_of_the_embeddings_has_less_than_half_of_another(rng):
     assert 0.15 < (own < 1).float().mean() < 0.35
     assert own.min() > 0.5
     torch.testing.assert_close(mixed.sum(1), torch.ones(400))
+
+
+def test_an_adapter_is_put_beside_copies_of_the_networks_and_into_their_provenance(tmp_path):
+    networks, out = tmp_path / "networks", tmp_path / "out"
+    for name in PARTS:
+        place = networks / name if "." in name else networks / name / "part"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(name)
+    before = {"stages": {"UNet": {"seconds": 1.0}}, "reports": {"unet.training": {"loss": 1}}, "settings": {"seed": 0}}
+    save_json(networks / "provenance.json", before)
+    (tmp_path / "new").write_text("adapter")
+    join(networks, tmp_path / "new", out, {"cost": {"seconds": 2.0}, "report": {"loss": 0.5}}, Schedule(5, 1e-3, 2))
+    assert {p.name for p in out.iterdir()} == {*PARTS, ADAPTER, "provenance.json"}
+    assert (out / ADAPTER).read_text() == "adapter" and (out / "vision" / "part").read_text() == "vision"
+    told = load_json(out / "provenance.json")
+    assert told["stages"] == before["stages"] | {"image adapter": {"seconds": 2.0}}
+    assert (
+        told["reports"]["ip_adapter.training"] == {"loss": 0.5} and told["settings"]["adapter_schedule"]["steps"] == 5
+    )
+    assert load_json(networks / "provenance.json") == before and not (networks / ADAPTER).exists()

@@ -77,3 +77,43 @@ def test_the_written_regressors_of_latents_have_the_softened_gains_and_others_ar
         for name in REGRESSORS:
             file = f"{target}_{name}.safetensors"
             assert (folder / file).read_bytes() == (folder / "fitted" / file).read_bytes()
+
+
+SEEN = {  # (scale, rescaling) of image and text together -> what CLIP identifies, and the share of right objects
+    (0.4, "gain"): (0.950, 0.5),
+    (0.8, "gain"): (0.980, 0.6),
+    (0.8, "norm"): (0.9804, 0.9),  # as well identified, to a thousandth, and more often the right object
+}
+
+
+def test_what_guides_stage_2_is_chosen_by_identification_then_by_objects(monkeypatch, guided_bundle, tmp_path, rng):
+    bundle = load_bundle(guided_bundle)
+    text_alone = bundle.diffusion.embed([""]).shape
+
+    class Judged(HeldOut):
+        def stage_2(self, layouts, settings, meaning=None):
+            assert meaning.prompts.shape[1:] == text_alone[1:] and len(layouts) == len(self.X)
+            asked.append(meaning)
+            return {"clip_demo": 0.9, "sees object": 0.4}
+
+    asked = []
+    held_out = Judged(bundle, rng.normal(size=(3, bundle.subject.geometry.n_voxels)).astype(np.float32), judge=None)
+    monkeypatch.setattr(HeldOut, "open", lambda work, training, n: held_out)
+    equal = tune.try_guidance(tmp_path, None, 0)
+    assert [m.scale for m in asked] == pytest.approx([0.0, 0.4, 0.8, 1.2, 0.4, 0.8, 1.2, 0.4, 0.4])
+    assert equal["chosen"] == {"balance": 0.0, "image_scale": 0.4, "embedding": "gain"}  # of equals the first
+    assert not np.allclose(asked[1].embeddings, asked[-2].embeddings)  # rescaled by the norm
+    np.testing.assert_array_equal(asked[0].prompts, asked[1].prompts)  # both: the text counts in full
+    assert not np.allclose(asked[0].prompts, asked[4].prompts)  # the image alone: the empty prompt
+
+    def judged(self, layouts, settings, meaning=None):
+        tried = next(order)
+        identified, right = SEEN.get(tried[1:], (0.9, 0.4)) if tried[0] == "both" else (0.9, 0.4)
+        return {"clip_demo": identified, "sees object": right}
+
+    scales = [("both", s, "gain") for s in tune.SCALES] + [("image", s, "gain") for s in tune.SCALES]
+    order = iter([("text", 0.0, "gain"), *scales, ("both", 0.8, "norm"), ("both", 0.8, "none")])
+    monkeypatch.setattr(Judged, "stage_2", judged)
+    report = tune.try_guidance(tmp_path, None, 0)
+    assert report["chosen"] == {"balance": 0.5, "image_scale": 0.8, "embedding": "norm"}
+    assert load_json(tmp_path / "guidance.json") == report and len(report["tried"]) == 9

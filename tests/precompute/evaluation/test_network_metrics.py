@@ -22,6 +22,7 @@ from precompute.evaluation.network_metrics import (
 )
 from precompute.evaluation.protocols import BRAIN_DIFFUSER, MINDEYE, network_pixels
 from recon.files import BadFile
+from recon.torchvision_guard import why_unusable
 
 
 def small(**_) -> nn.Module:
@@ -38,6 +39,7 @@ def small(**_) -> nn.Module:
 @pytest.fixture
 def torchvision(monkeypatch, tmp_path):
     """A stand-in for the package, and an empty folder of weights."""
+    monkeypatch.setattr(network_metrics, "why_unusable", why_unusable.__wrapped__)  # whatever was found before
     names = {network.architecture: small for network in NETWORKS.values()}
     monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace(models=SimpleNamespace(**names), __spec__=None))
     monkeypatch.setattr(network_metrics, "find_spec", lambda name: True)

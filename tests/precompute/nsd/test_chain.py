@@ -321,7 +321,7 @@ def test_the_page_shows_both_stages_and_the_voxels_of_the_volume(chain, pages, t
     assert {card: side(page, card) for card in CARDS} == {"ridge": 64, "mlp": 64, "ceiling": 64, "lcm": SIDE}
     assert page.locator(".banner").count() == 0
     check_what_needs_no_decoder(page, chain)
-    assert "UNet steps run: 4" in page.inner_text(".card.lcm .note")
+    assert page.text_content(".progress p:nth-child(2) b").endswith("4 UNet steps")
     page.screenshot(path=os.environ.get("SCREENSHOT_NSD", tmp_path / "page.png"))
     assert page.errors == []
 
@@ -332,7 +332,7 @@ def test_without_models_the_page_says_how_to_fetch_them_and_shows_the_rest(chain
     assert "No decoder for stage 1 and stage 2: run python -m precompute fetch models" in page.inner_text(".banner")
     assert {card: side(page, card) for card in CARDS} == dict.fromkeys(CARDS, 0)
     check_what_needs_no_decoder(page, chain)
-    assert page.inner_text(".progress").count("no decoder") == 2
+    assert page.text_content(".progress").count("no decoder") == 2
     page.screenshot(path=os.environ.get("SCREENSHOT_NO_MODELS", tmp_path / "page.png"))
     page.click(".banner summary")
     assert "Lykon/dreamshaper-7" in page.inner_text(".banner")

@@ -51,4 +51,6 @@ def test_scores_say_of_which_images_they_are(tmp_path, rng):
         told = on_screen({"lcm": shown}, truth)
         assert f"Stage 2: pixel r <b>{r:.2f}</b>".replace("-", "−") in told and "On screen" in told
         assert f"SSIM <b>{ssim(image[None], truth[None])[0]:.2f}</b>".replace("-", "−") in told
+    coarse = np.rint(truth.reshape(32, 2, 32, 2, 3).mean((1, 3))).astype(np.uint8)
+    assert "pixel r <b>1.00</b>" in on_screen({"lcm": coarse}, truth)  # at the smaller of both sizes
     assert on_screen({}, truth) == ""

@@ -106,7 +106,7 @@ def test_the_page_changes_its_subject_in_place_and_a_link_brings_back_the_one_it
             assert "picture=0" in page.locator(".view").get_attribute("data-query")
             assert page.locator("[role=alert]").count() == 0  # a link is done with once its subject is left
             kept = "__theme=dark&" if "__theme" in address else ""
-            assert page.url == f"{url}?{kept}subject={other}"
+            page.wait_for_url(f"{url}?{kept}subject={other}&picture=0")
             page.click(".picker-next")
             page.wait_for_selector(f'.view[data-query*="subject={other}"][data-serial="1"][data-last="true"]')
             assert page.evaluate(GAINS_SET) == 1, "the panel of a subject that was left answers too"
