@@ -23,8 +23,8 @@ from typer.testing import CliRunner
 from precompute.__main__ import app
 from precompute.evaluation import evaluate, summary
 from precompute.evaluation.efficientnet_lite import is_installed
-from precompute.evaluation.model_card import section
 from precompute.fetching import fetch_nsd
+from precompute.nsd.subject_to_bundle import evaluate_stage
 from recon.brain.space import Volume
 from recon.bundle.bundle import load_bundle
 from recon.bundle.evaluation import load_evaluation
@@ -33,12 +33,10 @@ from recon.decoders.published_models import locate
 from recon.decoders.vdvae import load_openai
 from recon.device import choose_side
 from recon.files import load_json, save_json
-from recon.recipes import TRANSDUCTIVE, Drawing
+from recon.recipes import Drawing
 from recon.reconstruct import Shown, decode_layouts, decoded, reconstruct
 from recon.settings import LCMSettings, Settings
 from recon.ui.html.panel import header
-from recon.ui.html.score_table import score_table
-from recon.ui.tabs.evaluate_tab import introduction
 
 SESSIONS = 3
 N_LATENTS = 91_168
@@ -224,22 +222,16 @@ def test_the_published_recipe_is_theirs_from_images_to_layouts(published):
     assert (first.images["ridge"] == layouts[0]).all() or first.step < 32
 
 
-def test_what_is_transductive_is_said_of_the_bundle_its_evaluation_and_its_page(published, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "component_counts", lambda rank: [rank])
-    monkeypatch.setattr(summary, "GROUP", 1)
-    bundle = shutil.copytree(published / "theirs-bundle", tmp_path / "bundle")
-    run("evaluate", "--subject", 1, "--folder", published / "theirs", "--bundle", bundle, "--limit", 2, "--seeds", 1)
-    assert "recipe: stage 1 is that of brain-diffuser, and the latents of ridge are transductive" in run(
-        "check", "bundle", bundle
-    )
-    found = load_evaluation(bundle)
-    owed = {r.source for r in found.rows if TRANSDUCTIVE in r.note}
-    assert owed == {"ridge", "ridge_image", "ridge_both", "shuffled", "other_image", "mean", "empty_prompt", "oracle"}
-    assert score_table(found).count("transductive") >= len(owed) and TRANSDUCTIVE in introduction(found)
-    assert "Transductive: rescaled" in section(found)
-    assert "transductive" in header(read_manifest(bundle), {}) and "transductive" not in header(
-        read_manifest(published / "bundle"), {}
-    )
+def test_what_is_transductive_is_said_of_the_bundle_and_its_evaluation_is_against_samples(published):
+    bundle = published / "theirs-bundle"
+    said = run("check", "bundle", bundle)
+    assert "recipe: stage 1 is that of brain-diffuser, and the latents of ridge are transductive" in said
+    assert "of the latents of ridge are at the cap" not in said
+    assert "transductive" in header(read_manifest(bundle), {})
+    assert "transductive" not in header(read_manifest(published / "bundle"), {})
+    for folder, name, latents in (("theirs", "theirs-bundle", "samples"), ("prepared", "bundle", "latents")):
+        stage = evaluate_stage(published / folder, published / name, evaluate.Options())
+        assert published / folder / f"{latents}_test.npy" in stage.inputs
 
 
 def test_the_published_recipe_wants_voxels_and_images_prepared_as_theirs(chain):
