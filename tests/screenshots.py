@@ -1,6 +1,6 @@
 """Pictures of every tab for the README, from the real page: `python tests/screenshots.py`.
 
-Writes assets/page/screenshots/TAB_SIZE.webp.
+Writes assets/page/screenshots/TAB_SIZE.webp, and the picture of a link's preview, assets/page/link_preview.jpg.
 """
 
 import io
@@ -21,6 +21,14 @@ OUT = ROOT / "assets" / "page" / "screenshots"
 SIZES = {"laptop": (1366, 768), "phone": (390, 844)}
 COLOURS = {"laptop": "light", "phone": "dark"}
 SECONDS = 1000
+CARD = """<body style="margin:0;width:1200px;height:630px;box-sizing:border-box;padding:44px 56px;background:#10131a;color:#f2f4f8;
+font-family:system-ui,sans-serif"><h1 style="margin:0 0 6px;font-size:52px">Brain <span style="color:#f5a04e">→</span> Image</h1>
+<p style="margin:0 0 26px;font-size:27px;color:#c3cad6">A picture drawn again from the brain activity of someone who looked at it</p>
+<div style="display:flex;gap:26px">PICTURES</div>
+<p style="margin:14px 0 0;font-size:20px;color:#98a2b3">Images of the simulated subject that comes with it</p>"""
+FIGURE = """<figure style="margin:0"><img src="{}" style="width:344px;height:344px;border-radius:14px">
+<figcaption style="margin-top:8px;font-size:23px">{}</figcaption></figure>"""
+PREVIEWED = {"What was seen": ".hero .original img", "Rough layout": ".way .chosen img", "Drawn from the brain": ".hero .lcm img"}
 DECODED = '.decoded-cards[data-saved="true"]:visible'
 
 
@@ -58,10 +66,23 @@ def show(page, tab: str) -> None:
     page.evaluate("scrollTo(0, 0)")
 
 
+def preview(browser, url: str) -> None:
+    """A simulated subject's images with the product's name: what a link to any page of it shows."""
+    page = browser.new_page(viewport={"width": 1200, "height": 630})
+    page.goto(url)
+    page.wait_for_selector('.view[data-last="true"]', timeout=120 * SECONDS)
+    pictures = {name: page.get_attribute(f"{where} >> nth=0", "src") for name, where in PREVIEWED.items()}
+    page.set_content(CARD.replace("PICTURES", "".join(FIGURE.format(src, name) for name, src in pictures.items())))
+    page.wait_for_timeout(SECONDS)
+    page.screenshot(path=OUT.parent / "link_preview.jpg", type="jpeg", quality=88)
+    page.close()
+
+
 def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     with serve_apps({}) as (url,), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        preview(browser, url)
         for size, (width, height) in SIZES.items():
             page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=COLOURS[size])
             page.goto(url)
