@@ -23,12 +23,17 @@ COLOURS = {"laptop": "light", "phone": "dark"}
 SECONDS = 1000
 CARD = """<body style="margin:0;width:1200px;height:630px;box-sizing:border-box;padding:44px 56px;background:#10131a;color:#f2f4f8;
 font-family:system-ui,sans-serif"><h1 style="margin:0 0 6px;font-size:52px">Brain <span style="color:#f5a04e">→</span> Image</h1>
-<p style="margin:0 0 26px;font-size:27px;color:#c3cad6">A picture drawn again from the brain activity of someone who looked at it</p>
+<p style="margin:0 0 26px;font-size:27px;color:#c3cad6">
+A picture drawn again from the brain activity of someone who looked at it</p>
 <div style="display:flex;gap:26px">PICTURES</div>
 <p style="margin:14px 0 0;font-size:20px;color:#98a2b3">Images of the simulated subject that comes with it</p>"""
 FIGURE = """<figure style="margin:0"><img src="{}" style="width:344px;height:344px;border-radius:14px">
 <figcaption style="margin-top:8px;font-size:23px">{}</figcaption></figure>"""
-PREVIEWED = {"What was seen": ".hero .original img", "Rough layout": ".way .chosen img", "Drawn from the brain": ".hero .lcm img"}
+PREVIEWED = {
+    "What was seen": ".hero .original img",
+    "Rough layout": ".way .chosen img",
+    "Drawn from the brain": ".hero .lcm img",
+}
 DECODED = '.decoded-cards[data-saved="true"]:visible'
 
 
