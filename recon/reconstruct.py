@@ -114,21 +114,22 @@ def _layouts(reading: Reading, bundle: Bundle, settings: Settings, shown: Shown 
     A small VDVAE decodes what both regressors say together, coarse to fine; a slow one first what the chosen regressor says,
     which stage 2 starts from. The ceiling comes last.
     """
-    images, decoder, X = {}, bundle.stage_1, reading.response[None]
+    images, decoder, X, drawing = {}, bundle.stage_1, reading.response[None], bundle.recipe.drawing
     finest = decoder.layer_shapes()[: bundle.n_layers][-1][1]
     latents = {name: decoded("latents", X, bundle, name, settings.components) for name in REGRESSORS}
     if decoder.slow:
         for name in sorted(REGRESSORS, key=lambda name: name != settings.regressor):
-            images = images | {name: decoder.decode(latents[name])[0]}
+            images = images | {name: decoder.decode(latents[name], drawing)[0]}
             whole = len(images) == len(REGRESSORS)
             yield Frame("vdvae", finest, images, 0.0, True, whole and shown is None, reading)
     else:
         both = np.concatenate(list(latents.values()))
-        for resolution, pictures in decoder.decode_progressively(both, coarse=(COARSE,)):
+        same = [0] * len(both)  # as the slow one, which draws each of them alone
+        for resolution, pictures in decoder.decode_progressively(both, drawing, same, (COARSE,)):
             images, whole = dict(zip(latents, pictures)), resolution == finest
             yield Frame("vdvae", resolution, images, 0.0, whole, whole and shown is None, reading)
     if shown is not None:
-        images = images | {"ceiling": decoder.decode(bundle.own_latents(shown.image[None]))[0]}
+        images = images | {"ceiling": decoder.decode(bundle.own_latents(shown.image[None]), drawing)[0]}
         yield Frame("vdvae", finest, images, 0.0, True, True, reading)
 
 
@@ -161,8 +162,10 @@ def _predicted(target: str, X: np.ndarray, bundle: Bundle, regressor: str, compo
 
 
 def decode_layouts(latents: np.ndarray, bundle: Bundle, batch: int = 64) -> np.ndarray:
-    """Stage 1 of many: latents (n, n_latents) -> layouts (n, S, S, 3) uint8."""
-    return np.concatenate([bundle.stage_1.decode(latents[k : k + batch]) for k in range(0, len(latents), batch)])
+    """Stage 1 of many: latents (n, n_latents) -> layouts (n, S, S, 3) uint8; what is random is drawn by their rows."""
+    spans = [range(k, min(k + batch, len(latents))) for k in range(0, len(latents), batch)]
+    drawing = bundle.recipe.drawing
+    return np.concatenate([bundle.stage_1.decode(latents[s.start : s.stop], drawing, s) for s in spans])
 
 
 def meanings(

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from recon.recipes import TRANSDUCTIVE, recipe_of
 from recon.settings import LCMSettings, Settings, shown
 
 PACKAGES = ("torch", "diffusers", "transformers", "gradio", "numpy")
@@ -69,7 +70,8 @@ def subject_of(query: str) -> str | None:
 
 def record(manifest: dict, index: int | None, settings: Settings, seconds: dict[str, float]) -> dict:
     """All that is needed to make a picture again; `seconds` by stage; index None where no test picture was shown."""
-    return {
+    owed = {"transductive": TRANSDUCTIVE} if settings.regressor in recipe_of(manifest).transductive else {}
+    return owed | {
         "subject": manifest["name"],
         "simulated": manifest["simulated"],
         "picture": index,

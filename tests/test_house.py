@@ -16,7 +16,7 @@ LAYERS = (  # from the ground up: what stands in one imports only what lies belo
     {"unreadable", "torchvision_guard"},
     {"environment"},
     {"files", "device"},
-    {"settings", "images", "limited"},
+    {"settings", "recipes", "images", "limited"},
     {"metrics", "share", "h5_rows"},
     {"regressors", "decoders", "brain"},
     {"bundle"},

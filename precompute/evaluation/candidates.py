@@ -67,7 +67,7 @@ class Candidates:
         """Stage 1's pictures (n, S, S, 3) from one of LAYOUTS."""
         latents = self.latents if source == "ceiling" else self._decoded("latents", source, components)
         if source == "mean":
-            return np.repeat(self.bundle.vdvae.decode(latents[:1]), len(latents), 0)
+            return np.repeat(decode_layouts(latents[:1], self.bundle), len(latents), 0)
         return decode_layouts(latents, self.bundle)
 
     def meaning(self, source: str, components: int | None = None) -> Meaning:

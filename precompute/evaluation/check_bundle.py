@@ -11,6 +11,7 @@ from precompute.evaluation.protocols import PUBLISHED_PROTOCOLS
 from recon.bundle.bundle import Bundle, load_bundle
 from recon.bundle.evaluation import Evaluation, load_evaluation
 from recon.bundle.manifest import is_evaluated
+from recon.recipes import TRANSDUCTIVE
 from recon.regressors.low_rank import LowRank
 from recon.regressors.mlp import MLP
 from recon.regressors.standardise import Rescaler
@@ -21,11 +22,16 @@ AGAIN = "run `python -m precompute evaluate` again"
 def check_bundle(folder: Path) -> list[str]:
     """A line for each thing that is wrong with the bundle in `folder`; empty if nothing is. Raises BadFile."""
     bundle = load_bundle(folder)
-    lines = [*_shares(bundle), *_repeats(bundle), *_gains(bundle), *_constant_targets(bundle)]
+    lines = [*_recipe(bundle), *_shares(bundle), *_repeats(bundle), *_gains(bundle), *_constant_targets(bundle)]
     if not is_evaluated(bundle.manifest):
         return [*lines, "evaluation: there is none, run `python -m precompute evaluate`"]
     evaluation = load_evaluation(folder)
     return [*lines, *_told_shares(evaluation), *_protocol(evaluation), *_machine(evaluation)]
+
+
+def _recipe(bundle: Bundle) -> Iterator[str]:
+    for name in bundle.recipe.transductive:
+        yield f"recipe: stage 1 is that of {bundle.manifest['recipe']}, and the latents of {name} are {TRANSDUCTIVE}"
 
 
 def _shares(bundle: Bundle) -> Iterator[str]:
@@ -47,7 +53,7 @@ def _repeats(bundle: Bundle) -> Iterator[str]:
 def _gains(bundle: Bundle) -> Iterator[str]:
     for name, model in bundle.regressors["latents"].items():
         capped = float(np.mean(model.rescale.gain >= Rescaler.MAX_GAIN))
-        if capped > 0:
+        if capped > 0 and name not in bundle.recipe.transductive:
             yield f"gains: {100 * capped:.1f} % of the latents of {name} are at the cap of {Rescaler.MAX_GAIN:g}: less contrast"
 
 

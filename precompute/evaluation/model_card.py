@@ -10,6 +10,7 @@ from pathlib import Path
 from recon.bundle.evaluation import Evaluation, Row, load_evaluation
 from recon.files import BadFile, whole_file
 from recon.metrics import METRICS, d_prime, is_saturated
+from recon.recipes import TRANSDUCTIVE
 from recon.settings import REGRESSORS
 
 BEGIN, END = "<!-- evaluation -->", "<!-- /evaluation -->"
@@ -189,6 +190,9 @@ def section(e: Evaluation) -> str:
         )
         + ".",
     ]
+    if any(TRANSDUCTIVE in row.note for row in e.rows):
+        names = ", ".join(sorted({SOURCES[row.source] for row in e.rows if TRANSDUCTIVE in row.note}))
+        parts.append(f"Stage 1 is that of {e.settings['recipe']}. {TRANSDUCTIVE.capitalize()}: {names}.")
     if "refits" in e.tables:
         parts.append(fits_sentence(e.tables["refits"]))
     if "shares" in e.tables:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 import shutil
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import rankdata
 
-from precompute.evaluation.candidates import NOTES, SEED_STEP, STAGE_2, nearest_training
+from precompute.evaluation.candidates import NOTES, NULL, SEED_STEP, STAGE_2, nearest_training
 from precompute.evaluation.evaluate import (
     N_CURVE,
     N_SHUFFLES,
@@ -37,15 +38,19 @@ from recon.bundle.evaluation import (
     Row,
     save_evaluation,
 )
-from recon.bundle.manifest import rewrite_manifest
+from recon.bundle.manifest import CHOICES, rewrite_manifest
 from recon.files import whole_file
 from recon.metrics import METRICS, retrieval_ranks
+from recon.recipes import TRANSDUCTIVE, Recipe
 from recon.reconstruct import decoded
 from recon.regressors.standardise import r2_per_target
 from recon.settings import REGRESSORS
 
 LIBRARIES = ("numpy", "scipy", "torch", "diffusers", "transformers", "scikit-image", "torchvision")
 NULLS = ("shuffled", "other_image", "mean", "empty_prompt", "nearest_training")
+LAYOUT_OF = dict.fromkeys(
+    ("shuffled", "other_image", "mean", "empty_prompt", "oracle"), NULL
+)  # of rows; others name theirs
 ATTRIBUTES = ("setting", "light", "object", "colour")
 GROUP, PICTURE_SIDE = 8, 192  # pictures of a gallery's group; the largest side
 RULE = "rank of {} of the MLP's stage 2, means over seeds"
@@ -73,6 +78,14 @@ def make_row(key: str, runs: list[np.ndarray]) -> Row:
     return Row(
         stage, source, name, shown, low, high, len(scores), metric.chance, metric.direction, sd, NOTES.get(source, "")
     )
+
+
+def marked(row: Row, recipe: Recipe) -> Row:
+    """The same, whose note says so if its layouts were made by a regressor whose gains are transductive."""
+    made_by = LAYOUT_OF.get(row.source, row.source.split("_")[0])
+    if made_by not in recipe.transductive:
+        return row
+    return replace(row, note="; ".join(filter(None, [row.note, TRANSDUCTIVE])))
 
 
 def paired_tests(scores: dict[str, np.ndarray]) -> list[Paired]:
@@ -241,12 +254,13 @@ def summarise(work: Work, pieces: Pieces) -> Evaluation:
     runs = collect(pieces)
     every = {key: np.mean(values, 0) for key, values in runs.items()}
     scores = {key: values for key, values in every.items() if key.split("/")[2] in METRICS}
-    rows = [make_row(key, runs[key]) for key in scores]
+    rows = [marked(make_row(key, runs[key]), work.inputs.bundle.recipe) for key in scores]
     unseen = np.array([bool(e.get("unseen")) for e in work.judge.labels])
     subject, options = work.inputs.bundle.subject, work.options
     settings = {"steps": options.lcm.steps, "guidance": options.lcm.guidance, "strength": options.lcm.strength}
     settings |= {"limit": options.limit, "resamples": RESAMPLES, "shuffles": N_SHUFFLES}
     settings |= {"curve_images": min(N_CURVE, len(unseen)), "curve_seed": 0, "seed_step": SEED_STEP}
+    settings |= {"recipe": work.inputs.bundle.manifest.get("recipe", CHOICES["recipe"][0])}
     order, rule = order_of(every)
     return Evaluation(
         subject=subject.name,

@@ -40,6 +40,16 @@ def extract_latents(images: Path, vdvae: VDVAE, n_layers: int, into: Into) -> No
     into.write((len(pictures), vdvae.n_latents(n_layers)), lambda rows: vdvae.encode(pictures[rows], n_layers))
 
 
+def extract_samples(images: Path, vdvae: VDVAE, n_layers: int, into: Into, seed: int) -> None:
+    """A sample of that posterior for every image; the image of row k has the seed `seed` + k."""
+    pictures = open_array(images)
+
+    def rows(span: slice) -> np.ndarray:
+        return vdvae.encode(pictures[span], n_layers, range(seed + span.start, seed + span.stop))
+
+    into.write((len(pictures), vdvae.n_latents(n_layers)), rows)
+
+
 def extract_prompts(captions: list[list[str]], folder: Path, into: Into) -> None:
     """Prompt embeddings: the text encoder's last hidden states, mean over an image's captions, (n, tokens · width).
 

@@ -16,14 +16,17 @@ from precompute.fitting.curves import draw_alphas
 from precompute.fitting.fit_mlp import Linear, MLPReport, fit_mlp, validation_r2
 from precompute.fitting.fit_ridge import RidgeReport, fit_ridge
 from precompute.fitting.train_network import Training
+from precompute.fitting.whole_ridge import fit_whole
 from precompute.stage import Stage, place_of
+from recon.bundle.subject import load_subject
 from recon.decoders.vdvae import VDVAE
 from recon.files import open_plain, save_array, save_json
+from recon.recipes import BRAIN_DIFFUSER, RECIPES
 from recon.regressors.low_rank import LowRank
 from recon.regressors.standardise import split_rows
 
 ALPHAS = tuple(np.logspace(1, 7, 13).tolist())
-BRAIN_DIFFUSER = {"latents": (5e4,), "prompt": (1e5,), "image": (6e4,)}  # Ozcelik & VanRullen's alphas, fixed by hand
+PUBLISHED_ALPHAS = {"latents": (5e4,), "prompt": (1e5,), "image": (6e4,)}  # Ozcelik & VanRullen's alphas, fixed by hand
 FILES = (
     "ridge.safetensors",
     "mlp.safetensors",
@@ -48,7 +51,8 @@ def layer_groups(vdvae: VDVAE, n_layers: int) -> Groups:
 class Fit:
     """The regressors of one target, and how they are fitted.
 
-    The targets' columns of one of `groups` share one of the `alphas`; if `per_target`, each column has its own.
+    The targets' columns of one of `groups` share one of the `alphas`; if `per_target`, each column has its own. `published`: a
+    subject's file, by whose test responses ridge is fitted as Brain-Diffuser's (`precompute.fitting.whole_ridge`).
     """
 
     target: str
@@ -57,10 +61,16 @@ class Fit:
     training: Training
     alphas: tuple[float, ...] = ALPHAS
     per_target: bool = False
+    published: Path | None = None
+
+    @property
+    def recipe(self) -> str:
+        """Of `recon.recipes.RECIPES`."""
+        return BRAIN_DIFFUSER if self.published else next(iter(RECIPES))
 
     def settings(self) -> dict:
         """For JSON."""
-        choices = {"rank": self.rank, "alphas": list(self.alphas), "per_target": self.per_target}
+        choices = {"rank": self.rank, "alphas": list(self.alphas), "per_target": self.per_target, "recipe": self.recipe}
         columns = {name: [g.start, g.stop] for name, g in self.groups.items()}
         return choices | {"training": asdict(self.training), "groups": columns}
 
@@ -75,7 +85,8 @@ def fit_stage(
     """
     name, outputs = f"fit {job.target}", tuple(out / f"{job.target}_{name}" for name in FILES)
     run = partial(fit_to_files, job, voxels, targets, out, place_of(out, name))
-    return Stage(name, dict(zip((voxels, targets), makers)), outputs, run, job.settings())
+    inputs = dict(zip((voxels, targets), makers)) | ({job.published: makers[0]} if job.published else {})
+    return Stage(name, inputs, outputs, run, job.settings())
 
 
 def fit_to_files(job: Fit, voxels: Path, targets: Path, out: Path, work: Path) -> dict:
@@ -91,7 +102,11 @@ def fit_to_files(job: Fit, voxels: Path, targets: Path, out: Path, work: Path) -
     # the MLP's split: both are scored on the same images
     held, _ = split_rows(len(X), job.training.validation_share, job.training.seed)
     ridge, ridge_report = fit_ridge(X, Y, Grid(np.array(job.alphas), job.groups), job.rank, held, job.per_target)
-    ridge.save(ridge_file)
+    saved, dtype = ridge, np.float16
+    if job.published:
+        saved = fit_whole(X, Y, ridge_report.chosen, load_subject(job.published).test.averaged())
+        dtype = np.float32  # float16 alone would leave out more than a thousandth
+    saved.save(ridge_file, dtype)
     save_array(out / f"{job.target}_ridge_cv_r2.npy", ridge_report.r2)
     save_array(out / f"{job.target}_alphas.npy", ridge_report.chosen)
     draw_alphas(out / f"{job.target}_alphas.svg", job.target, ridge_report.alphas, ridge_report.curve)
@@ -103,7 +118,8 @@ def fit_to_files(job: Fit, voxels: Path, targets: Path, out: Path, work: Path) -
         "n_images": len(X),
         "n_voxels": X.shape[1],
         "n_targets": Y.shape[1],
-        "rank": len(ridge.up),
+        "rank": len(saved.up),
+        "recipe": job.recipe,
         "ridge": _ridge_summary(ridge_report, job.groups),
         "mlp": _mlp_summary(mlp_report, mlp_r2, job.training, job.groups),
     }

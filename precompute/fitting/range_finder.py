@@ -17,6 +17,7 @@ from precompute.fitting.spectrum import column_blocks
 from recon.device import choose_device
 
 OVERSAMPLE = 32  # directions beyond the rank asked for
+RESOLVED = 1e-6  # of the largest eigenvalue: smaller ones of a float32 Gram matrix are rounding errors
 KEPT = 2  # Cholesky factors that are kept from one step to the next; others are computed again
 
 
@@ -77,6 +78,16 @@ def find_range_anew(K: Tensor, Y: np.ndarray, columns: Columns, rank: int, rows:
     factors = _factors(K)
     first = _one_round(K, Y, columns, rows, random_directions(rank, Y, seed), factors)
     return _leading(_one_round(K, Y, columns, rows, first.up.T.to(K.device), factors), rank)
+
+
+def whole_range(K: Tensor, Y: np.ndarray, columns: Columns, rows: np.ndarray) -> Factors:
+    """All directions of the predictions for Y[rows] (N, q), each target with its alpha, by the Gram matrix's eigenvectors."""
+    values, vectors = torch.linalg.eigh(K.double())
+    keep = values > values[-1] * RESOLVED
+    values, U = values[keep].float(), vectors[:, keep].float()
+    weights = {alpha: (values / (values + alpha))[:, None] * U.T for alpha in dict.fromkeys(a for a, _ in columns)}
+    up, mean = multiply(weights, Y, columns, rows)
+    return _leading(Factors(U / values, up, mean), len(values))
 
 
 def _one_round(

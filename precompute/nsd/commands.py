@@ -75,6 +75,7 @@ class Target(str, Enum):
     vdvae = "vdvae"
     clip_text = "clip-text"
     clip_vision = "clip-vision"
+    vdvae_samples = "vdvae-samples"
 
 
 class Dtype(str, Enum):
@@ -106,6 +107,11 @@ class Network(str, Enum):
     student = "student"
 
 
+class StageOne(str, Enum):
+    own = "own"
+    brain_diffuser = "brain-diffuser"
+
+
 def fit(
     subject: Subject,
     alpha: Annotated[
@@ -115,6 +121,9 @@ def fit(
     mlp: Annotated[
         Network, typer.Option(help="Averaged with ridge; or the student project's, alone, on raw voxels.")
     ] = Network.own,
+    recipe: Annotated[
+        StageOne, typer.Option(help="Of stage 1: ours, or Brain-Diffuser's, whose rescaling is transductive.")
+    ] = StageOne.own,
     folder: Folder = None,
 ):
     """Ridge and MLP from voxels to the three features."""
@@ -122,7 +131,8 @@ def fit(
     from precompute.nsd import subject_to_bundle
 
     training = STUDENT if mlp is Network.student else subject_to_bundle.TRAINING
-    _run(lambda: subject_to_bundle.fit_targets(folder or prepared(subject), alpha.value, training), shared=True)
+    how = subject_to_bundle.How(alpha.value, recipe.value, training)
+    _run(lambda: subject_to_bundle.fit_targets(folder or prepared(subject), how), shared=True)
 
 
 def encode(subject: Subject, folder: Folder = None):

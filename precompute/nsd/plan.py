@@ -46,7 +46,7 @@ def subject_steps(folder: Path, out: Path) -> list[Step]:
     ]
     return [
         *features,
-        Step("fit", lambda: fit_stages(folder, "held-out"), 0.6, 1, apart=True),
+        Step("fit", lambda: fit_stages(folder), 0.6, 1, apart=True),
         Step("encode", lambda: encode_stages(folder), 0.02, 0.2),
         Step("bundle", lambda: [bundle_stage(folder, out, guidance_of(out))], 0.8, 0.01),
         Step("evaluate", lambda: [evaluate_stage(folder, out, Options(limit=LIMIT))], 0.1, 12),

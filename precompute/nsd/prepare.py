@@ -11,7 +11,8 @@ Writes into `out`, rows of each split in ascending order of their 0-based NSD id
     trials.npy                                     (n_trials, all of nsdgeneral) int16 masked raw betas, in order of time
     train_voxels.npy                               (n_train, n_voxels) float32, mean over an image's repeats
     {train,test}_repeats.npy, {train,test}_ids.npy (n,) how many repeats; NSD ids
-    {train,test}_64.npy, {train,test}_512.npy      (n, side, side, 3) uint8, bicubic, antialiased when smaller
+    {train,test}_64.npy, {train,test}_512.npy      (n, side, side, 3) uint8, bicubic, antialiased when smaller; with the recipe
+                                                   "brain-diffuser" those of 64² are bilinear
     test_425.npy                                   (n, 425, 425, 3) uint8, as they were: what published protocols compare with
     train.json, test.json                          captions and NSD id of every image
     prepare.json                                   settings, counts, sizes; it is written last
@@ -116,10 +117,9 @@ def _prepare(job: Job) -> dict:
 # --- pictures and captions --------------------------------------------------------------------------------------------
 
 
-def resized(images: np.ndarray, side: int) -> np.ndarray:
-    """(n, S, S, 3) uint8 -> (n, side, side, 3) uint8: Pillow's bicubic, which averages over the area when it shrinks."""
-    size = (side, side)
-    return np.stack([np.asarray(Image.fromarray(im).resize(size, Image.Resampling.BICUBIC)) for im in images])
+def resized(images: np.ndarray, side: int, method: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:
+    """(n, S, S, 3) uint8 -> (n, side, side, 3) uint8, by Pillow, which averages over the area when it shrinks."""
+    return np.stack([np.asarray(Image.fromarray(im).resize((side, side), method)) for im in images])
 
 
 def as_pixels(values: np.ndarray, split: str) -> np.ndarray:
@@ -132,6 +132,12 @@ def as_pixels(values: np.ndarray, split: str) -> np.ndarray:
     return values.astype(np.uint8)
 
 
+def _filter(recipe: str, side: int) -> Image.Resampling:
+    """By what images are resized to a side: Brain-Diffuser's VDVAE sees bilinear ones."""
+    theirs = recipe == "brain-diffuser" and side == SIDES[0]
+    return Image.Resampling.BILINEAR if theirs else Image.Resampling.BICUBIC
+
+
 def _read_pictures(job: Job, split: str, start: int, stop: int) -> np.ndarray:
     if job.settings.source == "raw":
         return raw.read_stimuli(job.tree, job.images[split].ids[start:stop])
@@ -142,7 +148,7 @@ def _read_pictures(job: Job, split: str, start: int, stop: int) -> np.ndarray:
 def _write_pictures(job: Job, split: str) -> None:
     def make(start: int, stop: int):
         pictures = _read_pictures(job, split, start, stop)
-        return [resized(pictures, side) for side in sides], None
+        return [resized(pictures, side, _filter(job.settings.recipe, side)) for side in sides], None
 
     n = len(job.images[split].ids)
     sides = SIDES if split == "train" else (*SIDES, raw.SIDE)

@@ -12,7 +12,7 @@ python -m precompute evaluate --subject 1
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 
@@ -26,11 +26,12 @@ from precompute.evaluation.refits import FILE as REFITS
 from precompute.evaluation.refits import Learned, refit, spread_of_fits
 from precompute.evaluation.summary import attach, detach, evaluate, overview
 from precompute.fitting.encode import Encoding, encode_stage
-from precompute.fitting.features import Into, extract_embeddings, extract_latents, extract_prompts
-from precompute.fitting.fit import ALPHAS, BRAIN_DIFFUSER, Fit, fit_stage, layer_groups
+from precompute.fitting.features import Into, extract_embeddings, extract_latents, extract_prompts, extract_samples
+from precompute.fitting.fit import ALPHAS, PUBLISHED_ALPHAS, Fit, fit_stage, layer_groups
 from precompute.fitting.response_model import response_stage
 from precompute.fitting.train_network import Training
-from precompute.stage import Stage, changed_inputs, make, make_all, place_of
+from precompute.nsd.prepare_job import JOB
+from precompute.stage import Stage, changed_inputs, make, make_all, place_of, record
 from precompute.team import team
 from recon.bundle.bundle import load_bundle
 from recon.bundle.captions import CaptionIndex
@@ -41,15 +42,19 @@ from recon.decoders.published_models import IMAGE_ENCODER, MODELS, locate, locke
 from recon.decoders.vdvae import VDVAE, load_openai
 from recon.decoders.vdvae_layers import VDVAEConfig
 from recon.files import BadFile, load_json, open_array, open_plain, whole_file
+from recon.recipes import BRAIN_DIFFUSER, RECIPES
 
 N_TOKENS = 77  # of a prompt embedding
 N_LAYERS = 31  # of the VDVAE's 75: those that Brain-Diffuser regresses
 FEATURES = dict(zip(("vdvae", "clip-text", "clip-vision"), TARGETS))  # `--target` -> what its files are called
-NEEDED = dict(zip(FEATURES, ("vdvae", "diffusion", "image_encoder")))  # -> the model that makes them
+SAMPLES = "vdvae-samples"  # of the posterior whose means are the target "vdvae": Brain-Diffuser's targets
+STEMS = FEATURES | {SAMPLES: "samples"}
+NEEDED = dict(zip(STEMS, ("vdvae", "diffusion", "image_encoder", "vdvae")))  # -> the model that makes them
+SEEDS = {"train": 0, "test": 1 << 20}  # of the samples of the first image
 RANKS = {"latents": 512, "prompt": 256, "image": 256}
 TRAINING = Training(hidden=1024)
 SPLITS = ("train", "test")
-SIDES = {"vdvae": 64, "clip-vision": 512}  # of the images that a model sees
+SIDES = {"vdvae": 64, SAMPLES: 64, "clip-vision": 512}  # of the images that a model sees
 PREPARE = "prepare --subject N` or `python -m precompute import"  # as messages name the commands between backticks
 CAPTIONS = "captions.h5"  # made for the bundle; its other files are copies
 MAKERS = {  # what a bundle is made of -> the command that makes it
@@ -86,8 +91,7 @@ def features_stage(folder: Path, target: str, dtype: str = "float32", batch: int
     ]
     entry = locked(NEEDED[target]) or {}
     into = {
-        split: Into(folder / f"{FEATURES[target]}_{split}.npy", place_of(folder, name), dtype, batch)
-        for split in SPLITS
+        split: Into(folder / f"{STEMS[target]}_{split}.npy", place_of(folder, name), dtype, batch) for split in SPLITS
     }
     return Stage(
         name,
@@ -106,6 +110,13 @@ def _latents(sources: dict[str, Path], into: dict[str, Into]) -> dict:
     return _shapes(into)
 
 
+def _samples(sources: dict[str, Path], into: dict[str, Into]) -> dict:
+    vdvae = load_openai(locate("vdvae"))
+    for split, one in into.items():
+        extract_samples(sources[split], vdvae, N_LAYERS, one, SEEDS[split])
+    return _shapes(into)
+
+
 def _prompts(sources: dict[str, Path], into: dict[str, Into]) -> dict:
     for split, one in into.items():
         extract_prompts([e["captions"] or [""] for e in load_json(sources[split])], locate("diffusion"), one)
@@ -118,7 +129,7 @@ def _embeddings(sources: dict[str, Path], into: dict[str, Into]) -> dict:
     return _shapes(into)
 
 
-EXTRACT = {"vdvae": _latents, "clip-text": _prompts, "clip-vision": _embeddings}
+EXTRACT = {"vdvae": _latents, SAMPLES: _samples, "clip-text": _prompts, "clip-vision": _embeddings}
 
 
 def _shapes(into: dict[str, Into]) -> dict:
@@ -154,25 +165,53 @@ def _groups(target: str, n_targets: int) -> dict[str, slice]:
     return {"embedding": slice(0, n_targets)}
 
 
-def fit_stages(folder: Path, alpha: str, training: Training = TRAINING, ranks: dict[str, int] = RANKS) -> list[Stage]:
-    """Ridge and MLP to every target. Raises BadFile where an input is missing: its shape is needed.
+@dataclass(frozen=True)
+class How:
+    """How regressors are fitted.
 
     `alpha`: "held-out" or "per-target", chosen by held-out training images for each group of targets or for each target;
-    "brain-diffuser", the published constants.
+    "brain-diffuser", the published constants. `recipe`, one of RECIPES, is that of the latents' ridge.
     """
+
+    alpha: str = "held-out"
+    recipe: str = next(iter(RECIPES))
+    training: Training = TRAINING
+    ranks: dict[str, int] = field(default_factory=lambda: dict(RANKS))
+
+
+def fit_stages(folder: Path, how: How = How()) -> list[Stage]:
+    """Ridge and MLP to every target. Raises BadFile where an input is missing: its shape is needed."""
     voxels, stages = _need(folder / "train_voxels.npy", "prepare"), []
+    published = how.recipe == BRAIN_DIFFUSER
+    if published:
+        _need_their_voxels(folder)
     for target, name in zip(TARGETS, FEATURES):
-        Y = _need(folder / f"{target}_train.npy", f"features --target {name}")
+        theirs = published and target == "latents"
+        name = SAMPLES if theirs else name
+        Y = _need(folder / f"{STEMS[name]}_train.npy", f"features --target {name}")
         groups = _groups(target, open_plain(Y).shape[1])
-        alphas = BRAIN_DIFFUSER[target] if alpha == "brain-diffuser" else ALPHAS
-        job = Fit(target, groups, ranks[target], training, tuple(alphas), alpha == "per-target")
+        alphas = PUBLISHED_ALPHAS[target] if theirs or how.alpha == "brain-diffuser" else ALPHAS
+        per_target = how.alpha == "per-target" and not theirs
+        test = _need(folder / "subject.h5", "prepare") if theirs else None
+        job = Fit(target, groups, how.ranks[target], how.training, tuple(alphas), per_target, test)
         stages.append(fit_stage(job, voxels, Y, folder))
     return stages
 
 
-def fit_targets(folder: Path, alpha: str, training: Training = TRAINING, ranks: dict[str, int] = RANKS) -> dict:
+def _need_their_voxels(folder: Path) -> None:
+    """Raises BadFile unless voxels and images were prepared as Brain-Diffuser's: a part of what its recipe reproduces."""
+    made = record(place_of(folder, JOB)).get("settings", {}).get("recipe")
+    if made != BRAIN_DIFFUSER:
+        raise BadFile(
+            f"--recipe {BRAIN_DIFFUSER}: expected a subject made by `python -m precompute prepare --recipe {BRAIN_DIFFUSER}`, "
+            f"which standardises voxels and resizes images as that paper does, {folder} was "
+            + (f"prepared by the recipe {made!r}" if made else "not made by `prepare`")
+        )
+
+
+def fit_targets(folder: Path, how: How = How()) -> dict:
     """Ridge and MLP to every target, each by one process of the team; returns R² of held-out training images by target."""
-    stages = fit_stages(folder, alpha, training, ranks)
+    stages = fit_stages(folder, how)
     reports = dict(zip(TARGETS, make_all(stages, team())))
     there = [target for target, report in reports.items() if report["already finished"]]
     r2 = {t: {name: r[name]["validation_r2_mean"] for name in ("ridge", "mlp")} for t, r in reports.items()}
@@ -215,7 +254,7 @@ def guidance_of(out: Path) -> Guidance:
     if not (out / "manifest.json").exists():
         return Guidance()
     manifest = read_manifest(out)
-    return Guidance(**{name: manifest.get(name, choices[0]) for name, choices in CHOICES.items()})
+    return Guidance(**{f.name: manifest.get(f.name, f.default) for f in fields(Guidance)})
 
 
 def bundle_stage(folder: Path, out: Path, guidance: Guidance = Guidance()) -> Stage:
@@ -238,9 +277,9 @@ def write_bundle(folder: Path, out: Path, guidance: Guidance) -> dict:
     CaptionIndex(captions, *embeddings).save(out / CAPTIONS)
     for name in EVALUATION_FILES:  # of other parts
         (out / name).unlink(missing_ok=True)
-    components = load_json(folder / "latents_fit.json")["rank"]
-    content = {"name": subject.name, "simulated": subject.simulated, "n_layers": N_LAYERS, "components": components}
-    write_manifest(out, content | {"decoders": "published"} | asdict(guidance))
+    fit = load_json(folder / "latents_fit.json")
+    content = {"name": subject.name, "simulated": subject.simulated, "n_layers": N_LAYERS, "components": fit["rank"]}
+    write_manifest(out, content | {"decoders": "published", "recipe": fit["recipe"]} | asdict(guidance))
     return {"name": subject.name, "bytes": sum((out / name).stat().st_size for name in FILES)}
 
 
@@ -274,6 +313,12 @@ def _photographs(options: Options) -> str:
     return f"test_{PHOTOGRAPH if options.protocol in PUBLISHED_PROTOCOLS else SIDES['clip-vision']}.npy"
 
 
+def _test_latents(bundle: Path) -> str:
+    """Which latents of the test images a bundle's regressors were to predict; before there is a bundle, those of our recipe."""
+    theirs = (bundle / "manifest.json").exists() and read_manifest(bundle).get("recipe") == BRAIN_DIFFUSER
+    return f"{STEMS[SAMPLES if theirs else 'vdvae']}_test.npy"
+
+
 def evaluate_stage(folder: Path, bundle: Path, options: Options) -> Stage:
     """Makes the evaluation a part of the bundle; its pieces are kept in `folder`."""
     makers = {
@@ -282,7 +327,7 @@ def evaluate_stage(folder: Path, bundle: Path, options: Options) -> Stage:
         "train.json": "prepare",
         "latents_fit.json": "fit",
     }
-    makers |= {"latents_test.npy": "features --target vdvae", "image_test.npy": "features --target clip-vision"}
+    makers |= {_test_latents(bundle): "features --target vdvae", "image_test.npy": "features --target clip-vision"}
     inputs = {folder / name: _in_full(command) for name, command in makers.items()}
     inputs |= {bundle / name: "bundle --subject N" for name in FILES}
     inputs |= {folder / REFITS: "refits --subject N"} if (folder / REFITS).exists() else {}
@@ -297,7 +342,7 @@ def _gather(folder: Path, bundle: Path, options: Options) -> Inputs:
         bundle=load_bundle(bundle),
         parts=digest_parts(bundle, "published"),
         images=open_array(folder / _photographs(options)),
-        latents=open_array(folder / "latents_test.npy"),
+        latents=open_array(folder / _test_latents(bundle)),
         embeddings=np.asarray(open_array(folder / "image_test.npy"), np.float32),
         training_images=open_array(folder / "train_512.npy"),
         training_labels=load_json(folder / "train.json"),
@@ -330,6 +375,10 @@ def evaluate_bundle(folder: Path, bundle: Path, options: Options) -> dict:
 def refit_latents(folder: Path, bundle: Path, n: int) -> dict:
     """Fits the regressors of the latents n times with other seeds, and scores stage 1; returns the spread. Raises BadFile."""
     _need(bundle / "manifest.json", "bundle")
+    if read_manifest(bundle).get("recipe") == BRAIN_DIFFUSER:
+        raise BadFile(
+            f"refits: expected a bundle of our own recipe, {bundle} is of {BRAIN_DIFFUSER}, whose ridge has no seed"
+        )
     voxels = _need(folder / "train_voxels.npy", "prepare")
     latents = _need(folder / "latents_train.npy", "features --target vdvae")
     learned = Learned(voxels, latents, load_json(_need(folder / "latents_fit.json", "fit")))

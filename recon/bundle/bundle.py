@@ -35,6 +35,7 @@ from recon.bundle.manifest import ADAPTER, CHOICES, DECODERS, TARGETS, check_fil
 from recon.bundle.subject import Subject, load_subject
 from recon.decoders.published_models import locate
 from recon.files import BadFile, open_plain
+from recon.recipes import Recipe, recipe_of
 from recon.regressors.low_rank import LowRank
 from recon.torchvision_guard import why_unusable
 
@@ -85,6 +86,11 @@ class Bundle:
     def embedding_rescaling(self) -> str:
         """How decoded image embeddings are rescaled before they guide stage 2: "gain", "norm" or "none"."""
         return self.manifest.get("embedding", CHOICES["embedding"][0])
+
+    @property
+    def recipe(self) -> Recipe:
+        """How stage 1 was fitted and is drawn."""
+        return recipe_of(self.manifest)
 
     @property
     def n_layers(self) -> int:

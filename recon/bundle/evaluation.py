@@ -218,6 +218,15 @@ def load_evaluation(folder: Path) -> Evaluation:
         raise unreadable(path, error, content) from error
 
 
+def read_shares(folder: Path) -> dict[str, float]:
+    """Target -> the network's share of its MLP, without reading the rest; empty if no evaluation in `folder` tells it."""
+    path = folder / "evaluation.json"
+    content = load_json(path) if path.exists() else {}
+    tables = content.get("tables") if isinstance(content, dict) else None
+    shares = tables.get("shares") if isinstance(tables, dict) else None
+    return shares if isinstance(shares, dict) and _is_table("shares", shares) else {}
+
+
 def _checked(kind, row: dict):
     """Raises ValueError where a number is not one."""
     made = kind(**row)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recon.bundle.evaluation import EVALUATION_FILES
 from recon.files import BadFile, file_digest, load_json, parsing, save_json
+from recon.recipes import RECIPES
 from recon.settings import REGRESSORS
 
 FORMAT, VERSION = "recon-bundle", 4
@@ -36,10 +37,11 @@ OWN_DECODERS = ("vdvae.safetensors", "lcm_lora.safetensors", *(f"diffusion/{name
 DECODERS = {"own": OWN_DECODERS, "published": ()}  # what the manifest may name -> the files that come with it
 KNOWN = ("manifest.json", *FILES, *OWN_DECODERS, ADAPTER, *EVALUATION_FILES)  # no bundle holds another file
 FIELDS = {"name": str, "simulated": bool, "n_layers": int, "components": int, "decoders": str, "files": dict}
-OPTIONAL = {"n_corpus": int, "n_train": int, "rescaling": dict, "adapter": str, "embedding": str}
+OPTIONAL = {"n_corpus": int, "n_train": int, "rescaling": dict, "adapter": str, "embedding": str, "recipe": str}
 CHOICES = {  # of optional fields; the first where a manifest says nothing
     "adapter": ("base", "light"),  # which published image adapter guides stage 2
     "embedding": ("gain", "norm", "none"),  # how decoded image embeddings are rescaled before they guide it
+    "recipe": tuple(RECIPES),  # how stage 1 was fitted and is drawn
 }
 AGAIN = "fetch or make the bundle again"
 NAME = re.compile(r"[\w][\w .()+-]{0,63}")  # of a subject: it stands in links, in file names and on the page

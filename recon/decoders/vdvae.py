@@ -21,14 +21,18 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from recon.decoders.dmol import dmol_mean
+from recon.decoders.dmol import dmol_mean, dmol_sample
 from recon.decoders.half_precision import finite
 from recon.decoders.vdvae_layers import Decoder, Encoder, Layer, VDVAEConfig, gaussian_kl
 from recon.device import choose_device
 from recon.files import BadFile, parsing, read_tensors, whole_file
+from recon.recipes import Drawing
 from recon.unreadable import unreadable
 
 FORMAT = "recon-vdvae-1"
+EXPECTED = Drawing()
+PIXELS = 1 << 32  # added to a seed for the noise of pixels: latents and pixels must not share theirs
+UNIFORM = 1e-5  # a logistic is drawn from numbers that keep so far from 0 and 1, as in the original code
 LARGE = 16 << 20  # bytes; blocks of twice that the C library asks of the system anew each time, page by page
 
 
@@ -67,8 +71,12 @@ class VDVAE(nn.Module):
         x = torch.tensor(images, device=self.device).permute(0, 3, 1, 2).float()  # channels last in memory
         return ((x - self.cfg.mean) / self.cfg.std).to(self.decoder.gain.dtype)
 
-    def infer(self, x, n_layers: int | None = None) -> tuple[list[Layer], dict]:
-        """Posterior means of the first n_layers (default all) of scaled pixels (B, 3, S, S), and the decoder's state."""
+    def infer(self, x, n_layers: int | None = None, seeds=None) -> tuple[list[Layer], dict]:
+        """The posterior of the first n_layers (default all) of scaled pixels (B, 3, S, S), and the decoder's state.
+
+        Its means; or, from `seeds` (B integers), samples, each layer's given those before it.
+        """
+        generators = None if seeds is None else _generators(seeds, len(x))
         features = self.encoder(x)
         state = self.decoder.start(x.shape[0])
         layers = []
@@ -77,18 +85,21 @@ class VDVAE(nn.Module):
             mean_q, logsd_q = block.posterior_of(h, features[block.resolution])
             mean_p, logsd_p, h = block.prior_of(h)
             kl = gaussian_kl(mean_q, logsd_q, mean_p, logsd_p).sum((1, 2, 3))
-            layers.append(Layer(mean_q, kl))
-            state = block.leave(h, mean_q, state)
+            z = mean_q if generators is None else mean_q + logsd_q.exp() * _noise(mean_q, generators)
+            layers.append(Layer(z, kl))
+            state = block.leave(h, z, state)
         return layers, state
 
     @torch.inference_mode()
-    def encode(self, images, n_layers: int | None = None) -> np.ndarray:
-        """Posterior means: (n, S, S, 3) uint8 -> (n, n_latents(n_layers)) float32."""
+    def encode(self, images, n_layers: int | None = None, seeds=None) -> np.ndarray:
+        """Posterior means: (n, S, S, 3) uint8 -> (n, n_latents(n_layers)) float32. Or samples, by a seed for each image."""
 
-        def run(model: VDVAE, x: torch.Tensor) -> torch.Tensor:
-            return torch.cat([layer.mean.flatten(1) for layer in model.infer(x, n_layers)[0]], 1)
+        def run(model: VDVAE, x: torch.Tensor, *seeds: torch.Tensor) -> torch.Tensor:
+            layers, _ = model.infer(x, n_layers, *(some.tolist() for some in seeds))
+            return torch.cat([layer.z.flatten(1) for layer in layers], 1)
 
-        return finite("stage 1, encoding an image", run, self, self.scale_pixels(images)).float().cpu().numpy()
+        inputs = [self.scale_pixels(images), *([] if seeds is None else [torch.as_tensor(seeds)])]
+        return finite("stage 1, encoding an image", run, self, *inputs).float().cpu().numpy()
 
     def unflatten(self, latents) -> list[torch.Tensor]:
         """(n, k) flat latents -> one (n, zdim, h, w) tensor per layer they fill.
@@ -113,8 +124,7 @@ class VDVAE(nn.Module):
         def draw(mean, logsd):
             if temperature == 0:
                 return mean
-            noise = torch.stack([torch.randn(mean.shape[1:], generator=g) for g in generators])
-            return mean + temperature * logsd.exp() * noise.to(mean)
+            return mean + temperature * logsd.exp() * _noise(mean, generators)
 
         copied = {"dtype": torch.float32, "memory_format": torch.channels_last, "copy": True}
         state = {resolution: x.to(**copied) for resolution, x in state.items()}
@@ -141,24 +151,33 @@ class VDVAE(nn.Module):
         one = self.cfg.width_at(side) * side**2 * 4
         return max(1, n if self.device.type == "cuda" else min(n, LARGE // one))
 
-    def decode(self, latents, temperature: float = 0.0, seeds=None) -> np.ndarray:
-        """(n, k) flat latents of the first layers -> (n, S, S, 3) uint8, the expectation of the output mixture.
+    def decode(self, latents, drawing: Drawing = EXPECTED, seeds=None) -> np.ndarray:
+        """(n, k) flat latents of the first layers -> (n, S, S, 3) uint8.
 
-        The layers after them take the prior's mean plus `temperature` times its SD times noise, drawn per image from
-        `seeds` (n integers, default 0…n-1), so that a picture does not depend on its neighbours in the batch.
+        What is random in the drawing is drawn per image from `seeds` (n integers, default 0…n-1), so that a picture does not
+        depend on its neighbours in the batch.
         """
         latents = torch.as_tensor(latents)
         rows = torch.arange(len(latents)) if seeds is None else torch.as_tensor(seeds)
 
         def run(model: VDVAE, latents: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-            return model.output_params(latents, temperature, rows.tolist())
+            return model.output_params(latents, drawing.temperature, rows.tolist())
 
         params = finite("stage 1, decoding a layout", run, self, latents, rows)
-        return dmol_mean(params, self.cfg.n_mixtures)
+        return self._pictures(params, drawing, rows.tolist())
+
+    def _pictures(self, params: torch.Tensor, drawing: Drawing, seeds) -> np.ndarray:
+        """Mixture parameters (n, S, S, 10 n_mixtures) -> (n, S, S, 3) uint8."""
+        m = self.cfg.n_mixtures
+        if not drawing.sample:
+            return dmol_mean(params, m)
+        shape, generators = (*params.shape[1:3], m + 3), _generators([seed + PIXELS for seed in seeds], len(params))
+        noise = torch.stack([torch.rand(shape, generator=g) for g in generators]).to(params)
+        return dmol_sample(params, m, *(noise * (1 - 2 * UNIFORM) + UNIFORM).split([m, 3], -1))
 
     @torch.inference_mode()
     def decode_progressively(
-        self, latents, temperature: float = 0.0, seeds=None, coarse: Sequence[int] | None = None
+        self, latents, drawing: Drawing = EXPECTED, seeds=None, coarse: Sequence[int] | None = None
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Coarse to fine: after the last given layer of each resolution, or of those in `coarse` and the finest, yields
         (resolution, images).
@@ -168,20 +187,20 @@ class VDVAE(nn.Module):
         """
         given = self.unflatten(latents)
         n = given[0].shape[0]
-        blocks = self.decoder.dec_blocks
+        seeds, blocks = range(n) if seeds is None else seeds, self.decoder.dec_blocks
         state = self.decoder.start(n)
         for k in range(len(given)):
-            state = self._run(state, k, k + 1, given, temperature, None)
+            state = self._run(state, k, k + 1, given, 0.0, None)
             resolution = blocks[k].resolution
             wanted = coarse is None or resolution in coarse
             if k + 1 < len(given) and (blocks[k + 1].resolution == resolution or not wanted):
                 continue
-            final = self._run(state, k + 1, None, given[: k + 1], temperature, _generators(seeds, n))
+            final = self._run(state, k + 1, None, given[: k + 1], drawing.temperature, _generators(seeds, n))
             params = self.decoder.finish(final).permute(0, 2, 3, 1).float()
             if params.isfinite().all():
-                yield resolution, dmol_mean(params, self.cfg.n_mixtures)
+                yield resolution, self._pictures(params, drawing, seeds)
             else:  # once more in float32, or told
-                yield resolution, self.decode(np.asarray(latents)[:, : self.n_latents(k + 1)], temperature, seeds)
+                yield resolution, self.decode(np.asarray(latents)[:, : self.n_latents(k + 1)], drawing, seeds)
 
     def save(self, path: Path, dtype: torch.dtype = torch.float16) -> None:
         """Weights and architecture in one safetensors file."""
@@ -242,6 +261,11 @@ def _check_tensors(path: Path, wanted: dict[str, torch.Tensor], got: dict[str, t
         raise BadFile(
             f"{path} is not OpenAI's ImageNet-64 VDVAE: {'; '.join(sorted(problems)[:3])}{more}: fetch it again"
         )
+
+
+def _noise(like: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
+    """Standard normal numbers, (B, …) as `like`, of every image from its own generator."""
+    return torch.stack([torch.randn(like.shape[1:], generator=g) for g in generators]).to(like)
 
 
 def _generators(seeds, n: int) -> list[torch.Generator]:

@@ -115,9 +115,9 @@ class Encoder(nn.Module):
 
 @dataclass(frozen=True)
 class Layer:
-    """One stochastic layer of some pictures: posterior means (B, zdim, h, w) and KL(posterior ‖ prior) (B,), nats."""
+    """One stochastic layer of some pictures: posterior means or samples (B, zdim, h, w), KL(posterior ‖ prior) (B,) in nats."""
 
-    mean: torch.Tensor
+    z: torch.Tensor
     kl: torch.Tensor
 
 

@@ -49,11 +49,11 @@ class LowRank:
         k = check_components(components, len(self.up))
         return self.coordinates(X)[:, :k] @ self.up[:k] + self.intercept
 
-    def save(self, path: Path) -> None:
-        """Weights in float16, statistics in float32."""
+    def save(self, path: Path, dtype: type = np.float16) -> None:
+        """Weights in float16, or another type, statistics in float32."""
         tensors = {
-            "down": self.down.astype(np.float16, order="C"),  # safetensors writes memory as it lies
-            "up": self.up.astype(np.float16, order="C"),
+            "down": self.down.astype(dtype, order="C"),  # safetensors writes memory as it lies
+            "up": self.up.astype(dtype, order="C"),
             "intercept": self.intercept,
         } | statistics_to_tensors(self.standardise, self.rescale)
         with whole_file(path) as part:

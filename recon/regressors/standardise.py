@@ -78,8 +78,8 @@ class Rescaler:
     MAX_GAIN = 4.0
 
     @classmethod
-    def fit(cls, mean_from, sd_from, mean_to, sd_to) -> Rescaler:
-        gain = np.minimum(sd_to / np.maximum(sd_from, 1e-12), cls.MAX_GAIN)
+    def fit(cls, mean_from, sd_from, mean_to, sd_to, cap: float = MAX_GAIN) -> Rescaler:
+        gain = np.minimum(sd_to / np.maximum(sd_from, 1e-12), cap)
         return cls(gain.astype(np.float32), (mean_to - gain * mean_from).astype(np.float32))
 
     def softened(self, exponent: np.ndarray, mean_to: np.ndarray) -> Rescaler:

@@ -12,7 +12,7 @@ from gradio.components import Component
 from recon.settings import MAX_GUIDANCE, MAX_PROMPT, MAX_STEPS, MIN_STRENGTH, LCMSettings, Settings
 from recon.share import LCM, WORDS
 from recon.ui.guidance_controls import SAME, guidance_controls
-from recon.ui.html.parts import REGRESSOR_NAMES
+from recon.ui.html.parts import REGRESSOR_NAMES, TARGET_NAMES
 
 PROMPT_CHOICES = [
     ("Read from the brain", "decoded"),
@@ -73,7 +73,17 @@ def prompt_choices(has_captions: bool) -> list[tuple[str, str]]:
     return [choice for choice in PROMPT_CHOICES if has_captions or choice[1] not in ("caption", "oracle")]
 
 
-def settings_controls(has_captions: bool = True, no_adapter: str = "") -> dict[str, Component]:
+def regressor_help(shares: Mapping[str, float]) -> str:
+    """What the regressors are, and, where it is known, how much of each MLP is a network: target -> share."""
+    if not shares:
+        return HELP["regressor"]
+    told = ", ".join(f"{100 * share:.0f} % for {TARGET_NAMES[target]}" for target, share in shares.items())
+    return f"{HELP['regressor']} It is an average with ridge; the network’s share: {told}."
+
+
+def settings_controls(
+    has_captions: bool = True, no_adapter: str = "", shares: Mapping[str, float] | None = None
+) -> dict[str, Component]:
     """Stage 2's controls by name; every change of one is told to the picker."""
     with gr.Row(elem_classes="controls"):
         lcm, more = LCMSettings(), {"buttons": []}
@@ -92,7 +102,7 @@ def settings_controls(has_captions: bool = True, no_adapter: str = "") -> dict[s
         choices = [(name, key) for key, name in REGRESSOR_NAMES.items()]
         controls |= {
             "regressor": gr.Radio(
-                choices, value="mlp", label="Regressor", info=HELP["regressor"], elem_classes="regressor"
+                choices, value="mlp", label="Regressor", info=regressor_help(shares or {}), elem_classes="regressor"
             ),
             "prompt": gr.Radio(
                 prompt_choices(has_captions),

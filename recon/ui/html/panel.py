@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from recon.decoders.published_models import COMMAND
 from recon.metrics import similarity
+from recon.recipes import TRANSDUCTIVE, recipe_of
 from recon.settings import RESPONSES, Settings
 from recon.ui.html.image_scores import on_screen
 from recon.ui.html.markup import NOTHING, html, joined
@@ -114,14 +115,15 @@ def scrubber(frame: Frame | None, n_steps: int) -> Markup:
 
 
 def stage_1_cards(view: View, layout: Frame | None) -> dict[str, Markup]:
-    """Of both regressors, the chosen one marked, and the ceiling."""
+    """Of both regressors, the chosen one and those whose gains are transductive marked, and the ceiling."""
     cards = {}
     for source, title in TITLES.items():
         picture = layout.images.get(source) if layout else None
         value = score(picture, view.truth) if picture is not None else ""
         role = {"ceiling": "", view.settings.regressor: " chosen"}.get(source, " other")
         blank = picture_or("to come" if layout else ABSENT, picture, title)
-        cards[source] = card(source + role, title, blank, value, NOTES[source])
+        note = NOTES[source] + (", transductive" if source in view.transductive else "")
+        cards[source] = card(source + role, title, blank, value, note)
     return cards
 
 
@@ -165,6 +167,7 @@ class View:
     standing: Markup  # the image's scores
     truth: np.ndarray  # (S, S, 3) uint8: the image at stage 1's size
     response: np.ndarray  # (n_voxels,) that is decoded
+    transductive: tuple[str, ...] = ()  # regressors of the latents whose gains come from the test images' predictions
 
 
 def panel(bundle: Bundle, view: View, layout: Frame | None, steps: list[Frame], last: bool) -> Markup:
@@ -195,8 +198,10 @@ def panel(bundle: Bundle, view: View, layout: Frame | None, steps: list[Frame], 
     )
 
 
-def drawn_from(settings: Settings) -> str:
+def drawn_from(settings: Settings, transductive: tuple[str, ...] = ()) -> str:
     """What the drawn image owes itself to, for lay people."""
+    if settings.regressor in transductive:
+        return f"{drawn_from(settings)}, and from the spread of all test responses (transductive)"
     if settings.response != "own":
         return f"{RESPONSES[settings.response]}, as a check: a null"
     return WORDS_FROM.get(settings.prompt, "the brain activity alone")
@@ -212,7 +217,7 @@ def hero(view: View, image: np.ndarray, layout: Frame | None, frame: Frame | Non
         '<div class="hero"><p class="hero-words"><span class="wide">Left</span><span class="narrow">First</span>: what was seen. '
         '<span class="wide">Right</span><span class="narrow">Then</span>: what a computer drew from {}.</p>'
         '<div class="pair">{}{}</div>{}</div>',
-        drawn_from(view.settings),
+        drawn_from(view.settings, view.transductive),
         seen,
         drawn,
         NOTHING if absent else scrubber(frame, view.settings.lcm.steps),
@@ -252,6 +257,17 @@ def absent_banner(absent: dict[str, str]) -> Markup:
     )
 
 
+def recipe_banner(manifest: dict) -> Markup:
+    """That stage 1 is not of our recipe, and which layouts owe something to the other test images."""
+    names = " and ".join(REGRESSOR_NAMES[name] for name in recipe_of(manifest).transductive)
+    return html(
+        '<p class="banner recipe"><b>Stage 1 as {}:</b> layouts of {} are {}.</p>',
+        manifest["recipe"],
+        names,
+        TRANSDUCTIVE,
+    )
+
+
 def header(manifest: dict, absent: dict[str, str]) -> Markup:
     """Title, one sentence for everybody, what is simulated and what is absent; a tour, and a switch of light and dark."""
     banners = [absent_banner(absent)] if absent else []
@@ -262,6 +278,7 @@ def header(manifest: dict, absent: dict[str, str]) -> Markup:
                 "not from a person.</p>"
             )
         )
+    banners += [recipe_banner(manifest)] if recipe_of(manifest).transductive else []
     return html(
         '<header><div class="title"><h1>Brain <span>→</span> Image</h1><p>See a picture drawn again from the brain activity of '
         'someone who looked at it.</p></div><div class="banners">{}</div><div class="tools"><button type="button" '

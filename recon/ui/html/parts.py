@@ -13,6 +13,7 @@ from recon.ui.html.markup import NOTHING, html
 
 THUMBNAIL, COLUMNS = 64, 20  # side in pixels, thumbnails in a row of the sheet
 REGRESSOR_NAMES = {"ridge": "Ridge", "mlp": "MLP"}
+TARGET_NAMES = {"latents": "latents of the layout", "prompt": "the prompt", "image": "the image embedding"}
 TITLES = {"ridge": "Rough layout (ridge)", "mlp": "Rough layout (MLP)", "ceiling": "Best possible layout"}
 FINAL = "Final picture"
 ABSENT = "no decoder"

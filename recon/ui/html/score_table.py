@@ -10,12 +10,13 @@ from markupsafe import Markup
 from recon.bundle.evaluation import Evaluation, Row
 from recon.bundle.published_results import published_beside
 from recon.metrics import METRICS, SATURATED, d_prime, is_saturated
+from recon.recipes import TRANSDUCTIVE
 from recon.ui.html.markup import NOTHING, html, joined
 from recon.ui.html.number_format import DECODERS, GROUPS, SOURCES, STAGES, in_words, interval, plain, score
 from recon.ui.html.panel import ORACLE
 from recon.ui.html.tables import cell, chance_cell, computed, head, metric_head, published_of, table
 
-KINDS = {"Nulls": "null", "Ceilings": "ceiling", "Reconstructions": "own"}  # a group's class
+KINDS = {"Nulls": "null", "Ceilings": "ceiling"}  # a group's class; of others "own"
 KNOWING = {("lcm", "ceiling"), ("lcm", "oracle")}  # drawn from the true captions
 
 
@@ -69,6 +70,7 @@ def score_row(stage: str, source: str, rows: dict[str, Row], n: int, columns: Co
     first = next(iter(rows.values()))
     name = html('<span title="{}">{}</span>', first.note, SOURCES.get(source, source))
     name += html(" {}", ORACLE) if (stage, source) in KNOWING else ""
+    name += html(" <small>transductive</small>") if TRANSDUCTIVE in first.note else ""
     cells = [cell("–")] * len(columns.metrics)
     for k, m in enumerate(columns.metrics):
         if m in rows:
@@ -91,7 +93,9 @@ def stage_body(evaluation: Evaluation, stage: str, columns: Columns) -> Markup:
     for group, sources in GROUPS.items():
         rows = [score_row(stage, s, found[s], evaluation.n_images, columns) for s in sources if s in found]
         if rows:
-            bodies.append(html('<tbody class="{}">{}{}</tbody>', KINDS[group], columns.label(group), joined(rows)))
+            bodies.append(
+                html('<tbody class="{}">{}{}</tbody>', KINDS.get(group, "own"), columns.label(group), joined(rows))
+            )
     return joined(bodies)
 
 

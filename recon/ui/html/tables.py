@@ -23,9 +23,9 @@ from recon.ui.html.number_format import (
     title,
 )
 from recon.ui.html.panel import REGRESSOR_NAMES
+from recon.ui.html.parts import TARGET_NAMES
 
 ALPHA = 0.05
-TARGET_NAMES = {"latents": "latents of the layout", "prompt": "the prompt", "image": "the image embedding"}
 
 
 def cell(value: str, detail: str = "") -> Markup:

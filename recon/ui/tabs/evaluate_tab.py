@@ -12,10 +12,11 @@ from recon.bundle.evaluation import Evaluation, load_evaluation
 from recon.bundle.manifest import is_evaluated
 from recon.files import BadFile
 from recon.metrics import METRICS
+from recon.recipes import TRANSDUCTIVE
 from recon.ui.decode import data_link
 from recon.ui.html.charts import bottleneck, distribution
 from recon.ui.html.gallery import gallery_table
-from recon.ui.html.markup import html, joined
+from recon.ui.html.markup import NOTHING, html, joined
 from recon.ui.html.number_format import STAGES
 from recon.ui.html.parts import CURRENT, QUIET
 from recon.ui.html.score_table import order_notes, row_notes, score_table
@@ -88,12 +89,14 @@ def introduction(evaluation: Evaluation) -> Markup:
     )
     protocol, settings = evaluation.protocol, evaluation.settings
     others = {k: v for k, v in settings.items() if k not in LCM}
+    owed = any(TRANSDUCTIVE in row.note for row in evaluation.rows)
+    recipe = html(" Rows marked so are <b>{}</b>.", TRANSDUCTIVE) if owed else NOTHING
     made_on = f"Stage 2 ran on {listed(evaluation.machine)}. " if evaluation.machine else ""
     return html(
         '<section class="panel introduction"><p><b>{}</b>: {}. '
         "<b>n = {}</b> test images{}. Protocol “{}”: pixels compared at "
         "{}², networks look at {}. Stage 2: "
-        "{}, seeds {}.</p>"
+        "{}, seeds {}.{}</p>"
         "<details><summary>How to read this</summary><ul>{}</ul>"
         '<p class="small">Settings: {}. {}Made with {}.</p></details></section>',
         evaluation.subject,
@@ -105,6 +108,7 @@ def introduction(evaluation: Evaluation) -> Markup:
         network_sides(protocol["networks"]),
         listed({k: settings[k] for k in LCM if k in settings}),
         ", ".join(map(str, evaluation.seeds)),
+        recipe,
         joined(html("<li>{}</li>", line) for line in HOW_TO_READ),
         listed(others),
         made_on,

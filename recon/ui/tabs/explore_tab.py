@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
+from gradio.components import Component
 
 from recon.bundle.adapter_file import find_adapter
+from recon.bundle.evaluation import read_shares
 from recon.responses import response_to
 from recon.settings import Settings
 from recon.settings import shown as quoted
@@ -77,7 +79,8 @@ def explored(
         if view is None:
             scores = standing(studio.image_scores, index, settings.regressor, studio.n_seeds)
             told, response = tell(studio, index, frame.reading), frame.reading.response
-            view = View(index, wish["serial"], query, settings, told, scores, studio.picture(index), response)
+            owed = studio.bundle.recipe.transductive
+            view = View(index, wish["serial"], query, settings, told, scores, studio.picture(index), response, owed)
         if frame.stage == "lcm":
             steps.append(frame)
         elif frame.stage == "vdvae":
@@ -188,19 +191,24 @@ def presets(studio: Studio) -> gr.HTML:
     )
 
 
+def controls_of(studio: Studio) -> dict[str, Component]:
+    """Stage 2's controls, by name, as this subject has them."""
+    has_captions = any(label["captions"] for label in studio.subject.test.labels)
+    _, no_adapter = find_adapter(studio.folder, studio.manifest)
+    return settings_controls(has_captions, no_adapter, read_shares(studio.folder))
+
+
 def explore_tab(studio: Studio, arrival: Callable) -> gr.HTML:
     """Lays the tab out and wires it, inside an open gr.Tab, to begin at `arrival`; returns the picker, whose value is what is
     wanted."""
     frames, visit, link = frames_of(studio), gr.State(Visit()), gr.Textbox(visible=False)
-    has_captions = any(label["captions"] for label in studio.subject.test.labels)
     with gr.Row(elem_classes="columns"):
         with gr.Column():
-            _, no_adapter = find_adapter(studio.folder, studio.manifest)
             picker = image_picker(studio)
             view = html_block(html('<section class="panel waiting">The first picture is being drawn …</section>'))
         with gr.Column():
             presets(studio)
-            controls, reading = settings_controls(has_captions, no_adapter), reading_panel(studio)
+            controls, reading = controls_of(studio), reading_panel(studio)
         with gr.Column():
             brain = brain_panel(studio)
 

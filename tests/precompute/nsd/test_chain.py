@@ -8,12 +8,15 @@ import os
 import shutil
 from pathlib import Path
 
+import h5py
 import huggingface_hub
 import numpy as np
 import pytest
 from fake_nsd import build_fake_nsd
+from PIL import Image
 from published import EMBEDDING, TOKENS, WIDTH, serve_models, serve_nsd, write_published
 from served import CHROMIUM, FLAGS, serve_apps
+from sklearn.linear_model import Ridge
 from stand_ins import Shelf, put_repository
 from typer.testing import CliRunner
 
@@ -21,14 +24,19 @@ from precompute.__main__ import app
 from precompute.evaluation import evaluate, summary
 from precompute.evaluation.efficientnet_lite import is_installed
 from precompute.fetching import fetch_nsd
+from precompute.nsd.subject_to_bundle import evaluate_stage
 from recon.brain.space import Volume
 from recon.bundle.bundle import load_bundle
 from recon.bundle.evaluation import load_evaluation
 from recon.bundle.manifest import is_evaluated, read_manifest
+from recon.decoders.published_models import locate
+from recon.decoders.vdvae import load_openai
 from recon.device import choose_side
 from recon.files import load_json, save_json
-from recon.reconstruct import Shown, reconstruct
+from recon.recipes import Drawing
+from recon.reconstruct import Shown, decode_layouts, decoded, reconstruct
 from recon.settings import LCMSettings, Settings
+from recon.ui.html.panel import header
 
 SESSIONS = 3
 N_LATENTS = 91_168
@@ -201,6 +209,72 @@ def test_an_evaluation_becomes_a_part_of_the_bundle_and_goes_when_other_parts_co
     assert not json.loads(run("bundle", *where, "--out", bundle))["already finished"]
     load_bundle(bundle)
     assert not is_evaluated(read_manifest(bundle))
+
+
+# --- Brain-Diffuser's recipe ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published(chain):
+    """A subject prepared as Brain-Diffuser's, in `theirs`, and its bundle, in `theirs-bundle`."""
+    at, recipe = ("--subject", 1, "--folder", chain / "theirs"), ("--recipe", "brain-diffuser")
+    run("prepare", "--subject", 1, "--sessions", SESSIONS, "--nsd", chain / "nsd", "--out", chain / "theirs", *recipe)
+    for target in (*TARGETS, "vdvae-samples"):
+        run("features", *at, "--target", target)
+    run("fit", *at, *recipe)
+    run("encode", *at)
+    run("bundle", *at, "--out", chain / "theirs-bundle")
+    return chain
+
+
+def test_the_published_recipe_is_theirs_from_images_to_layouts(published):
+    """`vdvae_extract_features.py`, `vdvae_regression.py` and `vdvae_reconstruct_images.py`, in scikit-learn, Pillow and numpy."""
+    folder, bundle = published / "theirs", load_bundle(published / "theirs-bundle")
+    ids = np.load(folder / "train_ids.npy")
+    with h5py.File(next((published / "nsd").rglob("nsd_stimuli.hdf5"))) as f:
+        small = [Image.fromarray(f["imgBrick"][k]).resize((64, 64), Image.Resampling.BILINEAR) for k in ids[:9]]
+    assert (np.load(folder / "train_64.npy")[:9] == np.stack([np.asarray(image) for image in small])).all()
+    latents = np.load(folder / "samples_train.npy")
+    seeded = load_openai(locate("vdvae")).encode(np.stack([np.asarray(image) for image in small[:2]]), 31, seeds=[0, 1])
+    assert np.abs(latents[:2] - seeded).max() < 1e-3 * np.abs(seeded).max()
+    assert np.abs(latents - np.load(folder / "latents_train.npy")).mean() > 0.1  # not the posterior's means
+    assert (bundle.subject.test.n_trials == np.load(folder / "test_repeats.npy")).all()
+    train, test = np.load(folder / "train_voxels.npy"), bundle.subject.test.averaged()
+    mean, sd = train.mean(0), train.std(0, ddof=1)
+    theirs = (
+        Ridge(alpha=50000, max_iter=10000, fit_intercept=True)
+        .fit((train - mean) / sd, latents)
+        .predict((test - mean) / sd)
+    )
+    standardised = (theirs - theirs.mean(0)) / theirs.std(0)
+    theirs = standardised * latents.std(0) + latents.mean(0)
+    ours = decoded("latents", test, bundle, "ridge")
+    assert np.linalg.norm(ours - theirs) <= 1e-3 * np.linalg.norm(theirs - latents.mean(0))
+    layouts = decode_layouts(ours[:2], bundle)
+    assert (layouts == bundle.vdvae.decode(ours[:2], Drawing(1.0, sample=True), [0, 1])).all()
+    (first, *_) = reconstruct(test[0], bundle, Settings("ridge"))
+    assert (first.images["ridge"] == layouts[0]).all() or first.step < 32
+
+
+def test_what_is_transductive_is_said_of_the_bundle_and_its_evaluation_is_against_samples(published):
+    bundle = published / "theirs-bundle"
+    said = run("check", "bundle", bundle)
+    assert "recipe: stage 1 is that of brain-diffuser, and the latents of ridge are transductive" in said
+    assert "of the latents of ridge are at the cap" not in said
+    assert "transductive" in header(read_manifest(bundle), {})
+    assert "transductive" not in header(read_manifest(published / "bundle"), {})
+    for folder, name, latents in (("theirs", "theirs-bundle", "samples"), ("prepared", "bundle", "latents")):
+        stage = evaluate_stage(published / folder, published / name, evaluate.Options())
+        assert published / folder / f"{latents}_test.npy" in stage.inputs
+
+
+def test_the_published_recipe_wants_voxels_and_images_prepared_as_theirs(chain):
+    result = CliRunner().invoke(
+        app, ["fit", "--subject", "1", "--folder", str(chain / "prepared"), "--recipe", "brain-diffuser"]
+    )
+    assert (
+        result.exit_code == 1 and "prepared by the recipe 'session'" in result.stderr and result.stderr.count("\n") == 1
+    )
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from recon.decoders.dmol import dmol_log_likelihood, dmol_mean, dmol_sample
 from recon.decoders.vdvae import VDVAE, load_openai
 from recon.decoders.vdvae_layers import VDVAEConfig, gaussian_kl, parse_blocks
 from recon.files import BadFile
+from recon.recipes import Drawing
 
 
 @pytest.fixture(scope="module")
@@ -128,16 +129,56 @@ def test_expected_picture_is_the_mean_of_many_samples():
 
 def test_layers_not_given_come_from_the_prior_seeded_per_image(tiny_vdvae, rng):
     z = np.repeat(rng.normal(size=(1, 34)), 3, 0)
-    pictures = tiny_vdvae.decode(z, temperature=1.0, seeds=[5, 6, 5])
+    pictures = tiny_vdvae.decode(z, Drawing(1.0), seeds=[5, 6, 5])
     assert (pictures[0] == pictures[2]).all()
     assert (pictures[0] != pictures[1]).any()
-    alone = tiny_vdvae.decode(z[:1], temperature=1.0, seeds=[6])
+    alone = tiny_vdvae.decode(z[:1], Drawing(1.0), seeds=[6])
     assert (alone[0] == pictures[1]).all()
+
+
+def test_a_drawn_picture_is_the_originals_sample_at_temperature_1_by_its_own_seed(tiny_vdvae, rng):
+    """Numbers are drawn as documented: the layers' by the image's seed, the pixels' by that seed and 2³²."""
+    z, seeds = rng.normal(size=(2, 34)), [3, 7]
+    drawn = tiny_vdvae.decode(z, Drawing(1.0, sample=True), seeds)
+    params = tiny_vdvae.output_params(z, 1.0, seeds)
+    noise = [torch.rand(64, 64, 5, generator=torch.Generator().manual_seed(s + 2**32)) for s in seeds]
+    u = torch.stack(noise) * (1 - 2e-5) + 1e-5
+    assert (drawn == dmol_sample(params, 2, u[..., :2], u[..., 2:])).all()
+    assert (tiny_vdvae.decode(z[1:], Drawing(1.0, sample=True), [7])[0] == drawn[1]).all()
+    steps = list(tiny_vdvae.decode_progressively(z, Drawing(1.0, sample=True), seeds))
+    assert (steps[-1][1] == drawn).all()
+    assert (drawn != tiny_vdvae.decode(z, Drawing(1.0), seeds)).any() and (drawn != tiny_vdvae.decode(z)).any()
+
+
+def test_posterior_samples_are_drawn_layer_by_layer_each_given_those_before_it(tiny_vdvae, rng):
+    images, n_layers = rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8), 4
+    with torch.inference_mode():
+        features = tiny_vdvae.encoder(tiny_vdvae.scale_pixels(images))
+        state, generators, expected = (
+            tiny_vdvae.decoder.start(2),
+            [torch.Generator().manual_seed(s) for s in (5, 9)],
+            [],
+        )
+        for block in tiny_vdvae.decoder.dec_blocks[:n_layers]:
+            h = state[block.resolution]
+            if block.mixin is not None:
+                h = h + block.upsampled(state)
+            mean, logsd = block.enc(torch.cat([h, features[block.resolution]], 1)).chunk(2, 1)
+            z = mean + logsd.exp() * torch.stack([torch.randn(mean.shape[1:], generator=g) for g in generators])
+            expected.append(z.flatten(1))
+            h = h + block.prior(h)[:, 4:]
+            state = state | {block.resolution: block.resnet(h + block.z_proj(z))}
+    samples = tiny_vdvae.encode(images, n_layers, seeds=[5, 9])
+    np.testing.assert_allclose(samples, torch.cat(expected, 1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(tiny_vdvae.encode(images[1:], n_layers, seeds=[9]), samples[1:], rtol=1e-4, atol=1e-5)
+    many = tiny_vdvae.encode(np.repeat(images[:1], 400, 0), n_layers, seeds=range(400))
+    means = tiny_vdvae.encode(images[:1], n_layers)
+    assert np.abs(many[:, :2].mean(0) - means[0, :2]).max() < 4 * many[:, :2].std(0).max() / 20
 
 
 def test_decoding_all_layers_ignores_the_prior(tiny_vdvae, rng):
     z = rng.normal(size=(1, tiny_vdvae.n_latents(7)))
-    assert (tiny_vdvae.decode(z, 1.0, seeds=[1]) == tiny_vdvae.decode(z, 1.0, seeds=[2])).all()
+    assert (tiny_vdvae.decode(z, Drawing(1.0), seeds=[1]) == tiny_vdvae.decode(z, Drawing(1.0), seeds=[2])).all()
 
 
 def test_progressive_decoding_ends_with_decode_and_steps_use_only_their_layers(tiny_vdvae, rng):

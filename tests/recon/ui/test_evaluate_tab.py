@@ -11,9 +11,10 @@ import pytest
 from markupsafe import escape
 from stand_in_evaluation import COMMAND, made_up_evaluation
 
-from recon.bundle.evaluation import save_evaluation
+from recon.bundle.evaluation import read_shares, save_evaluation
 from recon.bundle.published_results import PUBLISHED
 from recon.metrics import METRICS
+from recon.ui.controls import HELP, regressor_help, settings_controls
 from recon.ui.html.charts import bottleneck, distribution
 from recon.ui.html.gallery import KINDS, gallery_table
 from recon.ui.html.number_format import SOURCES, interval, score
@@ -335,3 +336,25 @@ def test_the_tab_is_filled_when_it_is_first_opened_and_then_only_takes_over_the_
     later = evaluate.opened(studio, 3, "ssim", "lcm", "random")
     assert later[0] == 3 and later[2] == distribution(evaluation, "lcm", "ssim", 3)
     assert later[3:] == [gr.skip()] * 5
+
+
+def test_every_group_of_rows_is_drawn_those_guided_by_an_image_embedding_too(rng):
+    images = rng.integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
+    evaluation = made_up_evaluation(images)
+    row = evaluation.find("lcm", "ridge", "pixcorr")
+    guided = replace(evaluation, rows=[*evaluation.rows, replace(row, source="ridge_image")])
+    assert "Ridge, image only" in score_table(guided)
+
+
+def test_the_help_of_the_mlp_tells_the_networks_share_where_an_evaluation_does(tmp_path, rng):
+    evaluation = made_up_evaluation(rng.integers(0, 256, (5, 64, 64, 3), dtype=np.uint8))
+    assert read_shares(tmp_path) == {} and regressor_help({}) == HELP["regressor"]
+    save_evaluation(
+        tmp_path, replace(evaluation, tables=evaluation.tables | {"shares": {"latents": 0.7, "prompt": 1.0}})
+    )
+    assert "share: 70 % for latents of the layout, 100 % for the prompt." in regressor_help(read_shares(tmp_path))
+    save_evaluation(tmp_path, replace(evaluation, tables={"shares": {"latents": "<b>all</b>"}}))
+    assert read_shares(tmp_path) == {}
+    with gr.Blocks():
+        controls = settings_controls(shares={"latents": 0.7})
+    assert controls["regressor"].info.endswith("the network’s share: 70 % for latents of the layout.")
