@@ -71,7 +71,12 @@ def save_json(path: Path, content) -> None:
 
 
 def load_json(path: Path):
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Raises BadFile: missing, or not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = shorten(str(error), 100, placeholder=" …")
+        raise unreadable(path, error, f"{path} is not valid JSON ({reason}): fetch or make it again") from error
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
@@ -80,8 +85,9 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 
 def open_array(path: Path) -> np.ndarray:
-    """A `.npy` file as a read-only memory map (its header is read, not taken for data)."""
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    """A `.npy` file as a read-only memory map (its header is read, not taken for data). Raises BadFile: missing, or damaged."""
+    with parsing(path):
+        return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def open_plain(path: Path) -> np.ndarray:

@@ -235,10 +235,7 @@ def _table_pairs(path: Path) -> list[tuple[str, str]]:
 
 def _json_pairs(path: Path) -> list[tuple[str, str]]:
     """{image: caption, or a list of them} as pairs."""
-    try:
-        content = load_json(path)
-    except (OSError, ValueError) as error:
-        raise BadFile(f"{path} is not valid JSON ({error}): save it again") from error
+    content = load_json(path)
     if not isinstance(content, dict):
         raise BadFile(f"{path}: expected an object, image: captions, got a {type(content).__name__}")
     several = {image: [said] if isinstance(said, str) else said for image, said in content.items()}

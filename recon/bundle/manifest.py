@@ -9,7 +9,6 @@ from recon.bundle.evaluation import EVALUATION_FILES
 from recon.files import BadFile, file_digest, load_json, parsing, save_json
 from recon.recipes import RECIPES
 from recon.settings import REGRESSORS
-from recon.unreadable import unreadable
 
 FORMAT, VERSION = "recon-bundle", 4
 TARGETS = ("latents", "prompt", "image")
@@ -98,17 +97,17 @@ def check_files(folder: Path, manifest: dict, names: tuple[str, ...] = ()) -> No
 
 def read_manifest(folder: Path) -> dict:
     """What a bundle says of itself. Raises BadFile: missing, of another version, or incomplete."""
+    path = folder / "manifest.json"
     try:
-        manifest = load_json(folder / "manifest.json")
-    except FileNotFoundError:
+        manifest = load_json(path)
+    except BadFile as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
         raise BadFile(
             f"no bundle at {folder}: make one with `python -m precompute demo`, or name another folder"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        content = f"{folder / 'manifest.json'} is not valid JSON ({error}): {AGAIN}"
-        raise unreadable(folder / "manifest.json", error, content) from error
     if not isinstance(manifest, dict):
-        raise BadFile(f"{folder / 'manifest.json'}: expected a JSON object, got {type(manifest).__name__}: {AGAIN}")
+        raise BadFile(f"{path}: expected a JSON object, got {type(manifest).__name__}: {AGAIN}")
     found = manifest.get("format"), manifest.get("version")
     if found != (FORMAT, VERSION):
         raise BadFile(

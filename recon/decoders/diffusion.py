@@ -119,11 +119,11 @@ def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> StableDif
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
-        )
+        ).to(choose_device())  # fails where a weight is missing
     except Exception as error:  # diffusers, transformers and safetensors each raise their own
         raise BadFile(f"{folder} is not a complete diffusion pipeline (a file missing or damaged?): {error}") from error
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(choose_device())
+    return pipe
 
 
 def _class_of(config: Path, classes: tuple[type, ...]) -> type:

@@ -111,8 +111,10 @@ def read_lock(lock: Path | None = None) -> dict[str, dict]:
         return {}
     try:
         return load_json(lock)
-    except ValueError as error:
-        raise BadFile(f"{lock} is not JSON ({error}): restore it, or delete it and run `{COMMAND}`") from None
+    except BadFile as error:
+        if not isinstance(error.__cause__, ValueError):
+            raise
+        raise BadFile(f"{lock} is not JSON: restore it, or delete it and run `{COMMAND}`") from None
 
 
 def write_lock(name: str, entry: dict, lock: Path | None = None) -> None:

@@ -143,6 +143,40 @@ def test_a_bundle_is_not_made_of_regressors_of_other_features(chain, tmp_path):
     assert not (tmp_path / "bundle").exists()
 
 
+DAMAGES = {
+    "empty": lambda content: b"",
+    "cut off": lambda content: content[: len(content) // 2],
+    "its first bytes lost": lambda content: bytes(16) + content[16:],
+}
+READERS = {  # an intermediate -> the command that reads it
+    "train_voxels.npy": "fit",
+    "latents_train.npy": "fit",
+    "image_test.npy": "encode",
+    "train_64.npy": "encode",
+    "subject.h5": "encode",
+    "train.json": "bundle",
+    "latents_fit.json": "bundle",
+    "image_train.npy": "bundle",
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_intermediate_ends_a_command_in_one_sentence_that_names_it(chain, tmp_path, name, damage):
+    prepared = tmp_path / "prepared"
+    shutil.copytree(chain / "prepared", prepared, copy_function=os.link)
+    content = (prepared / name).read_bytes()
+    (prepared / name).unlink()
+    (prepared / name).write_bytes(DAMAGES[damage](content))
+    where = ["--subject", "1", "--folder", str(prepared)]
+    out = ["--out", str(tmp_path / "bundle")] if READERS[name] == "bundle" else []
+    result = CliRunner().invoke(app, [READERS[name], *where, *out])
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit), result.exception
+    said = result.stderr.strip().splitlines()[-1]
+    assert name in said and "Traceback" not in result.stderr
+    assert not (tmp_path / "bundle" / "manifest.json").exists()
+
+
 def test_the_bundle_opens_with_the_published_decoders_and_both_stages_stream(chain):
     bundle = load_bundle(chain / "bundle")
     assert bundle.manifest["decoders"] == "published" and bundle.absent == {}

@@ -170,6 +170,19 @@ def test_missing_and_misfit_weights_are_told(folder, tmp_path):
         load_diffusion(folder / "pipe", tmp_path / "text.safetensors")
 
 
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_a_pipeline_that_lacks_a_weight_under_its_name_is_refused(tmp_path, part):
+    pipe = tiny_pipeline()
+    pipe.save_pretrained(tmp_path / "pipe")
+    lora = tiny_lora(pipe, tmp_path / "lora.safetensors")
+    path = tmp_path / "pipe" / part / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    name = next(name for name in weights if name.endswith("conv1.weight") or name.endswith("weight"))
+    save_file({("x" + key if key == name else key): value for key, value in weights.items()}, path)
+    with pytest.raises(BadFile, match="not a complete diffusion pipeline"):
+        load_diffusion(tmp_path / "pipe", lora)
+
+
 @pytest.mark.parametrize("dtype, share", [(torch.float32, 0.75), (torch.bfloat16, 1), (torch.float16, 1)])
 def test_large_pictures_are_smaller_where_arithmetic_is_plain_float32(folder, tmp_path, monkeypatch, dtype, share):
     monkeypatch.setattr("recon.device.choose_dtype", lambda: dtype)

@@ -9,6 +9,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from served import free_port, wait_for
 from recon.files import file_digest
 
 ROOT = Path(__file__).parents[3]
-ENDS_WITHIN = 5  # seconds after SIGTERM
+ENDS_WITHIN = 5  # seconds after a signal
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +38,31 @@ def bundle(folder):
     return write_tiny_bundle(folder / "bundle")
 
 
-@pytest.fixture(scope="module")
-def server(folder, bundle):
-    """(address, process, log) of a page that can reconstruct without end."""
+@contextmanager
+def endless(folder: Path, bundle: Path) -> Iterator[tuple]:
+    """(address, process, log) of a page that can reconstruct without end; the log holds stderr as well."""
     port = free_port()
     env = os.environ | {"GRADIO_TEMP_DIR": str(folder / "cache"), "GRADIO_SERVER_PORT": str(port)}
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(
-            [sys.executable, "tests/served_endless.py"], cwd=ROOT, env=env | {"RECON_BUNDLE": str(bundle)}, stdout=log
+            [sys.executable, "tests/served_endless.py"],
+            cwd=ROOT,
+            env=env | {"RECON_BUNDLE": str(bundle)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
-    wait_for(process, f"http://127.0.0.1:{port}/healthz", time.perf_counter() + 90)
-    yield f"http://127.0.0.1:{port}/", process, folder / "log"
-    process.kill()
-    process.wait()
+    try:
+        wait_for(process, f"http://127.0.0.1:{port}/healthz", time.perf_counter() + 90)
+        yield f"http://127.0.0.1:{port}/", process, folder / "log"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(folder, bundle):
+    with endless(folder, bundle) as found:
+        yield found
 
 
 def ask(url: str) -> tuple[int, dict, bytes]:
@@ -169,6 +183,26 @@ def test_a_reader_who_leaves_ends_the_reconstruction(server):
     before = log.read_text()
     time.sleep(0.5)
     assert log.read_text() == before
+
+
+def test_ctrl_c_during_a_reconstruction_ends_the_server_at_once_and_without_a_traceback(tmp_path, bundle):
+    with endless(tmp_path, bundle) as (url, process, log):
+        next(Client(url, verbose=False, download_files=False).submit(api_name="/endless"))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(ENDS_WITHIN) == 0
+        said = log.read_text()
+        assert "Traceback" not in said and "terminate called" not in said
+
+
+def test_ctrl_c_ends_a_command_at_once_and_without_a_traceback(tmp_path):
+    command = [sys.executable, "-m", "precompute", "demo", "--smoke", "--work", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while "made in" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=ENDS_WITHIN)
+    assert process.returncode == 130
+    assert "Traceback" not in said and "terminate called" not in said
 
 
 def test_sigterm_during_a_reconstruction_ends_the_server_at_once(server):
