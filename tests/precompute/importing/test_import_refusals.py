@@ -156,6 +156,10 @@ def a_ragged_table(folder, lab):
     (folder / "trials.csv").write_text("image,session\nscene 01,1\nscene 02\n")
 
 
+def an_empty_table(folder, lab):
+    (folder / "trials.csv").write_text("")
+
+
 def a_broken_image(folder, lab):
     (folder / "images" / "scene 11.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
 
@@ -252,6 +256,7 @@ REFUSED = {
     another_word_for_a_split: "expected split to be train or test, got 'validation'",
     no_image_column: "expected a column 'image', got stimulus, session",
     a_ragged_table: "line 3: expected 2 cells as in the header, got 1",
+    an_empty_table: "expected a header and a line for each entry, got an empty file",
     a_broken_image: "scene 11.png is not a readable image",
     an_image_without_a_caption: "1 images have no caption (scene 00.png): add theirs, or remove the file",
     pickled_responses: "is not a whole plain array",
