@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def open_images(folder: Path) -> tuple[Callable[[list[int]], ImageSource], IdsOf
     if found[0].is_dir():
         return _folder(found[0])
     open_rows = open_dataset(found[0], "images")
-    return partial(array_source, found[0], open_rows), partial(_row_numbers, found[0], len(open_rows()))
+    return partial(_numbered, found[0], open_rows), partial(_row_numbers, found[0], len(open_rows()))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -105,9 +106,17 @@ def _row_numbers(path: Path, n: int, table: Path, names: list[str]) -> list[int]
     for line, name in enumerate(names, 2):
         if not name.isdecimal() or int(name) >= n:
             raise BadFile(
-                f"{table}, line {line}: expected the number of an image, 0 to {n - 1} in {path.name}, got {name!r}"
+                f"{table}, line {line}: expected the number of an image, 0 to {n - 1} in {path.name}, got {name!r}: numbers "
+                "count from 0"
             )
     return [int(name) for name in names]
+
+
+def _numbered(path: Path, open_rows: Callable[[], np.ndarray], ids: list[int]) -> ImageSource:
+    """Images that tables number; it is told if these may have counted from 1."""
+    source = array_source(path, open_rows, ids)
+    doubt = () if 0 in ids else ("no trial shows image 0: do the numbers count from 1?",)
+    return replace(source, notes=(*source.notes, *doubt))
 
 
 def array_source(path: Path, open_rows: Callable[[], np.ndarray], ids: list[int]) -> ImageSource:

@@ -48,12 +48,17 @@ def text_embeddings(folder: Path, captions: list[str]) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def needed(path: Path) -> tuple[list[str], Path]:
+    """The captions of a list, and the folder of CLIP. Raises BadFile where one is missing."""
+    return read_caption_list(path), locate("clip")
+
+
 def write_nearest_captions(out: Path, path: Path) -> str:
     """Gives every image of `train.json` and `test.json` without captions the nearest of the list; returns what was done.
 
     Raises BadFile if CLIP has not been fetched.
     """
-    captions, clip = read_caption_list(path), locate("clip")
+    captions, clip = needed(path)
     texts = text_embeddings(clip, captions)
     vision = CLIPVisionModelWithProjection.from_pretrained(clip, dtype=torch.float32).eval().to(choose_device())
     for split in SPLITS:

@@ -87,7 +87,9 @@ def _coordinates(path: Path, table: dict[str, list[str]]) -> np.ndarray:
     try:
         mm = np.array([column(path, table, axis) for axis in "xyz"], np.float32).T
     except ValueError as error:
-        raise BadFile(f"{path}: expected numbers in x, y and z, got something else ({error})") from error
+        raise BadFile(
+            f"{path}: expected numbers in x, y and z, with a decimal point, got something else ({error})"
+        ) from error
     if not np.isfinite(mm).all():
         line = int(np.argwhere(~np.isfinite(mm))[0, 0]) + 2
         raise BadFile(f"{path}, line {line}: expected coordinates in mm, got NaN or infinity")

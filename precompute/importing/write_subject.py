@@ -49,6 +49,8 @@ def import_experiment(experiment: Experiment, out: Path, options: Options) -> di
     """Writes the files listed above; returns what import.json holds. Raises BadFile, before anything is written, for what the
     findings refuse, or where `out` holds another experiment."""
     _check_folder(out, experiment)
+    if options.caption_list:
+        _nearest_captions().needed(options.caption_list)
     stage = import_stage(experiment, None, out, options)
     if state(stage) != "done":
         survey = survey_responses(experiment)
@@ -57,6 +59,13 @@ def import_experiment(experiment: Experiment, out: Path, options: Options) -> di
             raise BadFile(findings.refusals[0])
         stage = import_stage(experiment, (survey, findings), out, options)
     return make(stage)
+
+
+def _nearest_captions():
+    """Imports transformers, which takes seconds."""
+    from precompute.importing import nearest_captions
+
+    return nearest_captions
 
 
 def _check_folder(out: Path, experiment: Experiment) -> None:
@@ -129,11 +138,7 @@ def write_files(experiment: Experiment, known: tuple[Survey, Findings], out: Pat
         _write_labels(job, split)
     notes = list(findings.notes)
     if options.caption_list:
-        from precompute.importing.nearest_captions import (
-            write_nearest_captions,
-        )  # imports transformers, which takes seconds
-
-        notes.append(write_nearest_captions(out, options.caption_list))
+        notes.append(_nearest_captions().write_nearest_captions(out, options.caption_list))
     saturated, ceiling = _write_subject(job)
     report = _report(job, notes, ceiling) | {"test_values_beyond_109": saturated}
     save_json(out / "import.json", report)

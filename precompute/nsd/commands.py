@@ -209,7 +209,7 @@ def evaluate(
 
 
 def refits(
-    subject: Annotated[int | None, typer.Option(min=1, max=8, help="NSD subject.")] = None,
+    subject: Annotated[str | None, typer.Option(help="An NSD subject, 1 to 8, or the name of an imported one.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="The simulated subject instead.")] = False,
     fits: Annotated[int, typer.Option(min=2, help="How many, with the seeds 1, 2, …")] = 3,
     folder: Annotated[Path | None, typer.Option(help="Of the prepared subject, or of the demo's files.")] = None,
@@ -225,7 +225,7 @@ def refits(
     else:
         from precompute.nsd.subject_to_bundle import refit_latents
 
-        out = bundle or Path(f"data/bundles/subj{subject:02d}")
+        out = bundle or bundled(subject)
         _run(lambda: refit_latents(folder or prepared(subject), out, fits))
 
 

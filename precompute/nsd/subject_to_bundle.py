@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from precompute.evaluation.evaluate import Inputs, Options, digest_parts, held_out_r2, shares_of_network
+from precompute.evaluation.evaluate import SESSIONS_FOR, Inputs, Options, digest_parts, held_out_r2, shares_of_network
 from precompute.evaluation.network_metrics import OWN, absent_networks, open_networks
 from precompute.evaluation.protocols import PHOTOGRAPH, PUBLISHED_PROTOCOLS, Protocol
 from precompute.evaluation.refits import FILE as REFITS
@@ -313,21 +313,26 @@ def _photographs(options: Options) -> str:
     return f"test_{PHOTOGRAPH if options.protocol in PUBLISHED_PROTOCOLS else SIDES['clip-vision']}.npy"
 
 
-def _test_latents(bundle: Path) -> str:
-    """Which latents of the test images a bundle's regressors were to predict; before there is a bundle, those of our recipe."""
+def _predicted(bundle: Path) -> str:
+    """Which target the latents' regressors of a bundle were to predict; before there is a bundle, that of our recipe."""
     theirs = (bundle / "manifest.json").exists() and read_manifest(bundle).get("recipe") == BRAIN_DIFFUSER
-    return f"{STEMS[SAMPLES if theirs else 'vdvae']}_test.npy"
+    return SAMPLES if theirs else "vdvae"
 
 
 def evaluate_stage(folder: Path, bundle: Path, options: Options) -> Stage:
     """Makes the evaluation a part of the bundle; its pieces are kept in `folder`."""
+    protocol = PUBLISHED_PROTOCOLS.get(options.protocol)  # for which no import makes the photographs
     makers = {
-        _photographs(options): "prepare",
+        _photographs(options): f"prepare --sessions {SESSIONS_FOR[protocol.n_images]}" if protocol else "prepare",
         "train_512.npy": "prepare",
         "train.json": "prepare",
         "latents_fit.json": "fit",
     }
-    makers |= {_test_latents(bundle): "features --target vdvae", "image_test.npy": "features --target clip-vision"}
+    target = _predicted(bundle)
+    makers |= {
+        f"{STEMS[target]}_test.npy": f"features --target {target}",
+        "image_test.npy": "features --target clip-vision",
+    }
     inputs = {folder / name: _in_full(command) for name, command in makers.items()}
     inputs |= {bundle / name: "bundle --subject N" for name in FILES}
     inputs |= {folder / REFITS: "refits --subject N"} if (folder / REFITS).exists() else {}
@@ -342,7 +347,7 @@ def _gather(folder: Path, bundle: Path, options: Options) -> Inputs:
         bundle=load_bundle(bundle),
         parts=digest_parts(bundle, "published"),
         images=open_array(folder / _photographs(options)),
-        latents=open_array(folder / _test_latents(bundle)),
+        latents=open_array(folder / f"{STEMS[_predicted(bundle)]}_test.npy"),
         embeddings=np.asarray(open_array(folder / "image_test.npy"), np.float32),
         training_images=open_array(folder / "train_512.npy"),
         training_labels=load_json(folder / "train.json"),

@@ -211,8 +211,8 @@ def load_evaluation(folder: Path) -> Evaluation:
         evaluation = Evaluation(**content, images=images, image_scores=scores, galleries=galleries)
         _check_types(evaluation)
         return evaluation
-    except BadFile:
-        raise
+    except BadFile as error:
+        raise BadFile(f"{error}: run `python -m precompute evaluate`") from error
     except Exception as error:  # json, h5py and Pillow raise many kinds for damaged files
         content = f"{path} is missing, damaged or incomplete ({error}): run `python -m precompute evaluate`"
         raise unreadable(path, error, content) from error

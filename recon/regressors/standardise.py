@@ -18,8 +18,11 @@ class Regressor(Protocol):
 
 
 def check_components(components: int | None, rank: int) -> int:
-    """How many of a regressor's ordered components to use: all `rank` of them if None. Raises ValueError outside 1…rank."""
-    if components is None:
+    """How many of a regressor's ordered components to use: all `rank` of them if None. Raises ValueError outside 1…rank.
+
+    A regressor of constant targets, as of prompts where no image has a caption, has none to choose from.
+    """
+    if components is None or rank == 0:
         return rank
     if not 1 <= components <= rank:
         raise ValueError(f"expected a number of components from 1 to {rank}, got {components}")

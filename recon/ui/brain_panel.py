@@ -18,7 +18,7 @@ from recon.ui.told import in_one_sentence
 
 FOLDER = Path(__file__).parents[2] / "assets" / "page" / "brain"
 PLOTLY = Path(str(files("plotly").joinpath("package_data", "plotly.min.js")))
-SCRIPTS = ("scales", "points", "plot", "slices", "pointer", "controls", "start")
+SCRIPTS = ("scales", "points", "plot", "slices", "glass", "pointer", "controls", "start")
 SHOW = "() => document.querySelector('.inspector').scrollIntoView({block: 'nearest', behavior: 'smooth'})"
 
 

@@ -239,3 +239,39 @@ def test_the_map_fits_a_phone(surface):
     surface.wait_for_timeout(SECONDS / 2)
     assert surface.evaluate("document.documentElement.scrollWidth") <= 390
     surface.set_viewport_size({"width": 1366, "height": 768})
+
+
+def test_glass_shows_the_strongest_voxel_of_each_line_of_sight_and_opens_it(volume, tmp_path):
+    subject = load_subject(write_volume_bundle(tmp_path / "same") / "subject.h5")
+    strength, places = np.abs(subject.test.response(0)), subject.geometry.indices
+    show(volume, "slices", "response")
+    before = volume.evaluate(PIXELS)
+    show(volume, "glass")
+    assert volume.evaluate(PIXELS) != before
+    canvas, seen = volume.locator(".brain-slices canvas"), set()
+    box = canvas.bounding_box()
+    for x in range(3, int(box["width"]), 12):
+        for y in range(16, int(box["height"]), 24):
+            canvas.hover(position={"x": x, "y": y})
+            if volume.is_visible(".brain-tip"):
+                seen.add(int(volume.inner_text(".brain-tip b").split(" · ")[0].split()[1]))
+                where = {"x": x, "y": y}
+    lines = [
+        [strength[(np.delete(places, axis, 1) == np.delete(places[v], axis)).all(1)].max() for axis in range(3)]
+        for v in seen
+    ]
+    assert len(seen) > 20 and all(strength[v] in strongest for v, strongest in zip(seen, lines))
+    canvas.click(position=where)
+    volume.wait_for_selector(".inspector[data-voxel]", timeout=10 * SECONDS)
+    assert int(volume.get_attribute(".inspector", "data-voxel")) in seen
+
+
+def test_from_the_front_and_from_below_the_subjects_right_is_on_the_left_of_the_glass(volume):
+    show(volume, "glass", "areas")
+    canvas, sides = volume.locator(".brain-slices canvas"), []
+    box = canvas.bounding_box()
+    for x in range(int(box["width"]) - 4, 0, -6):  # from the right edge, along the last side's middle
+        canvas.hover(position={"x": x, "y": int(box["height"]) // 2})
+        if volume.is_visible(".brain-tip"):
+            sides.append(volume.inner_text(".brain-tip b").split(" · ")[-1])
+    assert sides[0] == "left" and "right" in sides

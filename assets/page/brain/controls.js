@@ -2,7 +2,7 @@
 
 const SHAPES = {
   surface: { inflated: "Inflated", flat: "Flat", pial: "Pial" },
-  volume: { slices: "Slices", centres: "3-D" },
+  volume: { slices: "Slices", glass: "Glass", centres: "3-D" },
   points: { centres: "3-D" },
 };
 const SIDES = { both: "Both", left: "Left", right: "Right" };
@@ -26,7 +26,7 @@ function viewButtons() {
   const labels = Object.fromEntries(Object.entries(views()).map(([name, { label }]) => [name, label]));
   if (!(state.view in labels)) [state.view] = Object.keys(labels);
   buttons("brain-views", labels, state.view, (name) => { state.view = name; press("brain-views", name); return draw(); });
-  $(".brain-views").classList.toggle("unused", state.shape === "slices");
+  $(".brain-views").classList.toggle("unused", onCanvas());
 }
 
 function areaButton(name, area) {
@@ -62,6 +62,7 @@ function help() {
   const shape = {
     flat: () => `${offTheFlatMap()} voxels lie on its cuts and are not on the flat map.`,
     slices: () => "The subject’s own grid, subject’s right on the left.",
+    glass: () => "Seen through from three sides: along each line of sight the strongest voxel. Subject’s right on the left.",
   }[state.shape];
   return `${state.map === "areas" ? areas : state.maps[state.map].note} ${shape ? shape() : ""} ${state.note}`;
 }

@@ -36,14 +36,14 @@ function choose(voxel) {
   state.chosen = voxel;
   $(".brain-voxel input").value = voxel;
   trigger("click", { voxel, rois: state.areasOf(voxel).map((k) => state.areaNames[k]) });
-  if (state.shape === "slices") drawSlices();
+  if (onCanvas()) drawCanvas();
   else requestAnimationFrame(markPlot);
 }
 
 function chooseArea(area) {
   state.area = state.area === area ? null : area;
   legend();
-  if (state.shape === "slices") drawSlices();
+  if (onCanvas()) drawCanvas();
   else outlinePlot();
   if (state.area !== null) trigger("click", { roi: state.areaNames[area] });
 }
@@ -53,9 +53,9 @@ function listen() {
   const place = ({ clientX, clientY }) => { state.pointer = { x: clientX, y: clientY }; };
   canvas.addEventListener("pointermove", place, true);
   canvas.addEventListener("pointerdown", (event) => { place(event); state.pressed = state.pointer; }, true);
-  slices.addEventListener("pointermove", (event) => point(voxelAt(event)));
+  slices.addEventListener("pointermove", (event) => point(CANVAS[state.shape].at(event)));
   slices.addEventListener("pointerleave", () => point(-1));
-  slices.addEventListener("click", (event) => { point(voxelAt(event)); if (state.hit >= 0) choose(state.hit); });
+  slices.addEventListener("click", (event) => { point(CANVAS[state.shape].at(event)); if (state.hit >= 0) choose(state.hit); });
   plot.on("plotly_hover", pointPlot);
   plot.on("plotly_click", pointPlot);
   plot.on("plotly_unhover", () => point(-1));

@@ -43,10 +43,13 @@ function rectangle([x, y, z], { xs, ys, slices, perRow, pixel, cell }) {
 }
 
 function canvasContext(plan) {
+  const nRows = Math.ceil(plan.slices.length / plan.perRow);
+  return contextOf(...[plan.perRow * plan.cell[0], nRows * plan.cell[1] + 2].map(Math.floor));
+}
+
+function contextOf(width, height) {
   const canvas = $(".brain-slices canvas");
   const ratio = window.devicePixelRatio || 1;
-  const nRows = Math.ceil(plan.slices.length / plan.perRow);
-  const [width, height] = [plan.perRow * plan.cell[0], nRows * plan.cell[1] + 2].map(Math.floor);
   Object.assign(canvas, { width: width * ratio, height: height * ratio });
   Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
   const context = canvas.getContext("2d");
@@ -85,9 +88,14 @@ function drawEdges(context, voxel, area, plan) {
 
 function drawOutlines(context, plan) {
   const voxels = visibleVoxels();
+  const edges = (area) => voxels.filter((v) => state.isInside(area, v)).forEach((v) => drawEdges(context, v, area, plan));
+  outlineAreas(context, edges);
+}
+
+function outlineAreas(context, edges) {
   state.areaNames.forEach((_, area) => {
     context.beginPath();
-    voxels.filter((v) => state.isInside(area, v)).forEach((v) => drawEdges(context, v, area, plan));
+    edges(area);
     Object.assign(context, { strokeStyle: areaColour(area), lineWidth: state.area === area ? 2.5 : 1.2 });
     context.stroke();
   });
@@ -95,9 +103,13 @@ function drawOutlines(context, plan) {
 
 function drawChosen(context, plan) {
   const [left, top, width, height] = rectangle(state.volume.grid[state.chosen], plan);
+  mark(context, [left, top, left + width, top + height]);
+}
+
+function mark(context, [left, top, right, bottom]) {
   for (const [colour, lineWidth] of [["#000", 4], ["#fff", 2]]) {
     Object.assign(context, { strokeStyle: colour, lineWidth });
-    context.strokeRect(left - 1, top - 1, width + 2, height + 2);
+    context.strokeRect(left - 1, top - 1, right - left + 2, bottom - top + 2);
   }
 }
 

@@ -50,18 +50,17 @@ async function showShape(name) {
 }
 
 async function draw() {
-  const slices = state.shape === "slices";
-  $(".brain-plot").hidden = slices;
-  $(".brain-slices").hidden = !slices;
+  $(".brain-plot").hidden = onCanvas();
+  $(".brain-slices").hidden = !onCanvas();
   legend();
-  if (slices) drawSlices();
+  if (onCanvas()) drawCanvas();
   else await drawPlot();
   settled();
 }
 
 function paint() {
   legend();
-  if (state.shape === "slices") drawSlices();
+  if (onCanvas()) drawCanvas();
   else paintPlot();
   settled();
 }
@@ -74,7 +73,7 @@ function soon() {
 }
 
 function outlines() {
-  if (state.shape === "slices") drawSlices();
+  if (onCanvas()) drawCanvas();
   else outlinePlot();
 }
 
@@ -108,7 +107,7 @@ function readGeometry({ kind, areas, hemispheres, note, ...volume }) {
   state.shapes.centres = read.map((h) => readCentres(h, hemispheres[h.name]));
   if (kind === "points") return;
   state.volume = readGrid(volume);
-  state.shapes.slices = state.shapes.centres;
+  state.shapes.slices = state.shapes.glass = state.shapes.centres;
 }
 
 async function start() {
@@ -136,7 +135,7 @@ async function start() {
   state.left.signal.addEventListener("abort", purge);
   listen();
   plot.on("plotly_webglcontextlost", () => say("The graphics context was lost: reload the page to draw the brain again."));
-  new ResizeObserver(() => state.shape === "slices" && drawSlices()).observe($(".brain-canvas"));
+  new ResizeObserver(() => onCanvas() && drawCanvas()).observe($(".brain-canvas"));
   await draw();
   element.querySelector(".brain").dataset.ready = "true";
 }

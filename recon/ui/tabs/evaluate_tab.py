@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache, partial
 from pathlib import Path
 
@@ -60,11 +61,9 @@ HOW_TO_READ = (
 
 def missing(studio: Studio) -> Markup:
     """What is shown of a bundle that has not been evaluated."""
-    subject = (
-        "--demo"
-        if studio.manifest["simulated"]
-        else f"--subject {studio.manifest['name'].removeprefix('subj').lstrip('0')}"
-    )
+    name = studio.manifest["name"].removeprefix("NSD ")
+    nsd = re.fullmatch(r"subj0([1-8])", name)
+    subject = "--demo" if studio.manifest["simulated"] else f"--subject {nsd[1] if nsd else name}"
     return html("This subject has not been evaluated: run <code>python -m precompute evaluate {}</code>.", subject)
 
 

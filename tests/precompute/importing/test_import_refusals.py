@@ -156,6 +156,10 @@ def a_ragged_table(folder, lab):
     (folder / "trials.csv").write_text("image,session\nscene 01,1\nscene 02\n")
 
 
+def an_empty_table(folder, lab):
+    (folder / "trials.csv").write_text("")
+
+
 def a_broken_image(folder, lab):
     (folder / "images" / "scene 11.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
 
@@ -172,7 +176,63 @@ def two_kinds_of_responses(folder, lab):
     save_volume(folder / "responses.nii.gz", in_volume(lab, lab.responses))
 
 
+def responses_of_three_dimensions(folder, lab):
+    np.save(folder / "responses.npy", lab.responses[..., None])
+
+
+def an_empty_mask(folder, lab):
+    save_volume(folder / "mask.nii.gz", np.zeros(SHAPE, np.uint8))
+
+
+def as_surface_files(folder, **arrays):
+    """Name, "_" for ".", -> (n_trials, n_vertices), or arrays of several lengths."""
+    for name in ("mask.nii.gz", "responses.npy"):
+        (folder / name).unlink()
+    for name, rows in arrays.items():
+        made = [nib.gifti.GiftiDataArray(np.asarray(row, np.float32)) for row in rows]
+        nib.save(nib.gifti.GiftiImage(darrays=made), folder / f"{name.replace('_', '.')}.gii")
+
+
+def a_surface_file_of_no_hemisphere(folder, lab):
+    as_surface_files(folder, responses=np.ones((72, 40)))
+
+
+def two_files_of_one_hemisphere(folder, lab):
+    as_surface_files(folder, responses_lh=np.ones((72, 40)), responses_lh_func=np.ones((72, 40)))
+
+
+def fewer_trials_in_one_hemisphere(folder, lab):
+    as_surface_files(folder, responses_lh=np.ones((72, 40)), responses_rh=np.ones((71, 40)))
+
+
+def a_surface_file_of_several_lengths(folder, lab):
+    as_surface_files(folder, responses_lh=[np.ones(40), np.ones(39)], responses_rh=np.ones((2, 40)))
+
+
+def as_cifti(folder, image):
+    for name in ("mask.nii.gz", "responses.npy"):
+        (folder / name).unlink()
+    nib.save(image, folder / "responses.dscalar.nii")
+
+
+def a_volume_called_cifti(folder, lab):
+    as_cifti(folder, nib.Nifti1Image(np.ones((4, 4, 4), np.float32), AFFINE))
+
+
+def cifti_without_places(folder, lab):
+    axes = [nib.cifti2.ScalarAxis([f"{word} {k}" for k in range(72)]) for word in ("trial", "voxel")]
+    as_cifti(folder, nib.Cifti2Image(np.ones((72, 72), np.float32), axes))
+
+
 REFUSED = {
+    responses_of_three_dimensions: "expected responses (trials, voxels), got shape (72, ",
+    an_empty_mask: "expected a volume (x, y, z) with voxels above 0, got shape (7, 8, 9) and none above 0",
+    a_surface_file_of_no_hemisphere: "responses.gii: expected lh or rh in its name, as in responses.lh.gii: rename it",
+    two_files_of_one_hemisphere: "expected one file a hemisphere, got responses.lh",
+    fewer_trials_in_one_hemisphere: "in both hemispheres, got {'responses.lh.gii': 72, 'responses.rh.gii': 71}",
+    a_surface_file_of_several_lengths: "expected one data array of vertices a trial, got shapes [(40,), (39,)]",
+    a_volume_called_cifti: "expected a CIFTI file of scalars, got Nifti1Image",
+    cifti_without_places: "expected its columns to be places in the brain, got a ScalarAxis",
     fewer_responses: "trials.csv has 72 trials, but there are responses to 70: give one line a response",
     transposed: "72 trials, but there are responses to",
     a_voxel_too_many: "voxels, but places are given for",
@@ -196,6 +256,7 @@ REFUSED = {
     another_word_for_a_split: "expected split to be train or test, got 'validation'",
     no_image_column: "expected a column 'image', got stimulus, session",
     a_ragged_table: "line 3: expected 2 cells as in the header, got 1",
+    an_empty_table: "expected a header and a line for each entry, got an empty file",
     a_broken_image: "scene 11.png is not a readable image",
     an_image_without_a_caption: "1 images have no caption (scene 00.png): add theirs, or remove the file",
     pickled_responses: "is not a whole plain array",
@@ -213,6 +274,51 @@ def test_what_does_not_fit_is_refused_in_one_sentence_and_nothing_is_written(lab
     assert len(said) == 1 and REFUSED[spoil] in said[0], said
     assert not (tmp_path / "out").exists()
     assert run(folder, "--describe").exit_code == 1
+
+
+SURFACE = ("surface", "hemisphere", "vertex")
+TABLES = [  # file, columns, one line or as many as there are voxels, what is said
+    ("places.csv", ("region",), [("V1",)], "expected columns surface, hemisphere, vertex, or x, y, z, got region"),
+    ("places.csv", SURFACE, [("fsaverage5", "lh", 1), ("fsaverage6", "lh", 2)], "expected one surface of fsaverage5,"),
+    ("places.csv", SURFACE, [("fs_LR", "lh", 1)], "expected one surface of fsaverage5,"),
+    ("places.csv", SURFACE, [("fsaverage5", "both", 1)], "expected hemispheres lh or rh, got 'both'"),
+    ("places.csv", SURFACE, [("fsaverage5", "lh", 1.5)], "expected a whole number in column 'vertex', got '1.5'"),
+    ("places.csv", SURFACE, [("fsaverage5", "lh", 1)] * 2, "expected every vertex once, got some several times"),
+    ("places.csv", tuple("xyz"), [(1, 2, 3), (1, "nan", 3)], "line 3: expected coordinates in mm, got NaN or infinity"),
+    ("rois.csv", ("V1",), [(1,), (0,)], "expected a line for each of"),
+    ("rois.csv", ("V1",), None, "expected 0 or 1 in column 'v1', got '0.5'"),
+    ("trials.csv", ("image",), [], "expected a line for each trial, got none"),
+    (
+        "trials.csv",
+        ("image", "Image"),
+        [("scene 01", "scene 02")],
+        "expected columns of different names, got image, Image",
+    ),
+    (
+        "trials.csv",
+        ("image", "captions"),
+        [("scene 01", "a cat")],
+        "expected no column 'captions', a word with another meaning",
+    ),
+    (
+        "trials.csv",
+        ("image", "session"),
+        [("scene 01", "")],
+        "line 2: expected a value in column 'session', got an empty cell",
+    ),
+]
+
+
+@pytest.mark.parametrize("name, columns, rows, said", TABLES, ids=[said[:40] for *_, said in TABLES])
+def test_a_table_that_says_something_else_is_refused(lab, tmp_path, name, columns, rows, said):
+    folder = write_lab(tmp_path / "amy", lab)
+    if name == "places.csv":
+        (folder / "mask.nii.gz").unlink()
+    rows = [("0.5",)] * lab.responses.shape[1] if rows is None else rows
+    (folder / name).write_text("\n".join(",".join(map(str, row)) for row in [columns, *rows]) + "\n")
+    result = run(folder, "--out", str(tmp_path / "out"))
+    assert result.exit_code == 1 and said in result.stderr and result.stderr.strip().count("\n") == 0, result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_transposed_array_is_told_from_one_that_lacks_trials(lab, tmp_path):

@@ -12,6 +12,7 @@ import h5py
 import huggingface_hub
 import numpy as np
 import pytest
+from fake_lab import make_lab, write_lab
 from fake_nsd import build_fake_nsd
 from PIL import Image
 from published import EMBEDDING, TOKENS, WIDTH, serve_models, serve_nsd, write_published
@@ -274,6 +275,33 @@ def test_the_published_recipe_wants_voxels_and_images_prepared_as_theirs(chain):
     )
     assert (
         result.exit_code == 1 and "prepared by the recipe 'session'" in result.stderr and result.stderr.count("\n") == 1
+    )
+
+
+# --- an imported subject ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.exhaustive
+def test_an_imported_subject_takes_the_same_road_to_an_evaluated_bundle(chain, rng, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "component_counts", lambda rank: [rank])
+    monkeypatch.setattr(summary, "GROUP", 1)
+    lab, folder, bundle = write_lab(tmp_path / "amy", make_lab(rng)), tmp_path / "prepared", tmp_path / "bundle"
+    run("import", "arrays", lab, "--out", folder)
+    at = ("--subject", "amy", "--folder", folder)
+    for target in TARGETS:
+        run("features", *at, "--target", target)
+    run("fit", *at)
+    run("encode", *at)
+    run("bundle", *at, "--out", bundle)
+    printed = json.loads(run("evaluate", *at, "--bundle", bundle, "--limit", 2, "--seeds", 1))
+    assert printed["subject"] == "amy" and printed["n"] == 2
+    found = load_evaluation(bundle)
+    assert not found.simulated and found.protocol["name"] == "own" and found.rois == []
+    assert {row.n for row in found.rows} == {2} and load_bundle(bundle).subject.name == "amy"
+    result = CliRunner().invoke(app, ["evaluate", *map(str, at), "--bundle", str(bundle), "--protocol", "mindeye"])
+    assert (
+        result.exit_code == 1
+        and "make it with `python -m precompute prepare --sessions 40 --subject N`" in result.stderr
     )
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import r2_score
 
+from recon.regressors.low_rank import LowRank
 from recon.regressors.standardise import Rescaler, Standardiser, r2_per_target
 
 
@@ -93,3 +94,11 @@ def test_r2_does_not_depend_on_how_many_targets_go_together(rng):
     np.testing.assert_allclose(found, r2_score(truth, predicted, multioutput="raw_values"), rtol=1e-6)
     truth[:, 4] = 2.5
     assert np.isnan(r2_per_target(truth, predicted, width=3)).nonzero()[0].tolist() == [4]
+
+
+@pytest.mark.parametrize("components", [None, 0, 1, 3])
+def test_a_regressor_of_constant_targets_has_no_components_and_says_their_mean(components, rng):
+    nothing, mean = np.zeros((7, 0), np.float32), rng.normal(size=4).astype(np.float32)
+    rescale = Rescaler(np.ones(4, np.float32), np.zeros(4, np.float32))
+    model = LowRank(Standardiser.none(7), nothing, np.zeros((0, 4), np.float32), mean, rescale)
+    np.testing.assert_array_equal(model.predict(rng.normal(size=(2, 7)), components), [mean, mean])

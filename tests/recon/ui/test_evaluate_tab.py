@@ -312,7 +312,10 @@ def shown_by_tab(studio) -> str:
     return "".join(str(b.value) for b in demo.blocks.values() if isinstance(b, gr.HTML))
 
 
-@pytest.mark.parametrize("simulated, name, command", [(True, "demo", "--demo"), (False, "subj01", "--subject 1")])
+@pytest.mark.parametrize(
+    "simulated, name, command",
+    [(True, "demo", "--demo"), (False, "NSD subj01", "--subject 1"), (False, "subject-7", "--subject subject-7")],
+)
 def test_without_an_evaluation_one_sentence_names_the_command(tmp_path, simulated, name, command):
     html = shown_by_tab(studio_of(tmp_path, simulated, name))
     assert re.sub("<[^>]*>", "", html) == (
