@@ -122,12 +122,15 @@ def _p(p: float) -> str:
 
 
 def paired_sentence(e: Evaluation) -> str:
+    def signed(value: float) -> str:
+        return f"{value:+.3f}".replace("-", "−")
+
     parts = [
-        f"{STAGES[p.stage]} {METRICS[p.metric].title} {p.difference:+.3f} ({p.low:+.3f} to {p.high:+.3f}, p {_p(p.p)}"
+        f"{STAGES[p.stage]} {METRICS[p.metric].title} {signed(p.difference)} ({signed(p.low)} to {signed(p.high)}, p {_p(p.p)}"
         + (f", {p.ties} of {p.n} equal and left out of the test)" if p.ties else ")")
         for p in e.paired
     ]
-    return ("MLP minus ridge, same pictures: " + "; ".join(parts) + ".").replace("-", "−")
+    return "MLP minus ridge, same pictures: " + "; ".join(parts) + "."
 
 
 def shares_sentence(shares: dict[str, float]) -> str:
