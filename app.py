@@ -70,8 +70,8 @@ def subject_page(studio: Studio) -> None:
             own_data_tab(studio)
         with gr.Tab("Evaluate", id="evaluate") as evaluate:
             evaluate_tab(studio, evaluate)
-        with gr.Tab("About", id="about"):
-            about_tab(studio)
+        with gr.Tab("About", id="about") as about:
+            about_tab(studio, about)
 
     def complete() -> str:
         return header(studio.manifest, studio.bundle.absent)

@@ -97,7 +97,7 @@ def serve(demo: gr.Blocks, library: Library, **options) -> None:
             "routes": [Route("/healthz", health(library.first, describe_device)), Route(PREVIEW_PATH, link_preview)],
             "middleware": [
                 *(Middleware(SecurityHeaders), Middleware(Gate)),
-                Middleware(PageHead, root=root_path(), title=demo.title),
+                Middleware(PageHead, root=root_path(), title=str(getattr(demo, "title", ""))),
             ],
         },
         prevent_thread_lock=True,

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import gradio as gr
+from markupsafe import Markup
+
+from recon.files import BadFile
 from recon.share import versions
 from recon.ui.html.markup import html
+from recon.ui.html.parts import QUIET
 from recon.ui.html_block import html_block
+from recon.ui.server.serve import describe_device
 from recon.ui.server.studio import Studio
 from recon.ui.tabs.explore_tab import page_text
+from recon.ui.told import without_folders
 
 
 def data_words(manifest: dict) -> str:
@@ -42,7 +49,20 @@ def version_words(manifest: dict) -> str:
     return f"{packages}. Bundle {manifest['name']}, version {manifest['version']} of the format."
 
 
-def about_tab(studio: Studio) -> None:
-    """Lays the tab out, inside an open gr.Tab."""
-    manifest = studio.manifest
-    html_block(html(page_text("about.html"), data=data_words(manifest), versions=version_words(manifest)))
+def about(manifest: dict, device: str) -> Markup:
+    """The whole tab; `device`: where models run, as `describe_device` says it."""
+    words = f"{version_words(manifest)} {device}"
+    return html(page_text("about.html"), data=data_words(manifest), versions=words)
+
+
+def about_tab(studio: Studio, tab: gr.Tab) -> None:
+    """Lays the open `tab` out; on which device models run is told when it is looked at, for they may be opening still."""
+    block = html_block(about(studio.manifest, "The models are being opened."))
+
+    def told() -> Markup:
+        try:
+            return about(studio.manifest, f"Models run on {describe_device(studio.bundle)}.")
+        except BadFile as error:
+            return about(studio.manifest, without_folders(error))
+
+    tab.select(told, None, block, **QUIET)

@@ -99,7 +99,6 @@ def test_a_folder_is_made_anew_without_what_was_left_in_it(tmp_path, capsys):
 
 
 TRAININGS = {"VDVAE", "CLIP", "autoencoder", "UNet", "image adapter", "soft LCM-LoRA", "LCM-LoRA", "checker"}
-WITH_ADAPTER = {"corpus embeddings", "walks", "own walks"}  # they use the module that trains the adapter
 
 
 @pytest.mark.parametrize(
@@ -113,7 +112,7 @@ WITH_ADAPTER = {"corpus embeddings", "walks", "own walks"}  # they use the modul
             "training.py",
             "(1 + self.step) / (10 + self.step)",
             "(1 + self.step) / (9 + self.step)",
-            TRAININGS | WITH_ADAPTER,
+            TRAININGS,
         ),
         ("world.py", "if k % 3 == 0", "if k % 4 == 0", {"train scenes", "test scenes", "corpus scenes"}),
         ("scan.py", "0.75, 0.15, 0.10", "0.75, 0.10, 0.15", {"responses"}),
