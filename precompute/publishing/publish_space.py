@@ -27,7 +27,7 @@ from recon.environment import ROOT, lock_file
 from recon.files import BadFile
 
 CODE = ("app.py", "README.md", "requirements.txt", "LICENSE", "recon/**/*.py")
-PAGE = tuple(f"assets/page/**/*.{kind}" for kind in ("html", "js", "css", "json", "svg"))
+PAGE = tuple(f"assets/page/**/*.{kind}" for kind in ("html", "js", "css", "json", "svg", "jpg"))
 DECODERS = ("diffusion", "lcm_lora", "preview", "ip_adapter")  # published ones that the page reads from the Hub
 BUILDING = ("BUILDING", "RUNNING_BUILDING", "APP_STARTING", "RUNNING_APP_STARTING")
 PATIENCE = 1800  # seconds; installing torch alone takes minutes

@@ -137,6 +137,7 @@ def copied(folder: Path, word: str) -> dict:
 
 STAGES = {
     "features vdvae": EXTRACT["vdvae"],
+    "features vdvae-samples": EXTRACT["vdvae-samples"],
     "features clip-text": EXTRACT["clip-text"],
     "features clip-vision": EXTRACT["clip-vision"],
     "fit": fit_to_files,
@@ -174,7 +175,7 @@ def stale_after(copy, tmp_path, file: str, old: str, new: str) -> set[str]:
             "recon/decoders/vdvae_layers.py",
             "self.gain + self.bias",
             "self.gain - self.bias",
-            {"features vdvae", "evaluate"},
+            {"features vdvae", "features vdvae-samples", "evaluate"},
         ),
         ("precompute/fitting/clip.py", "/ 255 - mean", "/ 254 - mean", {"features clip-vision", "evaluate"}),
         ("precompute/fitting/dual.py", "A.diagonal().add_(alpha)", "A.diagonal().add_(2 * alpha)", {"fit"}),
