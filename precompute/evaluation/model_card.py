@@ -79,6 +79,20 @@ def saturation_sentence(e: Evaluation) -> str:
     return f"Saturated, since {why} nearly every other image is easily told apart: {told}. Retrieval tells more."
 
 
+def combinations_table(e: Evaluation) -> str:
+    """Stage 2 of both regressors on combinations that training shows and on those that it never does, apart."""
+    whole = {(r.source, r.metric): r.value for r in e.rows if r.stage == "lcm"}
+    metrics = [m for m in METRICS if m in e.tables["unseen"]["ridge"]]
+    n, rows = e.n_images - e.n_unseen, []
+    for name in REGRESSORS:
+        unseen = e.tables["unseen"][name]
+        seen = {m: (e.n_images * whole[name, m] - e.n_unseen * unseen[m]) / n for m in metrics}
+        for scores, where in ((seen, f"seen (n = {n})"), (unseen, f"unseen (n = {e.n_unseen})")):
+            cells = [f"{100 * scores[m]:.1f}" if _is_share(m) else _number(scores[m], 3) for m in metrics]
+            rows.append([f"{SOURCES[name]}, {where}", *cells])
+    return _table(["", *(METRICS[m].title + (", %" if _is_share(m) else "") for m in metrics)], rows)
+
+
 def share_table(kinds: dict[str, dict[str, float]]) -> str:
     rows = [[KINDS[k], *(f"{100 * shares[a]:.0f} %" for a in NAMES)] for k, shares in kinds.items()]
     return _table(["", *NAMES.values()], rows)
@@ -170,6 +184,11 @@ def section(e: Evaluation) -> str:
         score_table(e),
         *filter(None, [saturation_sentence(e)]),
         paired_sentence(e),
+        *(
+            ["Stage 2 on combinations that training shows and on those that it never does:", combinations_table(e)]
+            if "unseen" in e.tables
+            else []
+        ),
         "Retrieval: the true picture among the test pictures, by the decoded image embedding "
         f"(n = {e.retrieval[0].n}).",
         retrieval_table(e),

@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -10,7 +11,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from precompute.demo.cortex import build_cortex
 from precompute.demo.forward import EARLY, draw_tuning
-from precompute.evaluation.model_card import section, with_section
+from precompute.evaluation.model_card import combinations_table, section, with_section
 from precompute.fitting.clip import image_embeddings
 from precompute.fitting.encoding import noise_ceiling
 from recon.bundle.evaluation import load_evaluation
@@ -153,6 +154,17 @@ def test_every_mlp_is_one_its_network_has_a_share_of_each_target(evaluation):
 def test_the_bundles_readme_gives_its_evaluation(evaluation):
     text = (ROOT / "assets" / "demo" / "README.md").read_text(encoding="utf-8")
     assert with_section(text, section(evaluation)) == text
+
+
+def test_the_card_has_seen_and_unseen_combinations_apart(demo_bundle, evaluation):
+    scores = h5py.File(ROOT / "assets" / "demo" / "image_scores.h5")
+    unseen = np.array([bool(label.get("unseen")) for label in demo_bundle.subject.test.labels])
+    table = combinations_table(evaluation).splitlines()
+    for name, title in (("ridge", "ridge"), ("mlp", "MLP")):
+        values = scores["lcm"][name]["pixcorr"][:]
+        for mask, word in ((~unseen, "seen"), (unseen, "unseen")):
+            (line,) = [line for line in table if line.startswith(f"| {title}, {word} (n = {mask.sum()})")]
+            assert float(line.split("|")[2]) == pytest.approx(values[mask].mean(), abs=6e-4)
 
 
 def test_held_out_pictures_look_like_themselves_through_the_vdvae(demo_bundle):
