@@ -1,6 +1,7 @@
 """The shipped demo subject against what the simulator knows, and against the numbers that its README gives."""
 
 import json
+import re
 
 import h5py
 import numpy as np
@@ -19,7 +20,9 @@ from recon.decoders.diffusion import Meaning, refine
 from recon.images import area_average
 from recon.metrics import pixel_correlation, two_way_identification
 from recon.reconstruct import decoded, prompt_embeddings
+from recon.responses import predicted_response, with_noise
 from recon.settings import LCMSettings, Settings
+from recon.ui.tabs.image_to_brain_tab import LEAD
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +115,24 @@ def test_shuffled_responses_are_at_chance(layouts, evaluation):
         for metric in ("pixels", "clip_demo"):
             row = evaluation.find(stage, "shuffled", metric)
             assert row.low - 0.01 <= row.chance <= row.high + 0.01
+
+
+def test_what_image_to_brain_says_of_noiseless_responses_was_measured(demo_bundle, layouts):
+    truth, pictures = layouts
+    clean = predicted_response(truth, demo_bundle)
+    noisy = np.stack([with_noise(x, demo_bundle.subject.ncsnr, 3, seed) for seed, x in enumerate(clean)])
+
+    def correlation(X):
+        z = decoded("latents", X, demo_bundle, "mlp")
+        return pixel_correlation(
+            np.concatenate([demo_bundle.vdvae.decode(z[k : k + 50]) for k in range(0, len(z), 50)]), truth
+        )
+
+    alone, measured, scans = correlation(clean), pixel_correlation(pictures["mlp"], truth), correlation(noisy)
+    told = [float(number) for number in re.findall(r"by (\.\d\d)", LEAD)]
+    assert told == pytest.approx([alone.mean(), measured.mean(), scans.mean()], abs=0.006)
+    worse = int(re.search(r"(\d+) % of the pictures come out worse", LEAD)[1])
+    assert f"On {len(truth)} test pictures" in LEAD and worse == pytest.approx(100 * (alone < measured).mean(), abs=1)
 
 
 def test_stage_2_is_identified_better_than_stage_1_by_clip(demo_bundle, layouts):
