@@ -201,3 +201,25 @@ def test_weights_stay_small_and_provenance_is_recorded():
     assert sum(p.stat().st_size for p in files if p.suffix == ".safetensors") < 110e6
     provenance = json.loads((ROOT / "assets" / "demo" / "provenance.json").read_text(encoding="utf-8"))
     assert {"stages", "settings", "reports"} <= provenance.keys()
+
+
+def test_what_the_readme_says_of_the_networks_is_what_their_training_measured():
+    folder = ROOT / "assets" / "demo"
+    text = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
+    reports = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["reports"]
+    psnr, found = reports["vdvae.training"]["held_out_psnr_db"].values(), reports["clip.training"]["held_out_retrieval"]
+    whole, regressed = (f"{value:.1f} dB" for value in psnr)
+    assert f"at {whole} PSNR with all its layers, at {regressed} with the regressed ones" in text
+    percent = [f"{100 * found[f'{what}_top1']:.0f} %" for what in ("caption_of_image", "image_of_caption")]
+    assert f"among 300 in {percent[0]}, and the picture of a caption in {percent[1]}" in text
+    samples = reports["samples"]
+    for name, title in {
+        "true pictures": "true pictures",
+        "4 LCM steps": "4 LCM steps",
+        "1 LCM steps": "1 LCM step",
+    }.items():
+        shares = [f"{100 * samples[name][a]:.0f} %" for a in ("setting", "light", "colour", "object")]
+        assert f"| {title} | {' | '.join(shares)} | {samples['sharpness'][name]:.1f} |" in text
+    share = samples["sharpness"]["4 LCM steps"] / samples["sharpness"]["true pictures"]
+    lost = 100 * (samples["25 steps, guidance 3.0"]["object"] - samples["4 LCM steps"]["object"])
+    assert f"loses {lost:.0f} points of its teacher's objects, and its pictures are smoother: {share:.2f} of" in text
