@@ -203,6 +203,20 @@ def test_weights_stay_small_and_provenance_is_recorded():
     assert {"stages", "settings", "reports"} <= provenance.keys()
 
 
+def steps_across_blocks(images):
+    """Mean absolute step across the borders of blocks of 4 pixels, over that inside them."""
+    steps = [np.moveaxis(np.abs(np.diff(images.astype(float), axis=axis)), axis, 0) for axis in (1, 2)]
+    across = np.arange(images.shape[1] - 1) % 4 == 3
+    return sum(s[across].mean() for s in steps) / sum(s[~across].mean() for s in steps)
+
+
+def test_the_readme_tells_how_much_of_blocks_is_left_in_layouts(layouts):
+    truth, pictures = layouts
+    ratio = steps_across_blocks(pictures["ceiling"][:100]) / steps_across_blocks(truth[:100])
+    text = " ".join((ROOT / "assets" / "demo" / "README.md").read_text(encoding="utf-8").split())
+    assert f"latents are {ratio:.2f} times as large" in text
+
+
 def test_what_the_readme_says_of_the_networks_is_what_their_training_measured():
     folder = ROOT / "assets" / "demo"
     text = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
