@@ -195,6 +195,7 @@ def measure(url: str, app: subprocess.Popen, n_clients: int, seconds: float) -> 
         "throughput": round(requests / seconds, 2),
         "p50_s": round(quantiles(waited, n=20)[9], 2),
         "p95_s": round(quantiles(waited, n=20)[18], 2),
+        "longest_s": round(max(waited), 2),
         "rss_growth": round(resident(app) / before - 1, 4),
         "requests_a_client": [min(t.requests for t in tallies), max(t.requests for t in tallies)],
     }

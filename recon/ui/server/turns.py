@@ -5,9 +5,11 @@ gradio's own queue serves whoever came first; its version is pinned, and this ch
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -33,15 +35,35 @@ def visitor_of(scope: Scope) -> str:
         return peer
 
 
-def in_turn(waiting: Sequence[Event], last_served: dict[str, int]) -> list[Event]:
-    """Everybody's first request before anybody's second; among equals whoever was served longest ago, then who came first."""
-    rounds, count = [], {}
-    for event in waiting:
+class Turns:
+    """Start-time fair queueing (Goyal, Vin & Cheng 1996) of requests that cost the same.
+
+    Time is counted in rounds, in each of which everybody who waits is served once. A request's turn is the round in which it came,
+    or the one after its visitor's request before it. Nobody waits for ever, and who comes back finds nobody overtaken.
+    """
+
+    def __init__(self):
+        self.now, self.next_turn = 0, {}  # visitor -> the first round in which one of theirs may be served again
+        self.came: WeakKeyDictionary[Event, int] = WeakKeyDictionary()
+
+    def in_order(self, waiting: Sequence[Event]) -> list[Event]:
+        """The first is who is to be served next; within a round, who came first."""
+        turns, next_turn = {}, dict(self.next_turn)
+        for event in waiting:
+            visitor = visitor_of(event.request.scope)
+            turns[event] = max(self.came.setdefault(event, self.now), next_turn.get(visitor, 0))
+            next_turn[visitor] = turns[event] + 1
+        return sorted(waiting, key=lambda event: (turns[event], event.enqueue_time))
+
+    def serve(self, event: Event, waiting: Sequence[Event]) -> None:
+        """Counts the turn of who is served now; `waiting` are the others; when there are none, all is forgotten."""
         visitor = visitor_of(event.request.scope)
-        rounds.append((count.get(visitor, 0), last_served.get(visitor, -1)))
-        count[visitor] = count.get(visitor, 0) + 1
-    order = sorted(range(len(waiting)), key=rounds.__getitem__)
-    return [waiting[k] for k in order]
+        self.now = max(self.came[event], self.next_turn.get(visitor, 0))
+        self.next_turn[visitor] = self.now + 1
+        if not waiting:
+            self.now, self.next_turn = self.now + 1, {}
+        here = {visitor_of(other.request.scope) for other in waiting}
+        self.next_turn = {v: turn for v, turn in self.next_turn.items() if turn > self.now or v in here}
 
 
 def pending(queue: Queue) -> list[Event]:
@@ -52,7 +74,7 @@ def pending(queue: Queue) -> list[Event]:
 
 def take_turns(queue: Queue) -> None:
     """Makes gradio's queue fair by visitor."""
-    push, get_events, last_served = queue.push, queue.get_events, {}
+    push, get_events, turns = queue.push, queue.get_events, defaultdict(Turns)  # of each lane
 
     async def push_within(body, request, username):
         visitor = visitor_of(request.scope)
@@ -61,15 +83,13 @@ def take_turns(queue: Queue) -> None:
         return await push(body, request, username)
 
     def get_in_turn():
-        for lane in queue.event_queue_per_concurrency_id.values():
-            lane.queue[:] = in_turn(lane.queue, last_served)
+        lanes = queue.event_queue_per_concurrency_id
+        for name, lane in lanes.items():
+            lane.queue[:] = turns[name].in_order(lane.queue)
         found = get_events()
         if found:
-            number = max(last_served.values(), default=-1) + 1
-            last_served.update({visitor_of(event.request.scope): number for event in found[0]})
-            here = {visitor_of(event.request.scope) for event in pending(queue)}
-            for gone in last_served.keys() - here - {visitor_of(e.request.scope) for e in found[0]}:
-                del last_served[gone]
+            (event, *_), _, name = found
+            turns[name].serve(event, lanes[name].queue)
         return found
 
     queue.push, queue.get_events = push_within, get_in_turn

@@ -80,6 +80,33 @@ def test_who_was_just_served_lets_a_newcomer_go_first(queue):
     assert order == ["greedy", "late", "greedy", "late"] or order == ["greedy", "late", "late", "greedy"]
 
 
+def test_nobody_starves_behind_those_who_come_back_at_once(queue):
+    """Visitors who ask again as soon as they have their answer, now and then a moment after the next one has been chosen."""
+    visitors = [f"10.0.0.{k}" for k in range(PLACES_A_VISITOR)]
+    for visitor in visitors:
+        ask(queue, visitor)
+    order, late = [], None
+    for k in range(20 * len(visitors)):
+        events, *_ = queue.get_events()
+        order.append(events[0].request.scope["client"][0])
+        if late:
+            ask(queue, late)
+        late = order[-1] if k % 3 == 0 else None
+        if not late:
+            ask(queue, order[-1])
+    counts = [order.count(visitor) for visitor in visitors]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_of_who_has_gone_nothing_is_remembered(queue):
+    with_many = [f"10.0.{k}.1" for k in range(50)]
+    for visitor in with_many:
+        ask(queue, visitor)
+        assert served(queue) == [visitor]
+    (turns,) = [c.cell_contents for c in queue.get_events.__closure__ if isinstance(c.cell_contents, dict)]
+    assert sum(len(lane.next_turn) for lane in turns.values()) == 0
+
+
 @pytest.mark.parametrize(
     "peer, forwarded, visitor",
     [
