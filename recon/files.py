@@ -46,11 +46,8 @@ def parsing(path: Path) -> Iterator[None]:
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
     """Checksum of a whole file, hexadecimal."""
-    digest = hashlib.new(algorithm)  # hashlib.file_digest needs Python 3.11
     with open(path, "rb") as f:
-        while chunk := f.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(f, algorithm).hexdigest()
 
 
 def fingerprint(path: Path, blocks: int = 256, size: int = 4096) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from precompute.terminal import failing_in_one_sentence
 app = typer.Typer(no_args_is_help=True, help="Downloads the data of a subject, or the published models.")
 
 
-class Betas(str, Enum):
+class Betas(StrEnum):
     hdf5 = "hdf5"
     nifti = "nii.gz"
 

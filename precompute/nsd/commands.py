@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -37,12 +37,12 @@ def bundled(subject: str) -> Path:
     return Path("data/bundles") / called(subject)
 
 
-class Recipe(str, Enum):
+class Recipe(StrEnum):
     session = "session"
     brain_diffuser = "brain-diffuser"
 
 
-class Export(str, Enum):
+class Export(StrEnum):
     brain_diffuser = "brain-diffuser"
 
 
@@ -71,14 +71,14 @@ def prepare(
     print(json.dumps(report, indent=1))
 
 
-class Target(str, Enum):
+class Target(StrEnum):
     vdvae = "vdvae"
     clip_text = "clip-text"
     clip_vision = "clip-vision"
     vdvae_samples = "vdvae-samples"
 
 
-class Dtype(str, Enum):
+class Dtype(StrEnum):
     float32 = "float32"
     float16 = "float16"
 
@@ -96,18 +96,18 @@ def features(
     _run(lambda: subject_to_bundle.features(folder or prepared(subject), target.value, dtype.value, batch), shared=True)
 
 
-class Alpha(str, Enum):
+class Alpha(StrEnum):
     held_out = "held-out"
     per_target = "per-target"
     brain_diffuser = "brain-diffuser"
 
 
-class Network(str, Enum):
+class Network(StrEnum):
     own = "own"
     student = "student"
 
 
-class StageOne(str, Enum):
+class StageOne(StrEnum):
     own = "own"
     brain_diffuser = "brain-diffuser"
 
@@ -142,12 +142,12 @@ def encode(subject: Subject, folder: Folder = None):
     _run(lambda: subject_to_bundle.encode_voxels(folder or prepared(subject)))
 
 
-class Adapter(str, Enum):
+class Adapter(StrEnum):
     base = "base"
     light = "light"
 
 
-class Embedding(str, Enum):
+class Embedding(StrEnum):
     gain = "gain"
     norm = "norm"
     none = "none"
@@ -172,7 +172,7 @@ def bundle(
     _run(lambda: subject_to_bundle.make_bundle(folder or prepared(subject), out or bundled(subject), guidance))
 
 
-class Protocol(str, Enum):
+class Protocol(StrEnum):
     own = "own"
     brain_diffuser = "brain-diffuser"
     mindeye = "mindeye"
