@@ -171,6 +171,23 @@ def _of_seeds(n: int) -> str:
     return "one seed" if n == 1 else f"mean of {n} seeds"
 
 
+def _combinations(e: Evaluation) -> list[str]:
+    if "unseen" not in e.tables:
+        return []
+    return ["Stage 2 on combinations that training shows and on those that it never does:", combinations_table(e)]
+
+
+def _contents(e: Evaluation) -> list[str]:
+    if "drawn" not in e.tables:
+        return []
+    return [
+        "What stage 2 shows, as a classifier of scenes sees it, is right in so many pictures:",
+        share_table(e.tables["drawn"]),
+        "What the decoded caption, that of the nearest training picture, says:",
+        share_table(e.tables["captions"]),
+    ]
+
+
 def section(e: Evaluation) -> str:
     """Markdown, without the marks around it."""
     lcm, latent = e.settings, e.tables["latent_r2"]
@@ -184,24 +201,12 @@ def section(e: Evaluation) -> str:
         score_table(e),
         *filter(None, [saturation_sentence(e)]),
         paired_sentence(e),
-        *(
-            ["Stage 2 on combinations that training shows and on those that it never does:", combinations_table(e)]
-            if "unseen" in e.tables
-            else []
-        ),
+        *_combinations(e),
         "Retrieval: the true picture among the test pictures, by the decoded image embedding "
         f"(n = {e.retrieval[0].n}).",
         retrieval_table(e),
     ]
-    if "drawn" in e.tables:
-        parts += [
-            "What stage 2 shows, as a classifier of scenes sees it, is right in so many pictures:",
-            share_table(e.tables["drawn"]),
-        ]
-        parts += [
-            "What the decoded caption, that of the nearest training picture, says:",
-            share_table(e.tables["captions"]),
-        ]
+    parts += _contents(e)
     parts += [
         "Voxels, medians by area; R² of the encoding model on averaged test responses, ceiling for the repeats that there are:",
         roi_table(e),
