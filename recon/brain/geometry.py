@@ -142,6 +142,34 @@ def hemisphere_of(geometry: Geometry | Volume | Points) -> np.ndarray | None:
     return ((geometry.indices - middle) @ to_mm.T[:, 0] >= 0).astype(np.uint8)
 
 
+def millimetres(geometry: Geometry | Volume | Points) -> np.ndarray:
+    """(n_voxels, 3) where voxels are, on the pial surface or at their centres; NaN where that is not known here."""
+    if isinstance(geometry, Points):
+        return geometry.mm
+    if isinstance(geometry, Volume):
+        return geometry.indices @ geometry.affine[:3, :3].T + geometry.affine[:3, 3]
+    from nilearn.datasets import load_fsaverage
+
+    pial, places = load_fsaverage(DRAWN)["pial"], np.full((geometry.n_voxels, 3), np.nan)
+    for h, name in enumerate(HEMISPHERES):
+        vertices = pial.parts[name].coordinates
+        here = (geometry.hemisphere == h) & (geometry.vertex < len(vertices))
+        places[here] = vertices[geometry.vertex[here]]
+    return places
+
+
+def nearest_area(geometry: Geometry | Volume | Points, voxel: int) -> tuple[str, float] | None:
+    """The named area with the voxel nearest to this one in a straight line, and how far it is in mm; None if it is not known."""
+    places = millimetres(geometry)
+    distance = np.linalg.norm(places - places[voxel], axis=1)
+    found = {
+        name: float(np.nanmin(distance[mask]))
+        for name, mask in geometry.rois.items()
+        if np.isfinite(distance[mask]).any()
+    }
+    return min(found.items(), key=lambda item: item[1]) if found else None
+
+
 def canonical_grid(geometry: Volume) -> np.ndarray:
     """(n_voxels, 3) int: indices along the volume's axes nearest to right, anterior, superior; nothing is resampled."""
     grid = np.empty_like(geometry.indices)
@@ -163,7 +191,7 @@ def volume_payload(geometry: Volume) -> dict:
     Per hemisphere: coordinates of voxel centres (n, 3) "<f4" mm about their common middle, voxel (n,) "<i4". grid (n_voxels, 3)
     "<u2" toward right, anterior, superior; size (3,) mm; areas as of a surface.
     """
-    mm = geometry.indices @ geometry.affine[:3, :3].T + geometry.affine[:3, 3]
+    mm = millimetres(geometry)
     grid = {"grid": encoded(canonical_grid(geometry), "<u2"), "size": voxel_size(geometry).tolist()}
     return {"kind": "volume", "hemispheres": _centres(mm, hemisphere_of(geometry)), "areas": _areas(geometry)} | grid
 

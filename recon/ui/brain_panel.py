@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,8 +19,13 @@ from recon.ui.told import in_one_sentence
 
 FOLDER = Path(__file__).parents[2] / "assets" / "page" / "brain"
 PLOTLY = Path(str(files("plotly").joinpath("package_data", "plotly.min.js")))
-SCRIPTS = ("scales", "points", "plot", "slices", "glass", "pointer", "controls", "start")
-SHOW = "() => document.querySelector('.inspector').scrollIntoView({block: 'nearest', behavior: 'smooth'})"
+SCRIPTS = ("scales", "points", "plot", "slices", "glass", "turn", "whole", "pointer", "controls", "start")
+SHOW = """() => {
+    const seen = (selector) => [...document.querySelectorAll(selector)].find((part) => part.offsetParent);
+    const brain = seen(".brain");
+    if (brain?.dataset.followed) delete brain.dataset.followed; // it was the address that chose
+    else seen(".inspector")?.scrollIntoView({ block: "nearest", behavior: "smooth" });
+}"""
 
 
 def page_part(name: str) -> str:
@@ -66,7 +72,32 @@ def server_functions(studio: Studio) -> list:
 
         return map_payload(maps()[name])
 
-    return [brain_geometry, brain_surface, brain_map]
+    def brain_file(wish: dict) -> dict:
+        return map_download(studio, maps(), wish)
+
+    return [brain_geometry, brain_surface, brain_map, brain_file]
+
+
+def map_download(studio: Studio, maps: dict, wish: dict) -> dict:
+    """{"map": name, "kind": kind, "values": base64 of a response or None} -> name, type and content of a file.
+
+    Raises ValueError for a map, a kind or values that there are not.
+    """
+    from recon.brain.map_files import TYPES, map_file
+    from recon.brain.maps import response_map
+
+    name, kind, values = wish.get("map"), wish.get("kind"), wish.get("values")
+    if name == "response" and isinstance(values, str):
+        response = np.frombuffer(base64.b64decode(values, validate=True), "<f4")
+        if len(response) != studio.subject.geometry.n_voxels:
+            raise ValueError(f"values: expected {studio.subject.geometry.n_voxels} of them, got {len(response)}")
+        shown = response_map(response)
+    elif isinstance(name, str) and name in maps:
+        shown = maps[name]
+    else:
+        raise ValueError("map: expected the name of one that the page shows")
+    file, content = map_file(f"{studio.subject.name}_{name}", shown, studio.subject.geometry, str(kind)[:20])
+    return {"name": file, "type": TYPES[str(kind)], "data": base64.b64encode(content).decode()}
 
 
 def predicted_tests(studio: Studio, voxel: int) -> np.ndarray | None:
@@ -77,23 +108,29 @@ def predicted_tests(studio: Studio, voxel: int) -> np.ndarray | None:
     return bundle.test_coordinates @ bundle.response.up[:, voxel] + bundle.response.intercept[voxel]
 
 
-def inspected(studio: Studio, chosen: dict) -> str:
-    """{"roi": name} or {"voxel": number} -> the panel that tells of it. Raises ValueError if there is no such thing."""
+def inspected(studio: Studio, chosen: dict, gains: bool = True) -> str:
+    """{"roi": name}, or {"voxel": number} and perhaps the "index" of an image -> the panel that tells of it.
+
+    Raises ValueError or IndexError if there is no such thing.
+
+    gains: with buttons that weaken or strengthen an area.
+    """
     if "roi" in chosen:
-        return roi_panel(studio.bundle, chosen["roi"])
-    return voxel_panel(studio.bundle, chosen["voxel"], predicted_tests(studio, chosen["voxel"]))
+        return roi_panel(studio.bundle, chosen["roi"], gains)
+    voxel, index = chosen["voxel"], chosen.get("index")
+    return voxel_panel(studio.bundle, voxel, predicted_tests(studio, voxel), index if isinstance(index, int) else None)
 
 
 def brain_panel(studio: Studio, first: str = "r2", response: str = "Response to this picture") -> gr.HTML:
     """Lays out map and inspector -> the map, whose value is a response map as JSON; its click carries voxel or ROI.
 
-    first: the name of what it shows at first; response: what its value is called.
+    first: the name of what it shows at first, "r2" on Explore, where areas have gains; response: what its value is called.
     """
 
     def inspect(event: gr.EventData) -> str:
         try:
-            return inspected(studio, event._data)
-        except ValueError as error:
+            return inspected(studio, event._data, gains=first == "r2")
+        except (ValueError, IndexError) as error:
             raise in_one_sentence(error) from error
 
     brain = gr.HTML(

@@ -275,3 +275,103 @@ def test_from_the_front_and_from_below_the_subjects_right_is_on_the_left_of_the_
         if volume.is_visible(".brain-tip"):
             sides.append(volume.inner_text(".brain-tip b").split(" · ")[-1])
     assert sides[0] == "left" and "right" in sides
+
+
+CAMERA = "document.querySelector('.brain-plot')._fullLayout.scene._scene.getCamera().eye"
+
+
+def test_arrow_keys_turn_the_brain_and_the_wheel_scrolls_the_page(surface):
+    show(surface, "inflated", "r2")
+    surface.focus(".brain-plot")
+    seen = [surface.evaluate(CAMERA)]
+    for key in ("ArrowRight", "ArrowUp", "+"):
+        surface.keyboard.press(key)
+        surface.wait_for_timeout(SECONDS / 2)
+        seen.append(surface.evaluate(CAMERA))
+    assert len({str(eye) for eye in seen}) == 4
+    box = surface.locator(".brain-plot").bounding_box()
+    surface.mouse.move(box["x"] + 90, box["y"] + 90)
+    surface.mouse.wheel(0, 200)
+    surface.wait_for_timeout(SECONDS / 2)
+    assert surface.evaluate("scrollY") > 0 and surface.evaluate(CAMERA) == seen[-1]
+    surface.evaluate("scrollTo(0, 0)")
+
+
+def test_the_brain_fills_the_window_and_escape_gives_it_back(surface):
+    surface.click(".brain-enlarge")
+    surface.wait_for_timeout(SECONDS / 2)
+    assert surface.locator(".brain").bounding_box() == {"x": 0, "y": 0, "width": 1366, "height": 768}
+    assert surface.locator(".brain-plot canvas").first.bounding_box()["width"] > 1200
+    surface.keyboard.press("Escape")
+    assert surface.locator(".brain").bounding_box()["width"] < 500
+    assert surface.evaluate("document.activeElement.className") == "button brain-enlarge"
+
+
+def test_the_scale_has_a_name_a_unit_and_round_numbers(surface):
+    for value, name, numbers in (
+        ("r2", "R², %", ["0", "20", "40", "≥ 60"]),
+        ("ncsnr", "ncsnr", ["0", "0.5", "1", "≥ 1.5"]),
+    ):
+        show(surface, "inflated", value)
+        assert surface.inner_text(".brain-scale .scale-name") == name
+        assert surface.locator(".brain-scale .ticks span").all_inner_texts() == numbers
+
+
+def test_map_surface_and_voxel_are_in_the_address_which_brings_them_back(surface):
+    show(surface, "flat", "ncsnr")
+    surface.fill(".brain-voxel input", "100")
+    surface.press(".brain-voxel input", "Enter")
+    surface.wait_for_selector('.inspector[data-voxel="100"]', timeout=10 * SECONDS)
+    assert "map=ncsnr&shape=flat&voxel=100" in surface.url
+    page = open_page(surface.context.browser, surface.url)
+    page.wait_for_selector('.inspector[data-voxel="100"]', timeout=10 * SECONDS)
+    assert page.evaluate("({...document.querySelector('.brain').dataset})")["shape"] == "flat"
+    assert page.locator(".brain-map").input_value() == "ncsnr" and page.url == surface.url and page.errors == []
+    page.close()
+    show(surface, "inflated", "r2")
+    assert "map=" not in surface.url and "shape=" not in surface.url
+
+
+def test_maps_are_saved_as_files_with_the_values_shown(surface, demo_bundle, tmp_path):
+    show(surface, "inflated", "response")
+    surface.click(".brain-save summary")
+    saved = {}
+    for label in ("CSV", "GIfTI", "PNG"):
+        with surface.expect_download() as download:
+            surface.click(f".brain-files button:has-text('{label}')")
+        saved[label] = tmp_path / download.value.suggested_filename
+        download.value.save_as(saved[label])
+    index = int(surface.get_attribute(".view", "data-index"))
+    values = np.genfromtxt(saved["CSV"], delimiter=",", skip_header=1, usecols=4)
+    np.testing.assert_allclose(values, demo_bundle.subject.test.response(index), rtol=1e-4, atol=1e-5)
+    assert saved["GIfTI"].name == "demo_response_gifti.zip" and saved["PNG"].stat().st_size > 10_000
+
+
+def test_a_finger_that_moves_down_scrolls_and_one_that_moves_aside_turns(surface):
+    context = surface.context.browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
+    )
+    page = context.new_page()
+    page.goto(surface.url)
+    page.wait_for_selector('.brain[data-ready="true"]', timeout=60 * SECONDS)
+    page.locator(".brain-plot").scroll_into_view_if_needed()
+    box, send = page.locator(".brain-plot").bounding_box(), context.new_cdp_session(page).send
+
+    def swipe(dx, dy):
+        x, y = box["x"] + 190, box["y"] + 170
+        send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+        for k in range(1, 9):
+            send(
+                "Input.dispatchTouchEvent",
+                {"type": "touchMove", "touchPoints": [{"x": x + k * dx / 8, "y": y + k * dy / 8}]},
+            )
+        send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        page.wait_for_timeout(SECONDS)
+        return page.evaluate("scrollY"), page.evaluate(CAMERA)
+
+    before = page.evaluate("scrollY"), page.evaluate(CAMERA)
+    aside = swipe(-100, 0)
+    assert aside[0] == before[0] and aside[1] != before[1]
+    down = swipe(0, 120)
+    assert down[0] < aside[0] and down[1] == aside[1]
+    context.close()

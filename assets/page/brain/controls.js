@@ -38,18 +38,30 @@ function areaButton(name, area) {
   return button;
 }
 
-function scaleBar({ unit, low, high, scale }) {
-  const tick = (share) => {
-    const value = low + share * (high - low);
-    const bound = share === 0 && low < 0 ? "≤ " : share === 1 && high !== 100 ? "≥ " : "";
-    const text = `${bound}${String(Number(value.toPrecision(2))).replace("-", "−")}${unit === "%" && share === 1 ? " %" : ""}`;
-    return Object.assign(document.createElement("span"), { textContent: text });
+// Round numbers within [low, high], about four steps apart.
+function roundTicks(low, high) {
+  const rough = (high - low) / 4;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => s >= rough * 0.99);
+  const first = Math.ceil(low / step - 1e-6);
+  return Array.from({ length: Math.floor(high / step + 1e-6) - first + 1 }, (_, k) => (first + k) * step);
+}
+
+// Name and unit, the colours, and round numbers under them; the ends say whether values lie beyond.
+function scaleBar({ label, unit, low, high, scale }) {
+  const tick = (value) => {
+    const share = (value - low) / (high - low);
+    const bound = share < 0.001 && low < 0 ? "≤ " : share > 0.999 && high !== 100 ? "≥ " : "";
+    const text = `${bound}${String(Number(value.toPrecision(6)))}`.replace("-", "−");
+    return Object.assign(document.createElement("span"), { textContent: text, style: `left:${100 * share}%` });
   };
   const background = `linear-gradient(90deg,${STOPS[scale].join(",")})`;
+  const named = unit === "%" ? `${label}, %` : unit === "z" ? `${label}, standard deviations` : label;
+  const name = Object.assign(document.createElement("p"), { className: "scale-name", textContent: named });
   const bar = Object.assign(document.createElement("div"), { className: "bar", style: `background:${background}` });
   const ticks = Object.assign(document.createElement("div"), { className: "ticks" });
-  ticks.append(...[0, 0.25, 0.5, 0.75, 1].map(tick));
-  return [bar, ticks];
+  ticks.append(...roundTicks(low, high).map(tick));
+  return [name, bar, ticks];
 }
 
 function offTheFlatMap() {

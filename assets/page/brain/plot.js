@@ -30,7 +30,7 @@ function camera() {
   const [width, height, depth] = axes.map((k) => ranges[k][1] - ranges[k][0]);
   const { clientWidth, clientHeight } = $(".brain-plot");
   const visible = 2 * Math.tan(Math.PI / 8); // height at distance 1: the field of view is 45°
-  const distance = (1.08 * Math.max((width * clientHeight) / clientWidth, height)) / visible + 0.2 * depth;
+  const distance = ((state.shape === "flat" ? 1.2 : 1.08) * Math.max((width * clientHeight) / clientWidth, height)) / visible + 0.2 * depth;
   const middle = ranges.map(([low, high]) => ((low + high) / 2) * MM);
   const at = middle.map((v, k) => v + (eye[k] / Math.hypot(...eye)) * distance * MM);
   const vector = ([x, y, z]) => ({ x, y, z });

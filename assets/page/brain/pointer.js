@@ -1,6 +1,7 @@
 // What the pointer is over, and what is chosen.
 
 const STILL = 5; // pixels a click may move
+const TAP = 300; // ms until what lies under a finger is known
 
 function describe(voxel) {
   const names = state.areasOf(voxel).map((k) => state.areaNames[k]).join(", ") || "unlabelled";
@@ -33,11 +34,19 @@ function pointPlot({ points: [{ curveNumber, pointNumber }] }) {
 }
 
 function choose(voxel) {
-  state.chosen = voxel;
+  Object.assign(state, { chosen: voxel, told: "voxel" });
   $(".brain-voxel input").value = voxel;
-  trigger("click", { voxel, rois: state.areasOf(voxel).map((k) => state.areaNames[k]) });
+  if (state.listens) tellAddress();
+  tellOfVoxel();
   if (onCanvas()) drawCanvas();
   else requestAnimationFrame(markPlot);
+}
+
+// What is known of the chosen voxel, and on Explore its response to the image on screen.
+function tellOfVoxel() {
+  const index = isExplores ? Number(document.querySelector(".view")?.dataset.index ?? NaN) : NaN;
+  const rois = state.areasOf(state.chosen).map((k) => state.areaNames[k]);
+  trigger("click", { voxel: state.chosen, rois, ...(Number.isInteger(index) ? { index } : {}) });
 }
 
 function chooseArea(area) {
@@ -45,10 +54,14 @@ function chooseArea(area) {
   legend();
   if (onCanvas()) drawCanvas();
   else outlinePlot();
-  if (state.area !== null) trigger("click", { roi: state.areaNames[area] });
+  if (state.area === null) return;
+  state.told = "area";
+  trigger("click", { roi: state.areaNames[area] });
 }
 
 function listen() {
+  keepScrolling($(".brain-canvas"));
+  listenToKeys($(".brain-plot"));
   const [canvas, plot, slices] = [$(".brain-canvas"), $(".brain-plot"), $(".brain-slices canvas")];
   const place = ({ clientX, clientY }) => { state.pointer = { x: clientX, y: clientY }; };
   canvas.addEventListener("pointermove", place, true);
@@ -60,9 +73,9 @@ function listen() {
   plot.on("plotly_click", pointPlot);
   plot.on("plotly_unhover", () => point(-1));
   // The press may itself turn the brain: only a pointer that stood still has chosen.
-  window.addEventListener("pointerup", ({ target, clientX, clientY }) => {
+  window.addEventListener("pointerup", ({ target, clientX, clientY, pointerType }) => {
     if (!plot.contains(target) || !state.pressed) return;
     const moved = Math.hypot(clientX - state.pressed.x, clientY - state.pressed.y);
-    if (moved < STILL) setTimeout(() => state.hit >= 0 && choose(state.hit), 50);
+    if (moved < STILL) setTimeout(() => state.hit >= 0 && choose(state.hit), pointerType === "mouse" ? 50 : TAP);
   }, { capture: true, signal: state.left.signal });
 }

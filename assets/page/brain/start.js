@@ -79,6 +79,8 @@ function outlines() {
 
 function settled() {
   Object.assign(element.querySelector(".brain").dataset, { map: state.map, shape: state.shape });
+  $(".brain-save").hidden = state.map === "areas";
+  if (state.listens) tellAddress();
 }
 
 function receive() {
@@ -113,7 +115,7 @@ function readGeometry({ kind, areas, hemispheres, note, ...volume }) {
 async function start() {
   state.started = true;
   if (!document.createElement("canvas").getContext("webgl")) {
-    say("This browser offers no WebGL, so the brain cannot be drawn here; the reconstructions work without it.");
+    say("This browser offers no WebGL, so the brain cannot be drawn here; all else works without it.");
     return;
   }
   const [geometry] = await Promise.all([server.brain_geometry(null), loadScript(props.plotly), fetchMap("r2"), fetchMap("ceiling")]);
@@ -124,7 +126,9 @@ async function start() {
   }
   readGeometry(geometry);
   state.maps.response = readMap(JSON.parse(props.value));
-  state.shape = Object.keys(SHAPES[state.kind])[0];
+  const wanted = wantedOf(geometry.maps);
+  state.shape = wanted.shape ?? Object.keys(SHAPES[state.kind])[0];
+  Object.assign(state, { side: wanted.side ?? state.side, view: wanted.view ?? state.view });
   if (state.kind === "surface") await fetchShape(state.shape);
   controls(state.kind, geometry.maps);
   viewButtons();
@@ -134,9 +138,14 @@ async function start() {
   if (state.left.signal.aborted) return purge();
   state.left.signal.addEventListener("abort", purge);
   listen();
+  listenToSize(plot);
+  if (isExplores) listenToImages();
+  files();
   plot.on("plotly_webglcontextlost", () => say("The graphics context was lost: reload the page to draw the brain again."));
   new ResizeObserver(() => onCanvas() && drawCanvas()).observe($(".brain-canvas"));
   await draw();
+  await follow(wanted);
+  state.listens = true;
   element.querySelector(".brain").dataset.ready = "true";
 }
 

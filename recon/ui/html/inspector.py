@@ -197,11 +197,11 @@ def thumbnails(title: str, bundle: Bundle, indices: np.ndarray, measured: np.nda
     return html('<div class="liked"><h4>{}</h4><div>{}</div></div>', title, figures)
 
 
-def voxel_panel(bundle: Bundle, voxel: int, predicted: np.ndarray | None = None) -> Markup:
+def voxel_panel(bundle: Bundle, voxel: int, predicted: np.ndarray | None = None, index: int | None = None) -> Markup:
     """A voxel's scores, its mean responses to the test pictures, and the pictures it likes best and least.
 
-    predicted (n_images,): an encoding model's responses, in the units of the measured ones. Raises ValueError if there is no
-    such voxel.
+    predicted (n_images,): an encoding model's responses, in the units of the measured ones. index: of a test image, its
+    response to which is told apart. Raises ValueError if there is no such voxel, IndexError if there is no such image.
     """
     n_voxels = bundle.subject.geometry.n_voxels
     if not isinstance(voxel, int) or not 0 <= voxel < n_voxels:
@@ -209,6 +209,9 @@ def voxel_panel(bundle: Bundle, voxel: int, predicted: np.ndarray | None = None)
     measured = np.nanmean(bundle.subject.test.voxels[:, :, voxel], axis=1)
     order = np.argsort(-measured, kind="stable")
     values = {name: known(name, all_[voxel], digits, unit) for name, (all_, digits, unit) in scores_of(bundle).items()}
+    values["r"] += interval_of(bundle.scores.r[voxel], bundle.scores.n_images)
+    if index is not None:
+        values |= response_told(bundle, voxel, index)
     liked = thumbnails("Likes best (z)", bundle, order[:N_LIKED], measured)
     liked += thumbnails("Likes least (z)", bundle, order[: -N_LIKED - 1 : -1], measured)
     return panel(
@@ -220,20 +223,43 @@ def voxel_panel(bundle: Bundle, voxel: int, predicted: np.ndarray | None = None)
     )
 
 
+def interval_of(r: float, n: int) -> str:
+    """95 % of a correlation over n images, by Fisher's z (1921): tanh(atanh r ± 1.96 / √(n - 3)); empty where it has none."""
+    if n < 4 or not abs(r) < 1:
+        return ""
+    low, high = np.tanh(np.arctanh(r) + np.array([-1.96, 1.96]) / np.sqrt(n - 3))
+    return f" ({number(low)} to {number(high)})"
+
+
+def response_told(bundle: Bundle, voxel: int, index: int) -> dict[str, str]:
+    """A voxel's response to a test image: the mean of its repeats, their spread, and each of them."""
+    test = bundle.subject.test
+    mean = test.response(index)[voxel]
+    repeats = test.voxels[index, :, voxel]
+    repeats = repeats[np.isfinite(repeats)]
+    told = {f"Response to picture {index}, z": number(mean)}
+    if len(repeats) > 1:
+        told[f"its {len(repeats)} repeats, SD {number(repeats.std(ddof=1))}"] = " · ".join(map(number, repeats))
+    return told
+
+
 def whereabouts(bundle: Bundle, voxel: int) -> str:
-    """Hemisphere and areas of a voxel."""
-    from recon.brain.geometry import HEMISPHERES, hemisphere_of  # imports nilearn, which takes seconds
+    """Hemisphere and areas of a voxel; if it is in none, how far the nearest one is."""
+    from recon.brain.geometry import HEMISPHERES, hemisphere_of, nearest_area  # imports nilearn, which takes seconds
 
     geometry = bundle.subject.geometry
-    areas = ", ".join(name for name, mask in geometry.rois.items() if mask[voxel]) or UNLABELLED
+    areas = ", ".join(name for name, mask in geometry.rois.items() if mask[voxel])
+    if not areas:
+        near = nearest_area(geometry, voxel)
+        areas = UNLABELLED if near is None else f"{UNLABELLED}, {near[1]:.0f} mm from {near[0]}"
     side = hemisphere_of(geometry)
     return areas if side is None else f"{HEMISPHERES[side[voxel]]} hemisphere · {areas}"
 
 
-def roi_panel(bundle: Bundle, name: str) -> Markup:
+def roi_panel(bundle: Bundle, name: str, gains: bool = True) -> Markup:
     """An area's size, the medians of its voxels' scores, how many are significant, and how R² spreads over them.
 
-    Raises ValueError if there is no such area.
+    gains: with buttons that set the area's gain. Raises ValueError if there is no such area.
     """
     from recon.brain.geometry import hemisphere_of
 
@@ -252,11 +278,17 @@ def roi_panel(bundle: Bundle, name: str) -> Markup:
     medians[f"q < {SIGNIFICANT}"] = f"{(q < SIGNIFICANT).sum()} of {len(q)}"
     where = f"{here.sum()} voxels{sides}"
     chart_ = histogram(100 * bundle.scores.r2[here], "R² of its voxels (%)")
-    gains = joined(
+    buttons = joined(
         html('<button type="button" class="set-gain" data-roi="{}" data-value="{}">{}</button>', name, value, text)
         for value, text in ((0, "Lesion"), (1, "As measured"), (2, "Double"))
     )
-    return panel(name, where, html('data-roi="{}"', name), medians, html('{}<p class="gains">{}</p>', chart_, gains))
+    return panel(
+        name,
+        where,
+        html('data-roi="{}"', name),
+        medians,
+        html('{}<p class="gains">{}</p>', chart_, buttons) if gains else chart_,
+    )
 
 
 def median(values: np.ndarray) -> float:

@@ -4,9 +4,11 @@ import re
 
 import numpy as np
 import pytest
+from nilearn.datasets import load_fsaverage
+from scipy.stats import pearsonr
 
 from recon.bundle.bundle import load_bundle
-from recon.ui.html.inspector import HEIGHT, WIDTH, roi_panel, ticks, voxel_panel
+from recon.ui.html.inspector import HEIGHT, WIDTH, interval_of, number, roi_panel, ticks, voxel_panel
 
 FACT = re.compile(r"<dt>(?:<small>median</small> )?(.+?)</dt><dd>(.+?)</dd>")
 CIRCLE = re.compile(r'<circle cx="([\d.]+)" cy="([\d.]+)"')
@@ -75,3 +77,36 @@ def test_names_cannot_bring_markup(bundle):
 def test_ticks_are_few_and_within_the_range(low, high):
     found = ticks(low, high)
     assert 2 <= len(found) <= 8 and low - 1e-9 <= min(found) and max(found) <= high + 1e-9
+
+
+def test_the_interval_of_a_correlation_is_fishers(rng):
+    x, y = rng.normal(size=(2, 40))
+    found = pearsonr(x, y + 0.5 * x)
+    low, high = found.confidence_interval(0.95)
+    assert interval_of(found.statistic, 40) == f" ({number(low)} to {number(high)})"
+    assert interval_of(1.0, 40) == interval_of(0.5, 3) == interval_of(float("nan"), 40) == ""
+
+
+def test_a_voxels_response_to_an_image_stands_with_its_repeats_and_their_spread(demo_bundle):
+    test = demo_bundle.subject.test
+    index = int(np.flatnonzero(test.n_apart == 3)[0])
+    repeats = test.voxels[index, :, 50]
+    facts = dict(FACT.findall(voxel_panel(demo_bundle, 50, index=index)))
+    assert facts[f"Response to picture {index}, z"] == number(repeats.mean())
+    assert facts[f"its 3 repeats, SD {number(repeats.std(ddof=1))}"] == " · ".join(map(number, repeats))
+    with pytest.raises(IndexError):
+        voxel_panel(demo_bundle, 50, index=10**6)
+
+
+def test_of_an_unlabelled_voxel_the_nearest_area_and_its_distance_are_told(demo_bundle):
+    geometry = demo_bundle.subject.geometry
+    voxel = int(np.flatnonzero(geometry.areas["unlabelled"])[5])
+    pial = load_fsaverage("fsaverage5")["pial"].parts
+    at = np.array([pial[("left", "right")[h]].coordinates[v] for h, v in zip(geometry.hemisphere, geometry.vertex)])
+    distances = {name: np.sqrt(((at[mask] - at[voxel]) ** 2).sum(1)).min() for name, mask in geometry.rois.items()}
+    name = min(distances, key=distances.get)
+    assert f"unlabelled, {distances[name]:.0f} mm from {name}" in voxel_panel(demo_bundle, voxel)
+
+
+def test_an_area_has_buttons_of_gains_only_where_they_act(demo_bundle):
+    assert "set-gain" in roi_panel(demo_bundle, "FFA") and "set-gain" not in roi_panel(demo_bundle, "FFA", gains=False)
