@@ -186,7 +186,65 @@ def test_responses_of_ones_own_are_decoded_and_ten_kinds_of_bad_file_refused_in_
     page.close()
 
 
+REMOVE = 'button[aria-label="Clear"]:visible, button[aria-label="Remove this file"]:visible'
+
+
+def refused_and_gone(page, field, path, words):
+    """Puts a bad file in the place of the one before it: it is refused, and nothing of the other is left."""
+    page.locator(REMOVE).first.click()
+    field.set_input_files(path)
+    page.wait_for_selector(f'.toast-body:has-text("{words}")', timeout=20 * SECONDS)
+    page.wait_for_selector(".decoded-cards:visible", state="detached", timeout=5 * SECONDS)
+    assert page.locator(".said:visible").count() == 0
+
+
+def test_a_response_that_explore_gives_away_is_read_and_nothing_of_it_stays_after_a_refusal(
+    browser_and_address, tmp_path
+):
+    page = on_tab(*browser_and_address, "Your data")
+    with page.expect_download() as download:
+        page.click(".sample .download-response")
+    download.value.save_as(tmp_path / "given.npy")
+    np.save(tmp_path / "bad.npy", np.zeros(7))
+    field = page.locator("input[type=file][accept*=npy]")
+    field.set_input_files(tmp_path / "given.npy")
+    wait_for_cards(page)
+    assert "one response of 3,672 voxels" in page.locator(".said:visible").inner_text()
+    refused_and_gone(page, field, tmp_path / "bad.npy", "expected 3672 voxels in a row")
+    page.locator(".start-own").click()
+    page.wait_for_selector('.toast-body:has-text("Choose a file first")', timeout=20 * SECONDS)
+    page.close()
+
+
+def test_what_is_cut_off_a_picture_is_told_and_nothing_of_it_stays_after_a_refusal(browser_and_address, tmp_path):
+    Image.new("RGBA", (600, 400), (200, 40, 40, 0)).save(tmp_path / "mine.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    page = on_tab(*browser_and_address, "Image → brain")
+    field = page.locator("input[type=file][accept*=png]")
+    field.set_input_files(tmp_path / "mine.png")
+    wait_for_cards(page)
+    said = " ".join(page.locator(".said:visible").all_inner_texts())
+    assert "its middle 400 × 400 are decoded" in said and "put on grey" in said
+    number = page.locator('label:has-text("or a test picture") input:visible')
+    number.fill("9999")
+    number.press("Enter")
+    page.wait_for_selector('.toast-body:has-text("9999")', timeout=20 * SECONDS)
+    assert page.locator(".decoded-cards:visible .card").count() == 4  # what was there stays, whole
+    refused_and_gone(page, field, tmp_path / "bad.png", "expected a PNG, JPEG or WebP file")
+    page.close()
+
+
+def test_a_gallerys_picture_is_enlarged_over_its_original(browser_and_address):
+    page = on_tab(*browser_and_address, "Evaluate")
+    page.locator(".gallery tr.nearest_training .enlarge").first.click()
+    assert page.locator(".lightbox .of-left").inner_text() == "a training picture"
+    shown, behind = (page.locator(f".lightbox .{c}").get_attribute("src") for c in ("top", "under-cut"))
+    assert shown != behind == page.locator(".gallery tr.original img").first.get_attribute("src")
+    page.close()
+
+
 def test_about_tells_what_is_simulated_and_whom_to_cite(page):
     open_tab(page, "About")
     words = page.locator(".panel.about").inner_text()
     assert "simulated subject" in words and "diffusers" in words and "Ozcelik" in words and "ceiling" in words
+    assert page.locator(".glossary dt").count() == page.evaluate("Object.keys(WORDS.TERMS).length")

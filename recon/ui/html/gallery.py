@@ -11,7 +11,7 @@ from recon.settings import Settings
 from recon.share import to_query
 from recon.ui.html.markup import html, joined
 from recon.ui.html.number_format import STAGES, chance_of, in_percent, score
-from recon.ui.html.panel import data_uri
+from recon.ui.html.parts import data_uri, enlarged_by
 
 LARGEST = 192  # side of an original, in pixels
 ORIGINAL = "original"
@@ -54,8 +54,8 @@ def legend(evaluation: Evaluation) -> str:
 
 
 def picture(image: np.ndarray, alt: str, under: str) -> Markup:
-    uri = data_uri(image, "webp")
-    return html('<td><img src="{}" alt="{}"><small>{}</small></td>', uri, alt, under)
+    shown = html('<img src="{}" alt="{}">', data_uri(image, "webp"), alt)
+    return html("<td>{}<small>{}</small></td>", enlarged_by(shown, alt), under)
 
 
 def gallery_row(evaluation: Evaluation, gallery: Gallery, kind: str, originals: np.ndarray) -> Markup:

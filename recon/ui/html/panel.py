@@ -19,6 +19,7 @@ from recon.ui.html.parts import (
     FINAL,
     ORACLE,
     REGRESSOR_NAMES,
+    RESPONSE_BUTTON,
     TITLES,
     data_uri,
     enlargeable,
@@ -231,11 +232,13 @@ def telemetry(bundle: Bundle, view: View, layout: Frame | None, steps: list[Fram
     resolutions = sorted({shape[1] for shape in shapes[: bundle.n_layers]})
     waits = ABSENT if bundle.absent else "waits"
     return html(
-        '<details class="more"><summary><b>Steps, times and scores</b></summary><div class="telemetry">{}{}{}{}</div></details>',
+        '<details class="more"><summary><b>Steps, times and scores</b></summary>'
+        '<div class="telemetry">{}{}{}{}<p>{}</p></div></details>',
         filmstrip(steps, n_steps, last),
         progress(layout, frame, resolutions, n_steps, waits),
         on_screen(shown_images(layout, frame, view.settings.regressor), view.truth),
         view.standing,
+        RESPONSE_BUTTON,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 import numpy as np
 
+from recon.responses import response_to
 from recon.settings import LCMSettings, Settings, in_range, shown
 from recon.share import png_with_record, record
 from recon.ui.controls import read_settings
@@ -56,6 +58,18 @@ def panel_files(studio: Studio, wish: dict) -> list[dict] | None:
         return _files_of(studio, wish["index"], read_settings(wish["settings"], wish["reading"]))
     except (Forgotten, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def response_file(studio: Studio, wish: dict) -> dict | None:
+    """The response that a wish decodes, as a file for the browser to save: name, type, base64; None if it is no wish."""
+    try:
+        index, settings = wish["index"], read_settings(wish["settings"], wish["reading"])
+        response, buffer = response_to(studio.subject, index, settings), io.BytesIO()
+    except (IndexError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    np.save(buffer, response, allow_pickle=False)
+    name = f"{studio.manifest['name']}_picture{index}_response.npy"
+    return {"name": name, "type": "application/octet-stream", "data": base64.b64encode(buffer.getvalue()).decode()}
 
 
 class Forgotten(Exception):

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from recon.environment import TEMPORARY
@@ -18,6 +19,22 @@ from recon.ui.told import in_one_sentence
 UPLOADING = {"concurrency_id": "uploads", "concurrency_limit": 1, **QUIET}  # apart from reconstructions
 HOUR = 3600  # seconds
 GONE = "This file is no longer here, as they are deleted within an hour: choose the file again."
+
+
+@dataclass
+class Brought:
+    """What a visitor brought to a tab last; Gradio keeps one for each browser tab."""
+
+    content: object = None
+
+    def while_it_stays(self, frames: Generator) -> Iterator:
+        """Frames, until the visitor brings something else: its results must not stand under the new one's name."""
+        content = self.content
+        with closing(frames):
+            for frame in frames:
+                if self.content is not content:
+                    return
+                yield frame
 
 
 def _forget_old() -> None:

@@ -1,13 +1,19 @@
 """What scripts send to the endpoint is typed once: taken, or refused by the name of what is wrong, in one sentence."""
 
+import base64
 import json
 
 import gradio as gr
+import numpy as np
 import pytest
 from conftest import write_tiny_bundle
 
-from recon.ui.server.endpoint import add_endpoint
+from recon.settings import Settings
+from recon.ui.controls import control_values, reading_of
+from recon.ui.server.endpoint import add_endpoint, response_file
 from recon.ui.server.library import Library
+from recon.ui.server.studio import open_studio
+from recon.uploads import read_responses, what_it_looks_like
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +81,22 @@ def test_what_is_meant_is_taken_and_recorded_as_it_was_used(ask, wish):
     for name in ("components", "repeats"):
         value = record["settings"][name]
         assert value == wish.get(name) and not isinstance(value, float)
+
+
+def test_a_response_that_the_page_gives_away_is_one_that_it_reads_as_z_scores(tmp_path):
+    studio, _ = open_studio(write_tiny_bundle(tmp_path / "bundle"))
+    wish = {"index": 1, "settings": control_values(Settings()), "reading": reading_of(Settings(gains=(("V1", 0.0),)))}
+    file = response_file(studio, wish)
+    (tmp_path / file["name"]).write_bytes(base64.b64decode(file["data"]))
+    values = read_responses(tmp_path / file["name"], 7)
+    assert (values[0, :3] == 0).all() and np.array_equal(values[0, 3:], studio.subject.test.response(1)[3:])
+    assert "looks like z-scores" in what_it_looks_like(values)
+
+
+@pytest.mark.parametrize(
+    "wish", [None, {}, {"index": 99}, {"index": "1"}, [], {"index": -1, "settings": {}, "reading": {}}]
+)
+def test_no_response_is_given_for_what_is_no_wish(tmp_path, wish):
+    studio, _ = open_studio(write_tiny_bundle(tmp_path / "bundle"))
+    full = {"settings": control_values(Settings()), "reading": reading_of(Settings())}
+    assert response_file(studio, full | wish if isinstance(wish, dict) and len(wish) == 1 else wish) is None
