@@ -62,8 +62,8 @@ def subject_page(studio: Studio) -> None:
             picker = explore_tab(studio, top.load)
         with gr.Tab("Compare", id="compare") as compare:
             compare_tab(studio, compare, picker)
-        with gr.Tab("Brain → image", id="brain-to-image"):
-            brain_to_image_tab(studio)
+        with gr.Tab("Brain → image", id="brain-to-image") as brain_to_image:
+            brain_to_image_tab(studio, brain_to_image)
         with gr.Tab("Image → brain", id="image-to-brain") as image_to_brain:
             image_to_brain_tab(studio, image_to_brain)
         with gr.Tab("Your data", id="your-data"):

@@ -95,6 +95,25 @@ def test_driven_areas_change_the_picture_and_can_be_saved(page):
     assert Image.open(io.BytesIO(saved(page, "Save PNG"))).text["recon"]
 
 
+def test_silence_stands_beside_what_driven_areas_give_and_the_mean_of_five_seeds(browser_and_address):
+    page = on_tab(*browser_and_address, "Brain → image")
+    silence = page.wait_for_selector(".card.silence:visible img", timeout=60 * SECONDS).get_attribute("src")
+    assert page.locator(".decoded-cards:visible .card").count() == 1
+    page.click(".mean-of-seeds input")
+    page.click(".preset input")
+    page.locator('[role=option]:has-text("unlabelled")').click()
+    wait_for_cards(page)
+    kinds = ("silence", "lcm", "mean")
+    shown = [page.locator(f".decoded-cards:visible .card.{kind} img").get_attribute("src") for kind in kinds]
+    assert shown[0] == silence and len(set(shown)) == 3
+    assert "cosine" in page.locator(".decoded-cards:visible .said").inner_text()
+    page.mouse.move(200, 600)
+    page.mouse.wheel(0, 3000)
+    page.wait_for_timeout(300)
+    assert page.locator(".decoded-cards:visible .card.lcm img").bounding_box()["y"] >= 0
+    page.close()
+
+
 def test_an_area_that_is_chosen_while_another_is_decoded_is_decoded_after_it(page):
     open_tab(page, "Brain → image")
     for area in ("PPA", "FFA"):

@@ -43,6 +43,8 @@ HINTS = {
     "mlp": "Stage 1: latents by the MLP from the voxels, decoded by the VDVAE",
     "ceiling": "What a perfect regressor would give: the picture's own latents, decoded. It has seen the picture.",
     "lcm": "Stage 2: stage 1's layout refined by Stable Diffusion in a few LCM steps",
+    "mean": "Stage 2 with several seeds, averaged pixel by pixel: what they agree on is sharp",
+    "silence": "Every voxel at its mean: what the decoder draws from no signal at all",
     "final": "Stage 2: stage 1's layout refined by Stable Diffusion in a few LCM steps",
 }
 EMPTY = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="  # one transparent pixel
