@@ -14,6 +14,7 @@ from recon import h5_rows
 from recon.files import BadFile
 from recon.limited import run_limited
 from recon.regressors.standardise import Standardiser
+from recon.settings import shown
 
 MAX_BYTES, MAX_ROWS = 64_000_000, 1000
 SUFFIXES = (".npy", ".h5", ".hdf5")
@@ -121,8 +122,8 @@ def to_scale(values: np.ndarray, scale: str) -> np.ndarray:
     Raises ValueError on an unknown scale, on fewer than 10 raw rows, or where numbers that are called z-scores are none: they would
     be decoded to one colour, or to the mean image.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale: expected one of {', '.join(SCALES)}, got {scale!r}")
+    if not isinstance(scale, str) or scale not in SCALES:
+        raise ValueError(f"scale: expected one of {', '.join(SCALES)}, got {shown(scale)}")
     if scale == "z-scored":
         _check_z(values)
         if (largest := _largest(values)) > MAX_Z:

@@ -6,6 +6,7 @@ What was sent and never read goes within an hour, the folder when the process en
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
@@ -45,6 +46,26 @@ def _forget_old() -> None:
                 path.unlink()
         except FileNotFoundError:  # another visitor's, read meanwhile
             pass
+
+
+def sent_by_client(file: object) -> str:
+    """The path of a file that a program has sent before: gradio looks at what components get, not at what an endpoint gets.
+
+    Raises ValueError for any other file of this computer, which would be read and deleted.
+    """
+    path = Path(file["path"]) if isinstance(file, dict) and isinstance(file.get("path"), str) else None
+    if path is None or "\0" in str(path) or not path.resolve().is_relative_to(Path(os.environ[TEMPORARY]).resolve()):
+        raise ValueError("file: expected one that was uploaded before (in Python: handle_file), got another")
+    return str(path)
+
+
+def lent_file(name: str, content: bytes) -> dict:
+    """A file for a program to fetch, within the hour, as gradio tells of files."""
+    _forget_old()
+    folder = Path(os.environ[TEMPORARY]) / secrets.token_hex(16)
+    folder.mkdir()
+    (folder / name).write_bytes(content)
+    return {"path": str(folder / name), "orig_name": name, "meta": {"_type": "gradio.FileData"}}
 
 
 @contextmanager
