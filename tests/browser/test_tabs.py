@@ -114,6 +114,50 @@ def test_silence_stands_beside_what_driven_areas_give_and_the_mean_of_five_seeds
     page.close()
 
 
+def test_an_area_is_not_called_driven_alone_once_another_slider_moves(browser_and_address):
+    page = on_tab(*browser_and_address, "Brain → image")
+    page.click(".preset input")
+    page.locator('[role=option]:has-text("RSC")').click()
+    page.wait_for_function(DRIVEN, arg="RSC", timeout=60 * SECONDS)
+    number = page.locator('.levels .block:has-text("hV4") input[type=number]:visible').last
+    number.fill("1")
+    number.press("Enter")
+    page.wait_for_function(DRIVEN, arg="hV4", timeout=60 * SECONDS)
+    assert page.locator(".preset input").input_value() == "none"
+    page.close()
+
+
+def test_a_row_is_followed_when_its_field_is_left(browser_and_address, tmp_path, demo_bundle):
+    page = on_tab(*browser_and_address, "Your data")
+    np.save(tmp_path / "two.npy", demo_bundle.subject.test.averaged()[:2])
+    page.locator("input[type=file][accept*=npy]").set_input_files(tmp_path / "two.npy")
+    wait_for_cards(page)
+    before = source(page)
+    page.locator('label:has-text("Row") input:visible').fill("1")
+    page.locator('label:has-text("Seed") input:visible').focus()
+    page.wait_for_function(
+        "before => [...document.querySelectorAll('.decoded-cards .card.lcm img')].some(i => i.offsetParent && i.src !== before)",
+        arg=before,
+        timeout=30 * SECONDS,
+    )
+    wait_for_cards(page)
+    assert json.loads(saved(page, "Save JSON"))["row"] == 1
+    page.close()
+
+
+def test_titles_of_two_lines_leave_the_images_of_a_row_on_one_line(browser_and_address):
+    browser, url = browser_and_address
+    page = browser.new_page(viewport={"width": 1100, "height": 800})
+    page.goto(url)
+    page.wait_for_selector('.view[data-last="true"]', timeout=90 * SECONDS)
+    for width, row in ((1280, 5), (1100, 5), (834, 5), (720, 5), (360, 2), (320, 2)):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_timeout(200)
+        tops = [box["y"] for box in (e.bounding_box() for e in page.locator(".way .card > :nth-child(2)").all()) if box]
+        assert len(tops) == 5 and max(tops[:row]) - min(tops[:row]) < 1, (width, tops)
+    page.close()
+
+
 def test_an_area_that_is_chosen_while_another_is_decoded_is_decoded_after_it(page):
     open_tab(page, "Brain → image")
     for area in ("PPA", "FFA"):
@@ -228,7 +272,7 @@ def test_a_response_that_explore_gives_away_is_read_and_nothing_of_it_stays_afte
     field = page.locator("input[type=file][accept*=npy]")
     field.set_input_files(tmp_path / "given.npy")
     wait_for_cards(page)
-    assert "one response of 3,672 voxels" in page.locator(".said:visible").inner_text()
+    assert "one response of 3,672 voxels" in page.locator(".tab-controls .said:visible").inner_text()
     refused_and_gone(page, field, tmp_path / "bad.npy", "expected 3672 voxels in a row")
     page.locator(".start-own").click()
     page.wait_for_selector('.toast-body:has-text("Choose a file first")', timeout=20 * SECONDS)

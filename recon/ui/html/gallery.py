@@ -24,7 +24,7 @@ KINDS = {  # title, and where its scores are
     "ceiling": ("Ceiling, stage 2", "lcm/ceiling"),
     "nearest_training": ("Nearest training image", "lcm/nearest_training"),
 }
-SHOWN = {"pixcorr": "r", "clip": "CLIP", "clip_demo": "own CLIP"}  # metrics under a picture, where they are there
+SHOWN = {"pixcorr": "pixel r", "clip": "CLIP", "clip_demo": "own CLIP"}  # metrics under a picture, where they are there
 
 
 def small(image: np.ndarray) -> np.ndarray:
@@ -48,7 +48,7 @@ def legend(evaluation: Evaluation) -> str:
     """What the scores under the pictures are, and their chance levels."""
     chance = " in stage 1, ".join(chance_of(evaluation, stage, "pixcorr") for stage in STAGES)
     return (
-        f"r: pixel correlation, chance {chance} in stage 2. CLIP: two-way identification by its features, chance 50 %. "
+        f"pixel r: pixel correlation, chance {chance} in stage 2. CLIP: two-way identification by its features, chance 50 %. "
         "Stage 2’s scores are means over seeds, its pictures are those of the first."
     )
 

@@ -27,6 +27,7 @@ class Brought:
     """What a visitor brought to a tab last; Gradio keeps one for each browser tab."""
 
     content: object = None
+    decoded: tuple = ()  # with which choices it was decoded last
 
     def while_it_stays(self, frames: Generator) -> Iterator:
         """Frames, until the visitor brings something else: its results must not stand under the new one's name."""

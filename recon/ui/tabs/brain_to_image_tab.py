@@ -63,6 +63,22 @@ def driven_cards(studio: Studio, levels: dict[str, float], settings: Settings, n
     )
 
 
+def area_controls(names: list[str]) -> tuple[gr.Dropdown, gr.Radio, gr.Number, gr.Checkbox, list[gr.Slider]]:
+    """One area alone, regressor, seed, mean of seeds, and the level of every area."""
+    with gr.Row(elem_classes="tab-controls"):
+        preset = gr.Dropdown(
+            ["none", *names], value="none", label="Drive one area alone", info=PRESET, elem_classes="preset"
+        )
+        regressor, seed = decoder_controls("ridge")
+        mean = gr.Checkbox(False, label=f"Mean of {N_SEEDS} seeds", info=MEAN, elem_classes="mean-of-seeds")
+    with gr.Row(elem_classes="levels"):
+        html_block(LEVELS)
+        levels = [
+            gr.Slider(-MAX_LEVEL, MAX_LEVEL, 0, step=0.25, label=name, buttons=[], min_width=150) for name in names
+        ]
+    return preset, regressor, seed, mean, levels
+
+
 def brain_to_image_tab(studio: Studio, tab: gr.Tab) -> None:
     """Lays the open `tab` out and wires it; what silence gives is there when it is opened."""
     names = list(studio.subject.geometry.areas)
@@ -79,6 +95,11 @@ def brain_to_image_tab(studio: Studio, tab: gr.Tab) -> None:
         except (ValueError, TypeError) as error:
             raise in_one_sentence(error) from error
 
+    def move(*inputs) -> Iterator[dict]:
+        """Decodes what a slider was moved to; no area is driven alone any more."""
+        yield {preset: "none"}
+        yield from run(*inputs)
+
     def drive(area: str, *inputs) -> Iterator[dict]:
         """Moves the sliders and decodes. Not in two events: the second may be sent before the sliders are moved."""
         wanted = [PRESET_LEVEL if name == area else 0 for name in names]
@@ -89,24 +110,13 @@ def brain_to_image_tab(studio: Studio, tab: gr.Tab) -> None:
     html_block(LEAD)
     with gr.Row(elem_classes=["columns", "driven"]):
         with gr.Column():
-            with gr.Row(elem_classes="tab-controls"):
-                preset = gr.Dropdown(
-                    ["none", *names], value="none", label="Drive one area alone", info=PRESET, elem_classes="preset"
-                )
-                regressor, seed = decoder_controls("ridge")
-                mean = gr.Checkbox(False, label=f"Mean of {N_SEEDS} seeds", info=MEAN, elem_classes="mean-of-seeds")
-            with gr.Row(elem_classes="levels"):
-                html_block(LEVELS)
-                levels = [
-                    gr.Slider(-MAX_LEVEL, MAX_LEVEL, 0, step=0.25, label=name, buttons=[], min_width=150)
-                    for name in names
-                ]
+            preset, regressor, seed, mean, levels = area_controls(names)
         with gr.Column():
             start = gr.Button("Decode", variant="primary", elem_classes="start-driven")
             view = html_block()
     inputs, outputs = [newest, regressor, seed, mean], [view, newest]
-    # a slider tells a release also when the pointer that chose in the list above it goes up over it
-    follows = [regressor.input, seed.submit, seed.blur, mean.input, *(level.input for level in levels)]
-    for trigger in (tab.select, start.click, *follows):
+    for trigger in (tab.select, start.click, regressor.input, seed.submit, seed.blur, mean.input):
         trigger(run, [*inputs, *levels], outputs, **NEWEST_LAST)
+    for level in levels:  # its release is told, too, when the pointer that chose in the list above goes up over it
+        level.input(move, [*inputs, *levels], [*outputs, preset], **NEWEST_LAST)
     preset.input(drive, [preset, *inputs], [*outputs, *levels], **NEWEST_LAST)

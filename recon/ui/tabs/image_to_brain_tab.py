@@ -110,11 +110,17 @@ def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
     """Lays the open `tab` out and wires it."""
 
     def run(brought: Brought, noise: str, regressor: str, seed: float) -> Iterator[tuple]:
+        brought.decoded = noise, regressor, seed
         try:
             settings = Settings(regressor, lcm=LCMSettings(seed=int(seed)))
             yield from brought.while_it_stays(predicted(studio, brought.content, noise, settings))
         except (ValueError, TypeError) as error:
             raise in_one_sentence(error) from error
+
+    def follow(brought: Brought, *choices) -> Iterator[tuple]:
+        """Decodes again if a choice is another one; nothing before there is a picture."""
+        if brought.content is not None and brought.decoded != choices:
+            yield from run(brought, *choices)
 
     def forget(brought: Brought) -> tuple:
         brought.content = None
@@ -141,6 +147,8 @@ def image_to_brain_tab(studio: Studio, tab: gr.Tab) -> None:
     uploaded = upload.upload(read, [upload, brought], [brought, said, view], **UPLOADING)
     taken = gr.on([chosen.click, index.submit], partial(take, studio), [index, brought], [brought, said], **UPLOADING)
     upload.clear(forget, brought, [said, view], **quiet)
-    for trigger in (uploaded.success, taken.success, noise.input, regressor.input, seed.submit):
+    for trigger in (uploaded.success, taken.success):
         trigger(**how)
+    for trigger in (noise.input, regressor.input, seed.submit, seed.blur):
+        trigger(**(how | {"fn": follow}))
     tab.select(None, None, index, js=CURRENT)

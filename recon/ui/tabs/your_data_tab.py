@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import gradio as gr
 from markupsafe import Markup
@@ -48,6 +49,25 @@ def read(upload: str | None, brought: Brought, n_voxels: int) -> Iterator[tuple]
     yield brought, joined(html('<p class="said" role="status">{}</p>', note) for note in notes), gr.skip()
 
 
+def decode_own(studio: Studio, brought: Brought, scale: str, row: float, regressor: str, seed: float) -> Iterator[str]:
+    """Cards of one response of those that were brought, until others are. Raises gr.Error."""
+    from recon.uploads import to_scale
+
+    if (rows := brought.content) is None:
+        raise in_one_sentence("Choose a file first: .npy, .h5 or .hdf5.")
+    brought.decoded = scale, row, regressor, seed
+    try:
+        responses = to_scale(rows, scale)
+        if not 0 <= int(row) < len(responses):
+            raise ValueError(f"row: expected 0 to {len(responses) - 1}, as the file has {len(responses)}, got {row}")
+        settings = Settings(regressor, lcm=LCMSettings(seed=int(seed)))
+        about = {"response": "uploaded", "row": int(row), "rows": len(responses), "scale": scale}
+        cards = decoded_cards(studio, responses[int(row)], Decoding(settings, {}, "own_data", about))
+        yield from brought.while_it_stays(cards)
+    except (ValueError, TypeError) as error:
+        raise in_one_sentence(error) from error
+
+
 def own_data_tab(studio: Studio) -> None:
     """Lays the tab out and wires it, inside an open gr.Tab."""
     n_voxels = studio.subject.geometry.n_voxels
@@ -59,23 +79,10 @@ def own_data_tab(studio: Studio) -> None:
         brought.content = None
         return NOTHING, NOTHING
 
-    def run(brought: Brought, scale: str, row: float, regressor: str, seed: float) -> Iterator[str]:
-        from recon.uploads import to_scale
-
-        if (rows := brought.content) is None:
-            raise in_one_sentence("Choose a file first: .npy, .h5 or .hdf5.")
-        try:
-            responses = to_scale(rows, scale)
-            if not 0 <= int(row) < len(responses):
-                raise ValueError(
-                    f"row: expected 0 to {len(responses) - 1}, as the file has {len(responses)}, got {row}"
-                )
-            settings = Settings(regressor, lcm=LCMSettings(seed=int(seed)))
-            about = {"response": "uploaded", "row": int(row), "rows": len(responses), "scale": scale}
-            cards = decoded_cards(studio, responses[int(row)], Decoding(settings, {}, "own_data", about))
-            yield from brought.while_it_stays(cards)
-        except (ValueError, TypeError) as error:
-            raise in_one_sentence(error) from error
+    def follow(brought: Brought, *choices) -> Iterator[str]:
+        """Decodes again if a choice is another one; nothing before there is a file."""
+        if brought.content is not None and brought.decoded != choices:
+            yield from decode_own(studio, brought, *choices)
 
     html_block(lead(n_voxels))
     with gr.Row(elem_classes="tab-controls"):
@@ -89,8 +96,14 @@ def own_data_tab(studio: Studio) -> None:
             regressor, seed = decoder_controls("mlp")
     start = gr.Button("Decode", variant="primary", elem_classes="start-own")
     view, brought = html_block(), gr.State(Brought(), time_to_live=3600)
-    how = {"fn": run, "inputs": [brought, scale, row, regressor, seed], "outputs": view, **NEWEST_LAST}
+    how = {
+        "fn": partial(decode_own, studio),
+        "inputs": [brought, scale, row, regressor, seed],
+        "outputs": view,
+        **NEWEST_LAST,
+    }
     upload.upload(read_own, [upload, brought], [brought, said, view], **UPLOADING).success(**how)
     upload.clear(forget, brought, [said, view], queue=False, **QUIET)
     start.click(**how)
-    row.submit(**how)
+    for trigger in (row.submit, row.blur, scale.input, regressor.input, seed.submit, seed.blur):
+        trigger(**(how | {"fn": follow}))
