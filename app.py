@@ -30,6 +30,7 @@ from recon.ui.html_block import html_block
 from recon.ui.server.endpoint import add_endpoint
 from recon.ui.server.library import Library, find_bundles
 from recon.ui.server.log import never_fail_by_logging
+from recon.ui.server.own_endpoints import add_own_endpoints
 from recon.ui.server.serve import serve
 from recon.ui.server.studio import Studio
 from recon.ui.server.turns import PLACES, take_turns
@@ -62,8 +63,8 @@ def subject_page(studio: Studio) -> None:
             picker = explore_tab(studio, top.load)
         with gr.Tab("Compare", id="compare") as compare:
             compare_tab(studio, compare, picker)
-        with gr.Tab("Brain → image", id="brain-to-image"):
-            brain_to_image_tab(studio)
+        with gr.Tab("Brain → image", id="brain-to-image") as brain_to_image:
+            brain_to_image_tab(studio, brain_to_image)
         with gr.Tab("Image → brain", id="image-to-brain") as image_to_brain:
             image_to_brain_tab(studio, image_to_brain)
         with gr.Tab("Your data", id="your-data"):
@@ -86,6 +87,7 @@ def build(library: Library) -> gr.Blocks:
         else:
             choose_subject(library, demo)
         add_endpoint(library)
+        add_own_endpoints(library)
     demo.queue(max_size=PLACES)
     take_turns(demo._queue)
     return demo
@@ -135,7 +137,7 @@ def show(library: Library) -> None:
         theme=theme(),
         head=head(),
         css_paths=[PAGE / name for name in STYLES],
-        footer_links=[],
+        footer_links=["api"],
         favicon_path=PAGE / "icon.svg",
     )
 

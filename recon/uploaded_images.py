@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ GROUND = (128, 128, 128, 255)  # what shows through transparent places
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 BAND = 32  # rows
 ORIENTATION = 0x0112  # EXIF's tag -> what undoes it
+WHOLE, SEE_THROUGH = "whole", "see-through"  # in the `info` of a decoded image
+ON_ITS_SIDE = (5, 6, 7, 8)  # orientations whose width is the stored height
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -34,21 +37,43 @@ TURNS = {
 }
 
 
-def read_image(path: Path, sizes: tuple[int, ...]) -> list[np.ndarray]:
-    """A visitor's file -> the central square at each of the sizes, (size, size, 3) uint8, decoded once, within limits.
+@dataclass(frozen=True)
+class Squares:
+    """The central square of a visitor's image, and what had to be done to the image."""
+
+    images: list[np.ndarray]  # (size, size, 3) uint8, at every size that was asked for
+    width: int  # of the whole image in pixels, turned as it is to be seen
+    height: int
+    see_through: bool  # parts of it were transparent, and are grey now
+
+    @property
+    def notes(self) -> list[str]:
+        """What is lost of the image, a sentence each."""
+        cut, side = abs(self.width - self.height), min(self.width, self.height)
+        sides = "left and right" if self.width > self.height else "top and bottom"
+        whole = f"The picture has {self.width:,} × {self.height:,} pixels"
+        notes = [f"{whole}: its middle {side:,} × {side:,} are decoded, the rest at {sides} is cut off."] if cut else []
+        return notes + ["Its transparent parts are put on grey."] * self.see_through
+
+
+def read_image(path: Path, sizes: tuple[int, ...]) -> Squares:
+    """A visitor's file -> its central square at each of the sizes, decoded once, within limits.
 
     Raises BadFile: no PNG, JPEG or WebP, damaged, too large or too small, or more memory or time needed than an image may take.
     """
     stream = io.BytesIO(run_limited("recon.uploaded_images", path, *sizes))
-    return [np.load(stream, allow_pickle=False) for _ in sizes]
+    images = [np.load(stream, allow_pickle=False) for _ in sizes]
+    width, height, see_through = np.load(stream, allow_pickle=False).tolist()
+    return Squares(images, width, height, bool(see_through))
 
 
 def write_squares(path: Path, *sizes: str) -> None:
-    """What `read_image` reads, to stdout."""
+    """What `read_image` reads, to stdout: the squares, then width, height and whether anything was transparent."""
     try:
         image = _from_file(path.read_bytes())
         for size in sizes:
             np.save(sys.stdout.buffer, _central_square(image, int(size)), allow_pickle=False)
+        np.save(sys.stdout.buffer, [*image.info[WHOLE], image.info[SEE_THROUGH]], allow_pickle=False)
     except ValueError as error:
         raise BadFile(str(error)) from error
 
@@ -74,7 +99,7 @@ def _central_square(image: Image.Image, size: int) -> np.ndarray:
 
 
 def _from_file(content: bytes) -> Image.Image:
-    """An RGB image, not turned yet; how it is to be turned stands in its `info`."""
+    """An RGB image, not turned yet; how it is to be turned stands in its `info`, and what `Squares` tells of it."""
     if len(content) > MAX_IMAGE_BYTES:
         raise ValueError(
             f"picture: expected at most {MAX_IMAGE_BYTES >> 20} MB, got {len(content) / 2**20:.0f}: shrink it"
@@ -91,6 +116,7 @@ def _from_file(content: bytes) -> Image.Image:
         ) from error
     _check_pixels(image.width, image.height, MAX_PIXELS_OF.get(image.format, MAX_PIXELS))
     _check_scans(content, image)
+    width, height = image.size  # a draft is smaller
     try:
         image.draft(None, (DRAFT, DRAFT))
         image.load()
@@ -100,7 +126,9 @@ def _from_file(content: bytes) -> Image.Image:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"picture: the file is damaged ({reason}): save it again") from error
-    colours.info[ORIENTATION] = _orientation(image)
+    colours.info[ORIENTATION] = turn = _orientation(image)
+    colours.info[WHOLE] = (height, width) if turn in ON_ITS_SIDE else (width, height)
+    colours.info.setdefault(SEE_THROUGH, False)
     return colours
 
 
@@ -128,8 +156,10 @@ def _on_grey(image: Image.Image) -> Image.Image:
     if "transparency" not in image.info and image.mode not in WITH_ALPHA:
         return image if image.mode == "RGB" else image.convert("RGB")
     colours = Image.new("RGB", image.size)
+    colours.info[SEE_THROUGH] = False
     for top in range(0, image.height, BAND):
         band = image.crop((0, top, image.width, min(top + BAND, image.height))).convert("RGBA")
+        colours.info[SEE_THROUGH] |= min(band.getchannel("A").tobytes()) < 255
         colours.paste(Image.alpha_composite(Image.new("RGBA", band.size, GROUND), band).convert("RGB"), (0, top))
     return colours
 

@@ -14,6 +14,7 @@ from recon import h5_rows
 from recon.files import BadFile
 from recon.limited import run_limited
 from recon.regressors.standardise import Standardiser
+from recon.settings import shown
 
 MAX_BYTES, MAX_ROWS = 64_000_000, 1000
 SUFFIXES = (".npy", ".h5", ".hdf5")
@@ -23,6 +24,7 @@ SCALES = {
 }
 MIN_ROWS = 10  # of raw responses
 TYPICAL = 0.02, 3.0  # size of z-scored responses, root mean square over voxels: 0.4 to 1.1 in a subject's own
+Z_SCORES = "z-scores"
 MAX_VALUE, MAX_Z = 1e9, 1000.0  # of numbers at all, of z-scores; those of a scan are below 100
 
 
@@ -120,8 +122,8 @@ def to_scale(values: np.ndarray, scale: str) -> np.ndarray:
     Raises ValueError on an unknown scale, on fewer than 10 raw rows, or where numbers that are called z-scores are none: they would
     be decoded to one colour, or to the mean image.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale: expected one of {', '.join(SCALES)}, got {scale!r}")
+    if not isinstance(scale, str) or scale not in SCALES:
+        raise ValueError(f"scale: expected one of {', '.join(SCALES)}, got {shown(scale)}")
     if scale == "z-scored":
         _check_z(values)
         if (largest := _largest(values)) > MAX_Z:
@@ -132,16 +134,32 @@ def to_scale(values: np.ndarray, scale: str) -> np.ndarray:
     return Standardiser.fit(values)(values)
 
 
-def _check_z(values: np.ndarray) -> None:
-    """Raises ValueError unless the size of the numbers is that of z-scores, saying what they look like."""
+def look(values: np.ndarray) -> tuple[float, str]:
+    """The size of responses (n, n_voxels), the root mean square over voxels, and what numbers of that size look like.
+
+    The size is that of the largest response if it is too large for z-scores, else that of the typical one.
+    """
     sizes = np.sqrt(np.mean(np.square(values, dtype=np.float64), axis=1))
     low, high = TYPICAL
-    if sizes.max() <= high and np.median(sizes) >= low:
-        return
-    wrong = sizes.max() if sizes.max() > high else np.median(sizes)
-    guess = "another unit, or zeros"
-    if wrong > high:
-        guess = "betas × 300" if (values == np.rint(values)).all() else "betas, or a voxel that is far off"
-    raise ValueError(
-        f"expected z-scores, of size about 1, got size {wrong:.3g}, which looks like {guess}: choose raw, or z-score them"
-    )
+    if sizes.max() > high:
+        whole = (values == np.rint(values)).all()
+        return sizes.max(), "betas × 300" if whole else "betas, or a voxel that is far off"
+    size = np.median(sizes)
+    return size, Z_SCORES if size >= low else "another unit, or zeros"
+
+
+def what_it_looks_like(values: np.ndarray) -> str:
+    """What the page thinks of a file's responses (n, n_voxels), and what to do about it, in two sentences."""
+    (n, n_voxels), (size, guess) = values.shape, look(values)
+    advice = "" if guess == Z_SCORES else ": choose raw" if n >= MIN_ROWS else ": z-score them, or send 10 raw rows"
+    responses = "one response" if n == 1 else f"{n:,} responses"
+    return f"Read: {responses} of {n_voxels:,} voxels. Their size is {size:.3g}, which looks like {guess}{advice}."
+
+
+def _check_z(values: np.ndarray) -> None:
+    """Raises ValueError unless the size of the numbers is that of z-scores, saying what they look like."""
+    size, guess = look(values)
+    if guess != Z_SCORES:
+        raise ValueError(
+            f"expected z-scores, of size about 1, got size {size:.3g}, which looks like {guess}: choose raw, or z-score them"
+        )

@@ -10,6 +10,8 @@
   const $ = (selector) => dialog.querySelector(selector);
   const [frame, slider] = [$(".versus"), $(".cut input")];
 
+  const DRAWN = { ceiling: "best possible", nearest_training: "a training picture" }; // what was not drawn from the brain
+
   function setCut(percent) {
     slider.value = Math.min(Math.max(percent, 0), 100);
     frame.style.setProperty("--cut", `${slider.value}%`);
@@ -18,7 +20,7 @@
     const column = shown.closest("td")?.cellIndex;
     const row = shown.closest(".gallery")?.querySelector("tr.original");
     if (row) return row.cells[column]?.querySelector("img");
-    return shown.closest(".view, .decoded-cards, .grid")?.querySelector(".card.original img, .corner img");
+    return shown.closest(".view, .decoded-cards, .grid")?.querySelector(".card.original img, .corner img, .card.silence img");
   }
   function enlarge(shown) {
     const behind = original(shown);
@@ -26,8 +28,10 @@
     $("h2").textContent = shown.alt;
     $(".top").src = shown.src;
     $(".top").alt = shown.alt;
-    $(".under-cut").alt = "What was seen";
-    $(".of-left").textContent = shown.closest(".ceiling") ? "best possible" : "drawn from the brain";
+    const kind = Object.keys(DRAWN).find((name) => shown.closest(`.${name}`));
+    $(".of-left").textContent = DRAWN[kind] ?? "drawn from the brain";
+    $(".of-right").textContent = behind?.closest(".silence") ? "drawn from silence" : "what was seen";
+    $(".under-cut").alt = $(".of-right").textContent;
     if (compared) $(".under-cut").src = behind.src;
     frame.classList.toggle("whole", !compared);
     $(".cut").hidden = !compared;

@@ -76,15 +76,21 @@ async function panelFiles() {
   }
   return [];
 }
+function save({ name, type, data }) {
+  Object.assign(document.createElement("a"), { download: name, href: `data:${type};base64,${data}` }).click();
+}
 async function downloadPanel(button) {
   flash(button, "Preparing …");
-  for (const { name, type, data } of await panelFiles()) {
-    const link = Object.assign(document.createElement("a"), { download: name, href: `data:${type};base64,${data}` });
-    link.click();
-  }
+  (await panelFiles()).forEach(save);
+}
+async function downloadResponse(button) {
+  flash(button, "Preparing …");
+  const file = await server.response(props.value);
+  if (file) save(file);
 }
 listen("click", ({ target }) => {
   if (target.matches?.(".copy-link")) copyLink(target);
   if (target.matches?.(".download-panel")) downloadPanel(target);
+  if (target.matches?.(".download-response")) downloadResponse(target);
   if (target.matches?.(".replay")) replay();
 });

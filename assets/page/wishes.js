@@ -19,12 +19,14 @@ function send() {
 
 // Who waits for others sees how many there are at most: the queue holds the wish itself, those before it and those behind.
 let waiting = null;
+let misses = 0;
 let lost = false; // the connection; once it is back, the page is loaded anew, as the address says
 function wait() {
   let before = Infinity;
   clearInterval(waiting);
   waiting = setInterval(async () => {
     if (Number(document.querySelector(".view")?.dataset.serial) === running) return ended();
+    if (lost && (misses = (misses + 1) % 5)) return; // whoever is offline is not asked every second
     const size = await queueSize();
     if (waiting === null) return;
     if (size === null) return queue("The connection is lost. Trying to reach the page again …");

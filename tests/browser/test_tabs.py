@@ -95,6 +95,69 @@ def test_driven_areas_change_the_picture_and_can_be_saved(page):
     assert Image.open(io.BytesIO(saved(page, "Save PNG"))).text["recon"]
 
 
+def test_silence_stands_beside_what_driven_areas_give_and_the_mean_of_five_seeds(browser_and_address):
+    page = on_tab(*browser_and_address, "Brain → image")
+    silence = page.wait_for_selector(".card.silence:visible img", timeout=60 * SECONDS).get_attribute("src")
+    assert page.locator(".decoded-cards:visible .card").count() == 1
+    page.click(".mean-of-seeds input")
+    page.click(".preset input")
+    page.locator('[role=option]:has-text("unlabelled")').click()
+    wait_for_cards(page)
+    kinds = ("silence", "lcm", "mean")
+    shown = [page.locator(f".decoded-cards:visible .card.{kind} img").get_attribute("src") for kind in kinds]
+    assert shown[0] == silence and len(set(shown)) == 3
+    assert "cosine" in page.locator(".decoded-cards:visible .said").inner_text()
+    page.mouse.move(200, 600)
+    page.mouse.wheel(0, 3000)
+    page.wait_for_timeout(300)
+    assert page.locator(".decoded-cards:visible .card.lcm img").bounding_box()["y"] >= 0
+    page.close()
+
+
+def test_an_area_is_not_called_driven_alone_once_another_slider_moves(browser_and_address):
+    page = on_tab(*browser_and_address, "Brain → image")
+    page.click(".preset input")
+    page.locator('[role=option]:has-text("RSC")').click()
+    page.wait_for_function(DRIVEN, arg="RSC", timeout=60 * SECONDS)
+    number = page.locator('.levels .block:has-text("hV4") input[type=number]:visible').last
+    number.fill("1")
+    number.press("Enter")
+    page.wait_for_function(DRIVEN, arg="hV4", timeout=60 * SECONDS)
+    assert page.locator(".preset input").input_value() == "none"
+    page.close()
+
+
+def test_a_row_is_followed_when_its_field_is_left(browser_and_address, tmp_path, demo_bundle):
+    page = on_tab(*browser_and_address, "Your data")
+    np.save(tmp_path / "two.npy", demo_bundle.subject.test.averaged()[:2])
+    page.locator("input[type=file][accept*=npy]").set_input_files(tmp_path / "two.npy")
+    wait_for_cards(page)
+    before = source(page)
+    page.locator('label:has-text("Row") input:visible').fill("1")
+    page.locator('label:has-text("Seed") input:visible').focus()
+    page.wait_for_function(
+        "before => [...document.querySelectorAll('.decoded-cards .card.lcm img')].some(i => i.offsetParent && i.src !== before)",
+        arg=before,
+        timeout=30 * SECONDS,
+    )
+    wait_for_cards(page)
+    assert json.loads(saved(page, "Save JSON"))["row"] == 1
+    page.close()
+
+
+def test_titles_of_two_lines_leave_the_images_of_a_row_on_one_line(browser_and_address):
+    browser, url = browser_and_address
+    page = browser.new_page(viewport={"width": 1100, "height": 800})
+    page.goto(url)
+    page.wait_for_selector('.view[data-last="true"]', timeout=90 * SECONDS)
+    for width, row in ((1280, 5), (1100, 5), (834, 5), (720, 5), (360, 2), (320, 2)):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_timeout(200)
+        tops = [box["y"] for box in (e.bounding_box() for e in page.locator(".way .card > :nth-child(2)").all()) if box]
+        assert len(tops) == 5 and max(tops[:row]) - min(tops[:row]) < 1, (width, tops)
+    page.close()
+
+
 def test_an_area_that_is_chosen_while_another_is_decoded_is_decoded_after_it(page):
     open_tab(page, "Brain → image")
     for area in ("PPA", "FFA"):
@@ -186,7 +249,65 @@ def test_responses_of_ones_own_are_decoded_and_ten_kinds_of_bad_file_refused_in_
     page.close()
 
 
+REMOVE = 'button[aria-label="Clear"]:visible, button[aria-label="Remove this file"]:visible'
+
+
+def refused_and_gone(page, field, path, words):
+    """Puts a bad file in the place of the one before it: it is refused, and nothing of the other is left."""
+    page.locator(REMOVE).first.click()
+    field.set_input_files(path)
+    page.wait_for_selector(f'.toast-body:has-text("{words}")', timeout=20 * SECONDS)
+    page.wait_for_selector(".decoded-cards:visible", state="detached", timeout=5 * SECONDS)
+    assert page.locator(".said:visible").count() == 0
+
+
+def test_a_response_that_explore_gives_away_is_read_and_nothing_of_it_stays_after_a_refusal(
+    browser_and_address, tmp_path
+):
+    page = on_tab(*browser_and_address, "Your data")
+    with page.expect_download() as download:
+        page.click(".sample .download-response")
+    download.value.save_as(tmp_path / "given.npy")
+    np.save(tmp_path / "bad.npy", np.zeros(7))
+    field = page.locator("input[type=file][accept*=npy]")
+    field.set_input_files(tmp_path / "given.npy")
+    wait_for_cards(page)
+    assert "one response of 3,672 voxels" in page.locator(".tab-controls .said:visible").inner_text()
+    refused_and_gone(page, field, tmp_path / "bad.npy", "expected 3672 voxels in a row")
+    page.locator(".start-own").click()
+    page.wait_for_selector('.toast-body:has-text("Choose a file first")', timeout=20 * SECONDS)
+    page.close()
+
+
+def test_what_is_cut_off_a_picture_is_told_and_nothing_of_it_stays_after_a_refusal(browser_and_address, tmp_path):
+    Image.new("RGBA", (600, 400), (200, 40, 40, 0)).save(tmp_path / "mine.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    page = on_tab(*browser_and_address, "Image → brain")
+    field = page.locator("input[type=file][accept*=png]")
+    field.set_input_files(tmp_path / "mine.png")
+    wait_for_cards(page)
+    said = " ".join(page.locator(".said:visible").all_inner_texts())
+    assert "its middle 400 × 400 are decoded" in said and "put on grey" in said
+    number = page.locator('label:has-text("or a test picture") input:visible')
+    number.fill("9999")
+    number.press("Enter")
+    page.wait_for_selector('.toast-body:has-text("9999")', timeout=20 * SECONDS)
+    assert page.locator(".decoded-cards:visible .card").count() == 4  # what was there stays, whole
+    refused_and_gone(page, field, tmp_path / "bad.png", "expected a PNG, JPEG or WebP file")
+    page.close()
+
+
+def test_a_gallerys_picture_is_enlarged_over_its_original(browser_and_address):
+    page = on_tab(*browser_and_address, "Evaluate")
+    page.locator(".gallery tr.nearest_training .enlarge").first.click()
+    assert page.locator(".lightbox .of-left").inner_text() == "a training picture"
+    shown, behind = (page.locator(f".lightbox .{c}").get_attribute("src") for c in ("top", "under-cut"))
+    assert shown != behind == page.locator(".gallery tr.original img").first.get_attribute("src")
+    page.close()
+
+
 def test_about_tells_what_is_simulated_and_whom_to_cite(page):
     open_tab(page, "About")
     words = page.locator(".panel.about").inner_text()
     assert "simulated subject" in words and "diffusers" in words and "Ozcelik" in words and "ceiling" in words
+    assert page.locator(".glossary dt").count() == page.evaluate("Object.keys(WORDS.TERMS).length")

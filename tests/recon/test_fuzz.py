@@ -145,7 +145,7 @@ def test_5000_pictures(tmp_path):
         if k % 200 == 0:  # as the page reads it, in a process of its own
             (tmp_path / "one").write_bytes(content)
             apart = attempt(lambda: read_image(tmp_path / "one", (SIDE,)), (BadFile,))
-            assert (apart is None) == (got is None) and (got is None or np.array_equal(apart[0], got))
+            assert (apart is None) == (got is None) and (got is None or np.array_equal(apart.images[0], got))
         return got is not None
 
     assert 0.5 < fuzz(5000, one) < 0.95

@@ -242,7 +242,7 @@ def test_the_largest_images_are_read_once_within_300_mb(tmp_path, kind):
     (tmp_path / "large").write_bytes(LARGEST[kind]())
     code = (
         "import resource, sys; from pathlib import Path; from recon.uploaded_images import read_image\n"
-        "assert [len(s) for s in read_image(Path(sys.argv[1]), (64, 192))] == [64, 192]\n"
+        "assert [len(s) for s in read_image(Path(sys.argv[1]), (64, 192)).images] == [64, 192]\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000)"
     )
     run = subprocess.run(
@@ -266,5 +266,31 @@ def test_what_is_refused_in_a_process_of_its_own_is_told_in_its_words(tmp_path, 
     with pytest.raises(BadFile, match="^picture: expected at least 16 pixels a side, got 8: choose a larger one$"):
         read_image(tmp_path / "small.png", (64,))
     (tmp_path / "whole.png").write_bytes(file_of(pixels))
-    for size, image in zip((64, 192), read_image(tmp_path / "whole.png", (64, 192))):
+    for size, image in zip((64, 192), read_image(tmp_path / "whole.png", (64, 192)).images):
         np.testing.assert_array_equal(image, prepare_picture(pixels, size))
+
+
+@pytest.mark.parametrize("size, orientation, note", [
+    ((90, 60), 1, "90 × 60 pixels: its middle 60 × 60 are decoded, the rest at left and right is cut off"),
+    ((60, 90), 1, "60 × 90 pixels: its middle 60 × 60 are decoded, the rest at top and bottom is cut off"),
+    ((90, 60), 6, "60 × 90 pixels: its middle 60 × 60 are decoded, the rest at top and bottom is cut off"),
+    ((60, 60), 6, ""),
+    ((4000, 3000), 1, "4,000 × 3,000 pixels: its middle 3,000 × 3,000"),
+])  # fmt: skip
+def test_what_is_cut_off_is_told_as_the_picture_is_seen(tmp_path, size, orientation, note):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", size, (200, 30, 30)).save(tmp_path / "mine.jpg", exif=exif)
+    notes = read_image(tmp_path / "mine.jpg", (64,)).notes
+    assert len(notes) == bool(note) and note in "".join(notes)
+
+
+@pytest.mark.parametrize("mode, colour, told", [
+    ("RGBA", (200, 30, 30, 255), False),
+    ("RGBA", (200, 30, 30, 254), True),
+    ("LA", (90, 0), True),
+    ("RGB", (200, 30, 30), False),
+])  # fmt: skip
+def test_transparency_that_is_put_on_grey_is_told_and_none_is_not(tmp_path, mode, colour, told):
+    Image.new(mode, (40, 40), colour).save(tmp_path / "mine.png")
+    assert read_image(tmp_path / "mine.png", (64,)).notes == ["Its transparent parts are put on grey."] * told

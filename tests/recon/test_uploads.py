@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from recon.files import BadFile
-from recon.uploads import read_responses, to_scale
+from recon.uploads import read_responses, to_scale, what_it_looks_like
 
 ROOT = Path(__file__).parents[2]
 N = 7
@@ -280,3 +280,15 @@ def test_z_scores_that_no_scan_gives_are_refused_and_the_lowest_integer_is_seen(
         np.save(path, np.full(N, number))
         with pytest.raises(BadFile, match="expected numbers up to"):
             read_responses(path, N)
+
+
+@pytest.mark.parametrize("scale, n, words", [
+    (1, 3, "Read: 3 responses of 7 voxels. Their size is 1, which looks like z-scores."),
+    (1, 1, "Read: one response of 7 voxels. Their size is 1, which looks like z-scores."),
+    (300, 12, "Their size is 300, which looks like betas × 300: choose raw."),
+    (300, 2, "which looks like betas × 300: z-score them, or send 10 raw rows."),
+    (4.5, 12, "Their size is 4.5, which looks like betas, or a voxel that is far off: choose raw."),
+    (0.001, 12, "Their size is 0.001, which looks like another unit, or zeros: choose raw."),
+])  # fmt: skip
+def test_the_page_says_what_it_thinks_of_the_numbers_scale(scale, n, words):
+    assert words in what_it_looks_like(np.full((n, 7), scale, np.float32))

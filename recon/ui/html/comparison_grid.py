@@ -55,7 +55,8 @@ def cell_html(grid: Grid, cell: Cell | None, label: str) -> Markup:
     if cell is None:
         return html("<td><i></i></td>")
     return html(
-        '<td>{}<small><b>r {}</b> {} <a href="?{}" title="Opens this picture with these settings in Explore">open</a></small></td>',
+        '<td>{}<small><b>pixel r {}</b> {} <a href="?{}" title="Opens this picture with these settings in Explore">open</a>'
+        "</small></td>",
         enlarged_by(html('<img src="{}" alt="{}">', data_uri(cell.image, "webp"), label), label),
         f"{cell.pixcorr:.2f}".replace("-", "−"),
         duration(cell.seconds),

@@ -11,7 +11,7 @@ from recon.settings import Settings
 from recon.share import to_query
 from recon.ui.html.markup import html, joined
 from recon.ui.html.number_format import STAGES, chance_of, in_percent, score
-from recon.ui.html.panel import data_uri
+from recon.ui.html.parts import data_uri, enlarged_by
 
 LARGEST = 192  # side of an original, in pixels
 ORIGINAL = "original"
@@ -24,7 +24,7 @@ KINDS = {  # title, and where its scores are
     "ceiling": ("Ceiling, stage 2", "lcm/ceiling"),
     "nearest_training": ("Nearest training image", "lcm/nearest_training"),
 }
-SHOWN = {"pixcorr": "r", "clip": "CLIP", "clip_demo": "own CLIP"}  # metrics under a picture, where they are there
+SHOWN = {"pixcorr": "pixel r", "clip": "CLIP", "clip_demo": "own CLIP"}  # metrics under a picture, where they are there
 
 
 def small(image: np.ndarray) -> np.ndarray:
@@ -48,14 +48,14 @@ def legend(evaluation: Evaluation) -> str:
     """What the scores under the pictures are, and their chance levels."""
     chance = " in stage 1, ".join(chance_of(evaluation, stage, "pixcorr") for stage in STAGES)
     return (
-        f"r: pixel correlation, chance {chance} in stage 2. CLIP: two-way identification by its features, chance 50 %. "
+        f"pixel r: pixel correlation, chance {chance} in stage 2. CLIP: two-way identification by its features, chance 50 %. "
         "Stage 2’s scores are means over seeds, its pictures are those of the first."
     )
 
 
 def picture(image: np.ndarray, alt: str, under: str) -> Markup:
-    uri = data_uri(image, "webp")
-    return html('<td><img src="{}" alt="{}"><small>{}</small></td>', uri, alt, under)
+    shown = html('<img src="{}" alt="{}">', data_uri(image, "webp"), alt)
+    return html("<td>{}<small>{}</small></td>", enlarged_by(shown, alt), under)
 
 
 def gallery_row(evaluation: Evaluation, gallery: Gallery, kind: str, originals: np.ndarray) -> Markup:

@@ -19,6 +19,7 @@ from recon.ui.html.parts import (
     FINAL,
     ORACLE,
     REGRESSOR_NAMES,
+    RESPONSE_BUTTON,
     TITLES,
     data_uri,
     enlargeable,
@@ -42,6 +43,8 @@ HINTS = {
     "mlp": "Stage 1: latents by the MLP from the voxels, decoded by the VDVAE",
     "ceiling": "What a perfect regressor would give: the picture's own latents, decoded. It has seen the picture.",
     "lcm": "Stage 2: stage 1's layout refined by Stable Diffusion in a few LCM steps",
+    "mean": "Stage 2 with several seeds, averaged pixel by pixel: what they agree on is sharp",
+    "silence": "Every voxel at its mean: what the decoder draws from no signal at all",
     "final": "Stage 2: stage 1's layout refined by Stable Diffusion in a few LCM steps",
 }
 EMPTY = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="  # one transparent pixel
@@ -231,11 +234,13 @@ def telemetry(bundle: Bundle, view: View, layout: Frame | None, steps: list[Fram
     resolutions = sorted({shape[1] for shape in shapes[: bundle.n_layers]})
     waits = ABSENT if bundle.absent else "waits"
     return html(
-        '<details class="more"><summary><b>Steps, times and scores</b></summary><div class="telemetry">{}{}{}{}</div></details>',
+        '<details class="more"><summary><b>Steps, times and scores</b></summary>'
+        '<div class="telemetry">{}{}{}{}<p>{}</p></div></details>',
         filmstrip(steps, n_steps, last),
         progress(layout, frame, resolutions, n_steps, waits),
         on_screen(shown_images(layout, frame, view.settings.regressor), view.truth),
         view.standing,
+        RESPONSE_BUTTON,
     )
 
 

@@ -18,6 +18,10 @@ TITLES = {"ridge": "Rough layout (ridge)", "mlp": "Rough layout (MLP)", "ceiling
 FINAL = "Final picture"
 ABSENT = "no decoder"
 ORACLE = html('<span class="badge warning">⚠ knows the answer</span>')
+RESPONSE_BUTTON = html(
+    '<button type="button" class="button download-response" title="The brain response that Explore decodes, with its settings, as '
+    'a NumPy file that Your data reads">This response as .npy</button>'
+)
 QUIET = {"show_progress": "hidden", "show_progress_on": [], "api_visibility": "private"}  # of events
 CURRENT = "() => Number(document.querySelector('.view')?.dataset.index ?? 0)"  # Explore's picture, in the browser
 

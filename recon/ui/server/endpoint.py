@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import gradio as gr
 import numpy as np
 
+from recon.responses import response_to
 from recon.settings import LCMSettings, Settings, in_range, shown
 from recon.share import png_with_record, record
 from recon.ui.controls import read_settings
 from recon.ui.html.parts import REGRESSOR_NAMES, TITLES
 from recon.ui.server.frames import frames_of, remembered
+from recon.ui.server.received import lent_file
 from recon.ui.server.studio import Studio
 from recon.ui.told import in_one_sentence
 
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
     from recon.reconstruct import Frame
     from recon.ui.server.library import Library
 
+Regressor = Literal["ridge", "mlp"]
+Prompt = Literal["decoded", "caption", "own", "none", "oracle"]
+Guide = Literal["decoded", "nearest", "oracle"]
+Response = Literal["own", "other", "shuffled", "none"]
 Frames = Callable[[int, Settings], Iterator["Frame"]]
 
 
@@ -38,7 +45,7 @@ def so_far(frames: Frames, index: int, settings: Settings) -> Iterator[tuple[Fra
         yield replace(frame, unguided=unguided), images, seconds
 
 
-def record_of(studio: Studio, index: int, settings: Settings, seconds: dict[str, float], frame: Frame) -> dict:
+def record_of(studio: Studio, index: int | None, settings: Settings, seconds: dict[str, float], frame: Frame) -> dict:
     """The record of a reconstruction; it says so if an image was to guide stage 2 and could not."""
     return record(studio.manifest, index, settings, seconds) | ({"unguided": frame.unguided} if frame.unguided else {})
 
@@ -56,6 +63,24 @@ def panel_files(studio: Studio, wish: dict) -> list[dict] | None:
         return _files_of(studio, wish["index"], read_settings(wish["settings"], wish["reading"]))
     except (Forgotten, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    """The array as a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def response_file(studio: Studio, wish: dict) -> dict | None:
+    """The response that a wish decodes, as a file for the browser to save: name, type, base64; None if it is no wish."""
+    try:
+        index, settings = wish["index"], read_settings(wish["settings"], wish["reading"])
+        content = npy_bytes(response_to(studio.subject, index, settings))
+    except (IndexError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    name = f"{studio.manifest['name']}_picture{index}_response.npy"
+    return {"name": name, "type": "application/octet-stream", "data": base64.b64encode(content).decode()}
 
 
 class Forgotten(Exception):
@@ -121,12 +146,12 @@ def add_endpoint(library: Library) -> None:
 
     def reconstruct(
         index: int,
-        regressor: str = "mlp",
+        regressor: Regressor = "mlp",
         steps: int = 4,
         guidance: float = 1.0,
         strength: float = 0.8,
         seed: int = 0,
-        prompt: str = "decoded",
+        prompt: Prompt = "decoded",
         own_prompt: str = "",
         components: int | None = None,
         repeats: int | None = None,
@@ -134,11 +159,11 @@ def add_endpoint(library: Library) -> None:
         subject: str | None = None,
         balance: float = 0.0,
         image_scale: float = 0.8,
-        guide: str = "decoded",
-        response: str = "own",
+        guide: Guide = "decoded",
+        response: Response = "own",
     ) -> Iterator[dict]:
         """Reconstructs one test picture: `stage`, `step`, `seconds` of the stage, and `png`, base64, after every step of either
-        stage; the last one, finished, also has `record`: all settings, seconds, versions, checksums."""
+        stage; the last one, finished, also has `image`, a PNG file, and `record`: all settings, seconds, versions, checksums."""
         try:
             studio = library.studio(named(library, subject))
             lcm = LCMSettings(steps, guidance, strength, seed)
@@ -152,6 +177,9 @@ def add_endpoint(library: Library) -> None:
         except ValueError as error:
             raise in_one_sentence(error) from error
         content = record_of(studio, index, settings, seconds, frame)
-        yield step | {"png": base64_png(picture, content), "record": content}
+        png = png_with_record(picture, content)
+        name = f"{studio.manifest['name']}_picture{index}.png"
+        encoded = base64.b64encode(png).decode("ascii")
+        yield step | {"png": encoded, "image": lent_file(name, png), "record": content}
 
     gr.api(reconstruct, api_name="reconstruct", concurrency_id="reconstruct", concurrency_limit=1)

@@ -15,7 +15,7 @@ from recon.environment import HOSTS, LOOPBACK, own_names
 MAX_BODY, MAX_UPLOAD_BODY = 1 << 20, 65 << 20  # bytes; a wish is a few hundred
 UPLOAD = re.compile(r"/upload/?$")
 CLOSED = re.compile(  # routes of gradio that this page does not use
-    r"/(process_recording|vibe-|undo-vibe|run-history|runs/?$|dev/|proxy=|file=https?:|profiling|deep_link|custom_component|mcp|stream/)",
+    r"/(process_recording|vibe-|undo-vibe|run-history|runs/?$|dev/|proxy=|file=https?:|profiling|deep_link|custom_component|mcp(/|$)|stream/)",
     re.IGNORECASE,
 )
 

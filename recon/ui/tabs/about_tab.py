@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import gradio as gr
 from markupsafe import Markup
 
 from recon.files import BadFile
 from recon.share import versions
-from recon.ui.html.markup import html
+from recon.ui.html.markup import html, joined
 from recon.ui.html.parts import QUIET
 from recon.ui.html_block import html_block
 from recon.ui.server.serve import describe_device
@@ -43,6 +45,12 @@ def learned_words(manifest: dict) -> str:
     )
 
 
+def glossary() -> Markup:
+    """The terms that the page explains on a tap, as one list."""
+    terms = json.loads(page_text("words.json"))["TERMS"].values()
+    return joined(html("<dt>{}</dt><dd>{}</dd>", term["title"], term["words"]) for term in terms)
+
+
 def version_words(manifest: dict) -> str:
     """What this page runs on: enough to make its pictures again."""
     packages = ", ".join(f"{name} {number}" for name, number in versions().items())
@@ -52,7 +60,7 @@ def version_words(manifest: dict) -> str:
 def about(manifest: dict, device: str) -> Markup:
     """The whole tab; `device`: where models run, as `describe_device` says it."""
     words = f"{version_words(manifest)} {device}"
-    return html(page_text("about.html"), data=data_words(manifest), versions=words)
+    return html(page_text("about.html"), data=data_words(manifest), glossary=glossary(), versions=words)
 
 
 def about_tab(studio: Studio, tab: gr.Tab) -> None:

@@ -14,6 +14,7 @@ from recon.bundle.manifest import is_evaluated
 from recon.files import BadFile
 from recon.metrics import METRICS
 from recon.recipes import TRANSDUCTIVE
+from recon.settings import shown
 from recon.ui.decode import data_link
 from recon.ui.html.charts import bottleneck, distribution
 from recon.ui.html.gallery import gallery_table
@@ -131,8 +132,19 @@ def gallery_of(studio: Studio, group: str) -> Markup:
 
 
 def charts(studio: Studio, picture: int | None, metric: str, stage: str) -> tuple[str, str]:
-    """Distribution and bottleneck curve."""
-    return distribution(evaluation_of(studio), stage, metric, picture), bottleneck(evaluation_of(studio), metric)
+    """Distribution, with a word on a number that no evaluated picture has, and bottleneck curve."""
+    evaluation = evaluation_of(studio)
+    return unmarked(evaluation, picture) + distribution(evaluation, stage, metric, picture), bottleneck(
+        evaluation, metric
+    )
+
+
+def unmarked(evaluation: Evaluation, picture: int | None) -> Markup:
+    """Why no picture is marked in the distribution, if none is."""
+    if picture is None or picture in evaluation.images:
+        return NOTHING
+    known = f"expected one of {len(evaluation.images)} from {evaluation.images.min()} to {evaluation.images.max()}"
+    return html('<p class="banner unmarked" role="alert">Picture {} was not evaluated: {}.</p>', shown(picture), known)
 
 
 def saves(folder: Path) -> Markup:

@@ -26,7 +26,7 @@ from recon.ui.html.panel import View, panel
 from recon.ui.html.parts import COLUMNS, QUIET, THUMBNAIL
 from recon.ui.html.under_images import Told
 from recon.ui.html_block import html_block
-from recon.ui.server.endpoint import panel_files
+from recon.ui.server.endpoint import panel_files, response_file
 from recon.ui.server.frames import frames_of
 from recon.ui.server.studio import Studio
 from recon.ui.told import as_text, in_one_sentence, without_folders
@@ -145,6 +145,9 @@ def image_picker(studio: Studio) -> gr.HTML:
     def download(wish: dict) -> list[dict] | None:
         return panel_files(studio, wish)
 
+    def response(wish: dict) -> dict | None:
+        return response_file(studio, wish)
+
     def thumbnails(_: None) -> str:
         return studio.thumbnails
 
@@ -162,7 +165,7 @@ def image_picker(studio: Studio) -> gr.HTML:
         columns=COLUMNS,
         side=THUMBNAIL,
         catalogue=catalogue(studio),
-        server_functions=[download, thumbnails],
+        server_functions=[download, response, thumbnails],
     )
 
 

@@ -276,6 +276,13 @@ def test_charts_of_a_metric_without_scores_say_so(evaluation):
     assert "Not computed" in bottleneck(evaluation, "swav")
 
 
+@pytest.mark.parametrize("number, told", [(None, False), (-1, True), (10**9, True), (0.5, True)])
+def test_a_number_that_no_evaluated_picture_has_is_told(evaluation, number, told):
+    words = evaluate.unmarked(evaluation, number)
+    assert bool(words) == told and ("was not evaluated: expected one of" in words) == told
+    assert not evaluate.unmarked(evaluation, int(evaluation.images[0]))
+
+
 @pytest.mark.parametrize("group", ["best", "median", "worst", "random"])
 def test_a_gallery_states_its_rule_and_shows_every_kind_of_every_picture(evaluation, images, group):
     html, gallery = gallery_table(evaluation, group, images), next(g for g in evaluation.galleries if g.group == group)
@@ -283,7 +290,7 @@ def test_a_gallery_states_its_rule_and_shows_every_kind_of_every_picture(evaluat
     for name, _ in KINDS.values():
         assert all(f'alt="{name} of picture {k}"' in html for k in gallery.images)
     value = score("pixcorr", evaluation.image_scores["lcm/mlp/pixcorr"][gallery.images[0]])
-    assert rows_named(html, "MLP, stage 2")[0][1].startswith(f"r {value}")
+    assert rows_named(html, "MLP, stage 2")[0][1].startswith(f"pixel r {value}")
     assert f"?subject=demo&amp;picture={gallery.images[0]}" in html
 
 
