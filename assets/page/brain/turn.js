@@ -50,17 +50,25 @@ function keepScrolling(canvas) {
   canvas.addEventListener("wheel", (event) => {
     if (!free() && !event.ctrlKey && !event.metaKey) event.stopPropagation();
   }, { capture: true, passive: true });
-  let last = null;
+  let last = null; // place of the one finger that turns the brain, or might
+  let turns = false;
   canvas.addEventListener("touchstart", (event) => {
     if (free()) return;
     event.stopPropagation();
     last = event.touches.length === 1 ? event.touches[0] : null;
+    turns = false;
   }, { capture: true, passive: true });
   canvas.addEventListener("touchmove", (event) => {
     if (free()) return;
     event.stopPropagation();
     if (!last || onCanvas()) return;
     const [now] = event.touches;
+    const [across, along] = [Math.abs(now.clientX - last.clientX), Math.abs(now.clientY - last.clientY)];
+    if (!turns && along >= across) { // it scrolls, to its end
+      last = null;
+      return;
+    }
+    turns = true;
     if (event.cancelable) event.preventDefault();
     turn(((last.clientX - now.clientX) / canvas.clientWidth) * Math.PI, 0);
     last = now;
