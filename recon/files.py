@@ -67,13 +67,19 @@ def save_json(path: Path, content) -> None:
         part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def brief(error: Exception, width: int = 300) -> str:
+    """What another library's error says, on one line of at most `width` characters."""
+    return shorten(str(error), width, placeholder=" …")
+
+
 def load_json(path: Path):
     """Raises BadFile: missing, or not JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        reason = shorten(str(error), 100, placeholder=" …")
-        raise unreadable(path, error, f"{path} is not valid JSON ({reason}): fetch or make it again") from error
+        raise unreadable(
+            path, error, f"{path} is not valid JSON ({brief(error, 100)}): fetch or make it again"
+        ) from error
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
@@ -93,8 +99,7 @@ def open_plain(path: Path) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy raises many kinds for damaged files
         advice = "if it holds Python objects and you trust its source, save it again as np.array(…, dtype=str or float)"
-        reason = shorten(str(error), 200, placeholder=" …")
-        raise unreadable(path, error, f"{path} is not a whole plain array ({reason}); {advice}") from error
+        raise unreadable(path, error, f"{path} is not a whole plain array ({brief(error)}); {advice}") from error
 
 
 def read_tensors(path: Path, expected_format: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:

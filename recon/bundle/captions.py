@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from recon.files import BadFile, array_in, whole_file
+from recon.files import BadFile, array_in, brief, whole_file
 
 FORMAT = "recon-captions-1"
 
@@ -71,7 +71,7 @@ class CaptionIndex:
         except BadFile:
             raise
         except Exception as error:  # h5py and json raise many kinds for damaged files
-            raise BadFile(f"{path} is not a readable caption index (missing or damaged?): {error}") from error
+            raise BadFile(f"{path} is not a readable caption index (missing or damaged?): {brief(error)}") from error
         if len(captions) != len(embeddings):
             raise BadFile(f"{path}: {len(captions)} captions, but {len(embeddings)} embeddings")
         if test is not None and test.shape[1:] != embeddings.shape[1:]:

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from recon.files import BadFile, array_in, group_in, load_json, open_h5, save_json, whole_file
+from recon.files import BadFile, array_in, brief, group_in, load_json, open_h5, save_json, whole_file
 from recon.metrics import METRICS
 from recon.unreadable import unreadable
 
@@ -214,7 +214,7 @@ def load_evaluation(folder: Path) -> Evaluation:
     except BadFile as error:
         raise BadFile(f"{error}: run `python -m precompute evaluate`") from error
     except Exception as error:  # json, h5py and Pillow raise many kinds for damaged files
-        content = f"{path} is missing, damaged or incomplete ({error}): run `python -m precompute evaluate`"
+        content = f"{path} is missing, damaged or incomplete ({brief(error)}): run `python -m precompute evaluate`"
         raise unreadable(path, error, content) from error
 
 

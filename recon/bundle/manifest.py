@@ -8,7 +8,7 @@ from pathlib import Path
 from recon.bundle.evaluation import EVALUATION_FILES
 from recon.files import BadFile, file_digest, load_json, parsing, save_json
 from recon.recipes import RECIPES
-from recon.settings import REGRESSORS
+from recon.settings import REGRESSORS, shown
 
 FORMAT, VERSION = "recon-bundle", 4
 TARGETS = ("latents", "prompt", "image")
@@ -111,7 +111,7 @@ def read_manifest(folder: Path) -> dict:
     found = manifest.get("format"), manifest.get("version")
     if found != (FORMAT, VERSION):
         raise BadFile(
-            f"bundle {folder}: expected format {FORMAT!r} version {VERSION}, got {found[0]!r} version {found[1]}"
+            f"bundle {folder}: expected format {FORMAT!r} version {VERSION}, got {shown(found[0])} version {shown(found[1])}"
         )
     _check_fields(folder, manifest)
     return manifest
@@ -125,6 +125,8 @@ def _check_fields(folder: Path, manifest: dict) -> None:
     for name, kind in (FIELDS | OPTIONAL).items():
         if name in manifest and type(manifest[name]) is not kind:
             raise BadFile(f"bundle {folder}: expected {name} to be of type {kind.__name__}: {AGAIN}")
+        if kind is int and manifest.get(name, 1) < 0:
+            raise BadFile(f"bundle {folder}: expected {name} not to be negative: {AGAIN}")
     for name, choices in CHOICES.items():
         if manifest.get(name, choices[0]) not in choices:
             raise BadFile(f"bundle {folder}: expected {name} to be one of {', '.join(choices)}: {AGAIN}")
@@ -135,7 +137,9 @@ def _check_fields(folder: Path, manifest: dict) -> None:
     if missing := set(_listed(manifest)) - manifest["files"].keys():
         raise BadFile(f"bundle {folder}: the manifest is incomplete, it does not list {min(missing)}: {AGAIN}")
     if unknown := manifest["files"].keys() - set(_listed(manifest)):
-        raise BadFile(f"bundle {folder}: the manifest lists {min(unknown)!r}, which is no file of a bundle: {AGAIN}")
+        raise BadFile(
+            f"bundle {folder}: the manifest lists {shown(min(unknown))}, which is no file of a bundle: {AGAIN}"
+        )
     for name, entry in manifest["files"].items():
         digest = entry.get("sha256") if isinstance(entry, dict) else None
         if (

@@ -41,7 +41,7 @@ from recon.decoders.ip_adapter import (
 )
 from recon.decoders.lora import fuse_lora
 from recon.device import choose_device, choose_side
-from recon.files import BadFile, load_json
+from recon.files import BadFile, brief, load_json
 from recon.images import to_images, to_pixels
 from recon.settings import MAX_PROMPT, LCMSettings
 
@@ -121,7 +121,9 @@ def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> StableDif
             requires_safety_checker=False,
         ).to(choose_device())  # fails where a weight is missing
     except Exception as error:  # diffusers, transformers and safetensors each raise their own
-        raise BadFile(f"{folder} is not a complete diffusion pipeline (a file missing or damaged?): {error}") from error
+        raise BadFile(
+            f"{folder} is not a complete diffusion pipeline (a file missing or damaged?): {brief(error)}"
+        ) from error
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -160,7 +162,7 @@ def load_diffusion(
     try:
         small = AutoencoderTiny.from_pretrained(preview, dtype=dtype, local_files_only=True)
     except Exception as error:
-        raise BadFile(f"{preview} is not a readable preview decoder: {error}") from error
+        raise BadFile(f"{preview} is not a readable preview decoder: {brief(error)}") from error
     return with_preview(pipe, small.to(pipe.device))
 
 

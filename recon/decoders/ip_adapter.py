@@ -16,7 +16,7 @@ from diffusers.models.attention import Attention
 from safetensors.torch import load_file
 from torch import Tensor
 
-from recon.files import BadFile
+from recon.files import BadFile, brief
 
 N_TOKENS = 4
 PROJECTION = "image_proj.proj.weight"
@@ -62,7 +62,7 @@ def load_adapter(unet: UNet2DConditionModel, path: Path) -> None:
     try:
         tensors = load_file(path)
     except Exception as error:
-        raise BadFile(f"{path} is not a readable image adapter (missing or damaged?): {error}") from error
+        raise BadFile(f"{path} is not a readable image adapter (missing or damaged?): {brief(error)}") from error
     check_tensors(unet, tensors, path)
     attach(unet, tensors)
 

@@ -25,7 +25,7 @@ from recon.decoders.dmol import dmol_mean, dmol_sample
 from recon.decoders.half_precision import finite
 from recon.decoders.vdvae_layers import Decoder, Encoder, Layer, VDVAEConfig, gaussian_kl
 from recon.device import choose_device
-from recon.files import BadFile, parsing, read_tensors, whole_file
+from recon.files import BadFile, brief, parsing, read_tensors, whole_file
 from recon.recipes import Drawing
 from recon.unreadable import unreadable
 
@@ -219,7 +219,7 @@ class VDVAE(nn.Module):
         try:
             model.load_state_dict({k: torch.from_numpy(v).float() for k, v in tensors.items()})
         except RuntimeError as error:
-            raise BadFile(f"{path}: the weights do not fit the configuration they come with: {error}") from error
+            raise BadFile(f"{path}: the weights do not fit the configuration they come with: {brief(error)}") from error
         return model.eval().to(choose_device(), memory_format=torch.channels_last)  # a fifth faster on CPUs
 
 
@@ -233,7 +233,7 @@ def load_openai(path: Path, dtype: torch.dtype = torch.float32) -> VDVAE:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         state = {k.removeprefix("module."): v for k, v in state.items()}
     except Exception as error:  # pickle, zip and torch each raise their own
-        content = f"{path} is not a readable PyTorch checkpoint (truncated or damaged?): {error}"
+        content = f"{path} is not a readable PyTorch checkpoint (truncated or damaged?): {brief(error)}"
         raise unreadable(path, error, content) from error
     with torch.device("meta"):
         model = VDVAE(VDVAEConfig(width=_width_of(state)))
