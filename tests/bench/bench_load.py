@@ -137,7 +137,7 @@ class Attack:
         if not sent.ok:
             return sent
         picture = {"path": sent.json()[0], "orig_name": "mine.jpg", "meta": {"_type": "gradio.FileData"}}
-        return self._join(self.reads_picture, [picture], uuid4().hex)
+        return self._join(self.reads_picture, [picture, None], uuid4().hex)
 
     def large_body(self) -> requests.Response:
         pieces = (bytes(1 << 20) for _ in range(100))

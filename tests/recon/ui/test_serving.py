@@ -138,12 +138,17 @@ def test_traffic_is_not_shown_to_visitors_and_uploads_are_bounded(server):
 def send(url: str, path: Path) -> None:
     """Uploads a file and tells the tab that takes such files, as the page does."""
     (there,) = requests.post(url + "gradio_api/upload", files={"files": path.open("rb")}, timeout=20).json()
-    events = requests.get(url + "config", timeout=20).json()["dependencies"]
-    reads = [e["id"] for e in events if any(target[1] == "upload" for target in e["targets"])]
-    chosen = reads[path.suffix == ".npy"]  # Image → brain comes before Your data
+    config = requests.get(url + "config", timeout=20).json()
+    takes = {c["id"] for c in config["components"] if path.suffix in (c["props"].get("file_types") or ())}
+    told = [e for e in config["dependencies"] if any(at in takes and what == "upload" for at, what in e["targets"])]
     content = {"path": there, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
-    wish = {"data": [content], "fn_index": chosen, "session_hash": path.name}
-    assert requests.post(url + "gradio_api/queue/join", json=wish, timeout=20).ok
+    for event in told:
+        wish = {
+            "data": [content, *[None] * (len(event["inputs"]) - 1)],
+            "fn_index": event["id"],
+            "session_hash": path.name,
+        }
+        assert requests.post(url + "gradio_api/queue/join", json=wish, timeout=20).ok
 
 
 @pytest.mark.parametrize("name", ["mine.npy", "wrong.npy", "mine.png", "damaged.png"])
