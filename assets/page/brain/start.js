@@ -84,6 +84,7 @@ function settled() {
 }
 
 function receive() {
+  if (!props.value || !element.querySelector(".brain")) return; // the page is being laid out anew
   state.maps.response = readMap(JSON.parse(props.value));
   if (state.map === "response" && state.shape) paint();
 }
