@@ -14,6 +14,7 @@ from precompute.fitting.train_network import Training
 from recon.decoders.vdvae_layers import VDVAEConfig
 
 GENTLER = 0.3  # learning rate of further training, against that of the first
+LONGER = 1.0  # steps of the UNet's further training, against those of the first
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Settings:
     unet_schedules: tuple[Schedule, ...] = (Schedule(2455, 8e-4, 256, save_every=1000),)
     unet: UNetSize = UNetSize()
     adapter_schedule: Schedule = Schedule(1500, 1e-3, 64, weight_decay=0.0, average=0.99)
-    lcm_schedule: Schedule = Schedule(422, 1e-3, 256, weight_decay=0.0, average=0.99)
-    sharpen_schedule: Schedule = Schedule(222, 5e-4, 128, weight_decay=0.0, average=0.99, save_every=300)
+    lcm_schedule: Schedule = Schedule(450, 1e-3, 256, weight_decay=0.0, average=0.99)
+    sharpen_schedule: Schedule = Schedule(500, 5e-4, 128, weight_decay=0.0, average=0.99, save_every=300)
     lcm: Distillation = Distillation()
     checker_schedule: Schedule = Schedule(900, 2e-3, 64, weight_decay=0.02, clip_norm=5.0, average=0.99)
     ranks: tuple[int, int, int] = (192, 96, 96)  # of latents, prompt and image embedding
@@ -48,7 +49,7 @@ class Settings:
 
 
 def further(s: Settings) -> Settings:
-    """Of a training that starts from trained networks: as many steps, gentler, so that they are not shaken up."""
+    """Of a training that starts from trained networks: gentler, so that they are not shaken up, but for the sharpening of the LCM-LoRA."""
 
     def gentler(schedule: Schedule) -> Schedule:
         return replace(schedule, learning_rate=GENTLER * schedule.learning_rate)
@@ -56,9 +57,8 @@ def further(s: Settings) -> Settings:
     return replace(
         s,
         vdvae_schedule=gentler(s.vdvae_schedule),
-        unet_schedules=tuple(map(gentler, s.unet_schedules)),
+        unet_schedules=tuple(replace(gentler(x), steps=round(LONGER * x.steps)) for x in s.unet_schedules),
         lcm_schedule=gentler(s.lcm_schedule),
-        sharpen_schedule=gentler(s.sharpen_schedule),
     )
 
 

@@ -24,7 +24,7 @@ from precompute.demo.train_unet import on_this_hardware
 from precompute.demo.training import Schedule, Weights, step_rng, train
 from recon.device import choose_device
 
-ADVERSARIAL = 0.1  # weight of the adversarial loss
+ADVERSARIAL = 0.2  # weight of the adversarial loss
 OWN = 0.25  # weight of regression to the ends of the student's own walks
 ALONE = 100  # steps that the discriminator learns alone
 NOISED = (0, 260)  # from and below which timestep what it sees is noised, by the same noise for real and found

@@ -46,7 +46,7 @@ MODULES = [
 class Distillation:
     """The teacher's walks, those from where the student samples, their guidance, and the LoRA's rank."""
 
-    walks: int = 9_000
+    walks: int = 12_000
     own_walks: int = 4_800
     guidance: float = 3.0
     rank: int = 48

@@ -65,7 +65,7 @@ def make_unet(size: UNetSize, side: int, latents: int, text_width: int) -> UNet2
 
 
 @torch.no_grad()
-def extract_codes(scenes: Path, codec: Path, out: Path, batch: int = 50) -> None:
+def extract_codes(scenes: Path, codec: Path, out: Path, batch: int = 200) -> None:
     """The autoencoder's scaled latents of every picture and of its mirror image: (2, n, K, S/8, S/8) float16."""
     model = AutoencoderTiny.from_pretrained(codec).to(choose_device(), memory_format=torch.channels_last)
     images = open_array(scenes)
@@ -177,6 +177,8 @@ def train_phase(
     seed: int,
 ) -> tuple[UNet2DConditionModel, dict]:
     """One warm-up and one cosine of learning rate."""
+    if examples.device.type == "cuda":
+        model.compile()
 
     def loss(step: int) -> dict[str, Tensor]:
         rng = step_rng(seed, step)

@@ -28,6 +28,7 @@ from recon.files import BadFile, open_array
 
 KL_START, KL_WARMUP = 0.02, 0.5  # initial share of the KL's weight; share of the steps until it is whole
 KL_WEIGHT, SQUARED = 0.5, 60.0  # weights of the KL, and of the squared error of what `VDVAE.decode` would show
+EDGES = 60.0  # weight of the squared error of its steps from pixel to pixel, where blocks would show
 DEPTH_SHARES = {4: 0.05, 8: 0.12, 16: 0.38, 64: 0.45}  # how often the posterior reaches down to which resolution
 
 N_LAYERS = 13  # of the demo VDVAE's 20 layers: all up to 16 × 16
@@ -45,8 +46,9 @@ DEMO_CONFIG = VDVAEConfig(
 )
 
 
-def negative_elbo(model: VDVAE, pixels: Tensor, deepest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Distortion and rate per image (B,), nats per colour value, and the squared error (B,) of the expectation, pixels in [-1, 1].
+def negative_elbo(model: VDVAE, pixels: Tensor, deepest: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Distortion and rate per image (B,), nats per colour value, and the squared errors (B,) of the expectation, pixels in [-1, 1],
+    and of its differences between neighbouring pixels.
 
     `pixels` (B, 3, S, S) in [-1, 1]; `deepest` (B,): the finest resolution whose layers come from the posterior. The layers of
     finer ones are the prior's means.
@@ -66,8 +68,10 @@ def negative_elbo(model: VDVAE, pixels: Tensor, deepest: Tensor) -> tuple[Tensor
     params = model.decoder.finish(state).permute(0, 2, 3, 1).float()
     target = pixels.permute(0, 2, 3, 1)
     n_values = target[0].numel()
-    squared = (dmol_expectation(params, model.cfg.n_mixtures) - target).square().mean((1, 2, 3))
-    return -dmol_log_likelihood(target, params, model.cfg.n_mixtures) / n_values, rate / n_values, squared
+    error = dmol_expectation(params, model.cfg.n_mixtures) - target
+    edges = sum(error.diff(dim=axis).square().mean((1, 2, 3)) for axis in (1, 2))
+    distortion = -dmol_log_likelihood(target, params, model.cfg.n_mixtures) / n_values
+    return distortion, rate / n_values, error.square().mean((1, 2, 3)), edges
 
 
 def _kl_weight(step: int, n_steps: int) -> float:
@@ -116,13 +120,14 @@ def train_vdvae(
     model = _start(cfg, weights.start).to(choose_device(), memory_format=torch.channels_last)
 
     def loss(step: int) -> dict[str, Tensor]:
-        distortion, rate, squared = negative_elbo(model, *_batch(images, schedule.batch, step_rng(seed, step)))
+        distortion, rate, squared, edges = negative_elbo(model, *_batch(images, schedule.batch, step_rng(seed, step)))
         weight = KL_WEIGHT * _kl_weight(step, schedule.steps)
         return {
-            "loss": (distortion + weight * rate + SQUARED * squared).mean(),
+            "loss": (distortion + weight * rate + SQUARED * squared + EDGES * edges).mean(),
             "distortion (nats per value)": distortion.mean(),
             "rate (nats per value)": rate.mean(),
             "squared error": squared.mean(),
+            "squared error of edges": edges.mean(),
         }
 
     best, report = train(model, loss, weights.checkpoint(), schedule, seed)
