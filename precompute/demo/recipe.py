@@ -49,7 +49,7 @@ class Settings:
 
 
 def further(s: Settings) -> Settings:
-    """Of a training that starts from trained networks: gentler, so that they are not shaken up, but for the sharpening of the LCM-LoRA."""
+    """Of a training that starts from trained networks: gentler, but for the sharpening of the LCM-LoRA."""
 
     def gentler(schedule: Schedule) -> Schedule:
         return replace(schedule, learning_rate=GENTLER * schedule.learning_rate)

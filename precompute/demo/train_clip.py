@@ -8,6 +8,7 @@ alone against the captions of all training pictures at once, with the text locke
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tokenizers import pre_tokenizers
+from tokenizers import pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from precompute.demo.training import Schedule, Weights, draw_rows, shifted, step_rng, train
@@ -45,8 +46,12 @@ def train_tokenizer(captions: list[str]) -> CLIPTokenizer:
     """Byte-pair encoding learned from captions; any other text is spelled in smaller pieces."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = [*alphabet, *(letter + "</w>" for letter in alphabet), START, END]
-    blank = CLIPTokenizer(vocab={piece: k for k, piece in enumerate(pieces)}, merges=[])
-    tokenizer = blank.train_new_from_iterator(captions, vocab_size=900)
+    learned = CLIPTokenizer(vocab={piece: k for k, piece in enumerate(pieces)}, merges=[]).backend_tokenizer
+    # ties between pairs are broken by ids, and pieces that are not given here would get them in random order
+    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=pieces, end_of_word_suffix="</w>", show_progress=False)
+    learned.train_from_iterator(captions, trainer)
+    model = json.loads(learned.to_str())["model"]
+    tokenizer = CLIPTokenizer(vocab=model["vocab"], merges=list(map(tuple, model["merges"])))
     tokenizer.model_max_length = CONTEXT
     return tokenizer
 

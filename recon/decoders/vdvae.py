@@ -18,14 +18,13 @@ from statistics import mode
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from recon.decoders.dmol import dmol_mean, dmol_sample
 from recon.decoders.half_precision import finite
 from recon.decoders.vdvae_layers import Decoder, Encoder, Layer, VDVAEConfig, gaussian_kl
 from recon.device import choose_device
-from recon.files import BadFile, brief, parsing, read_tensors, whole_file
+from recon.files import BadFile, brief, parsing, read_tensors, save_tensors
 from recon.recipes import Drawing
 from recon.unreadable import unreadable
 
@@ -204,9 +203,8 @@ class VDVAE(nn.Module):
 
     def save(self, path: Path, dtype: torch.dtype = torch.float16) -> None:
         """Weights and architecture in one safetensors file."""
-        tensors = {k: v.to(dtype).contiguous() for k, v in self.state_dict().items()}
-        with whole_file(path) as part:
-            save_file(tensors, part, metadata={"format": FORMAT, "config": json.dumps(asdict(self.cfg))})
+        tensors = {k: v.to("cpu", dtype).numpy() for k, v in self.state_dict().items()}
+        save_tensors(path, tensors, {"format": FORMAT, "config": json.dumps(asdict(self.cfg))})
 
     @classmethod
     def load(cls, path: Path) -> VDVAE:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 
-from recon.files import parsing, read_tensors, whole_file
+from recon.files import parsing, read_tensors, save_tensors
 from recon.regressors.standardise import (
     Rescaler,
     Standardiser,
@@ -52,12 +51,11 @@ class LowRank:
     def save(self, path: Path, dtype: type = np.float16) -> None:
         """Weights in float16, or another type, statistics in float32."""
         tensors = {
-            "down": self.down.astype(dtype, order="C"),  # safetensors writes memory as it lies
-            "up": self.up.astype(dtype, order="C"),
+            "down": self.down.astype(dtype),
+            "up": self.up.astype(dtype),
             "intercept": self.intercept,
         } | statistics_to_tensors(self.standardise, self.rescale)
-        with whole_file(path) as part:
-            save_file(tensors, part, metadata={"format": FORMAT})
+        save_tensors(path, tensors, {"format": FORMAT})
 
     @classmethod
     def load(cls, path: Path) -> LowRank:

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
 from torch import nn
 
-from recon.files import parsing, read_tensors, whole_file
+from recon.files import parsing, read_tensors, save_tensors
 from recon.regressors.standardise import (
     Rescaler,
     Standardiser,
@@ -92,10 +91,9 @@ class MLP:
     def save(self, path: Path) -> None:
         """Weights in float16, statistics in float32."""
         tensors = {f"network.{k}": v.numpy().astype(np.float16) for k, v in self.network.state_dict().items()}
-        tensors |= {"basis": self.basis.astype(np.float16, order="C"), "intercept": self.intercept}
+        tensors |= {"basis": self.basis.astype(np.float16), "intercept": self.intercept}
         tensors |= statistics_to_tensors(self.standardise, self.rescale)
-        with whole_file(path) as part:
-            save_file(tensors, part, metadata={"format": FORMAT})
+        save_tensors(path, tensors, {"format": FORMAT})
 
     @classmethod
     def load(cls, path: Path) -> MLP:

@@ -69,7 +69,7 @@ function paint() {
 function soon() {
   if (state.waiting) return;
   state.waiting = true;
-  requestAnimationFrame(() => { state.waiting = false; paint(); });
+  requestAnimationFrame(() => { state.waiting = false; if (brain()) paint(); });
 }
 
 function outlines() {
@@ -77,14 +77,17 @@ function outlines() {
   else outlinePlot();
 }
 
+const brain = () => element.querySelector(".brain"); // null while the page is laid out anew
+
 function settled() {
-  Object.assign(element.querySelector(".brain").dataset, { map: state.map, shape: state.shape });
+  if (!brain()) return;
+  Object.assign(brain().dataset, { map: state.map, shape: state.shape });
   $(".brain-save").hidden = state.map === "areas";
   if (state.listens) tellAddress();
 }
 
 function receive() {
-  if (!props.value || !element.querySelector(".brain")) return; // the page is being laid out anew
+  if (!props.value || !brain()) return;
   state.maps.response = readMap(JSON.parse(props.value));
   if (state.map === "response" && state.shape) paint();
 }
@@ -122,7 +125,7 @@ async function start() {
   const [geometry] = await Promise.all([server.brain_geometry(null), loadScript(props.plotly), fetchMap("r2"), fetchMap("ceiling")]);
   if (geometry.kind === "nowhere") {
     say("This subject came without the places of its voxels, so no brain is drawn; everything else works without them.");
-    element.querySelector(".brain").dataset.ready = "true";
+    brain().dataset.ready = "true";
     return;
   }
   readGeometry(geometry);
@@ -147,12 +150,13 @@ async function start() {
   await draw();
   await follow(wanted);
   state.listens = true;
-  element.querySelector(".brain").dataset.ready = "true";
+  brain().dataset.ready = "true";
 }
 
 // The pictures come first: the brain is drawn after the frame that brought its values has been painted.
 function update() {
   requestAnimationFrame(() => setTimeout(() => {
+    if (!brain()) return;
     if (!state.started) start().catch((error) => say(`The brain could not be drawn: ${error.message}`));
     else receive();
   }));
