@@ -1,6 +1,7 @@
 """What is installed: floors that exclude known holes, and a lock that fits them."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [Requirement(line) for line in (ROOT / "requirements.txt").read_text().splitlines() if line]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 LOCK = (ROOT / "requirements.lock").read_text()
 
 
@@ -26,6 +28,9 @@ def test_every_locked_version_has_checksums_and_fits_its_floor():
     assert len(blocks) > 50 and all("--hash=sha256:" in rest for *_, rest in blocks)
     for floor in FLOORS:
         assert locked[canonicalize_name(floor.name)] in floor.specifier, floor
+    for extra in map(Requirement, (line for lines in EXTRAS.values() for line in lines)):
+        found = locked.get(canonicalize_name(extra.name))
+        assert found is None or found in extra.specifier, extra
 
 
 @pytest.mark.parametrize("line", ["-e", "git+", "http://", "https://", "file:"])

@@ -60,7 +60,8 @@ def fit_ridge(X, Y, grid: Grid, rank: int, held: np.ndarray, per_target: bool = 
     256 targets of) its group over the images of rows `held`, fitted to the others; `per_target`: every target has its own.
     R² of every target and the statistics of rescaling are of the same images and fit.
     Time, in operations, for n images, p voxels and q targets: n² p for the Gram matrix; n³/3 for each Cholesky factor, one an alpha
-    and at most five more an alpha chosen; about 10 · 1,056 · q (n + 1,056) for what is done with targets, in eight passes over Y.
+    and at most five more an alpha chosen; about 10 · 1,056 · q (n + 1,056) for what is done with targets, in eight passes over Y,
+    whatever the number of alphas.
     Memory, in float32 values: (n + 1,024) p for voxels and two blocks of them being read; 6 n² for two Gram matrices, two factors
     that are kept, one being made and its copy; n q / 5 for held-out predictions and truth; 3 · 1,056 q.
     Raises ValueError if X and Y differ in length, or either holds NaN or infinity.

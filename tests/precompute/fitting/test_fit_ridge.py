@@ -274,3 +274,23 @@ def test_products_with_centred_targets_are_the_same_by_runs_and_by_single_column
         here = chosen == alpha
         np.testing.assert_allclose(products.numpy()[:, here], w.numpy() @ centred_targets[:, here], atol=2e-3)
     np.testing.assert_allclose(mean, Y[rows].mean(0, dtype=np.float64), rtol=1e-6)
+
+
+class Counted(np.ndarray):
+    """Counts the numbers that are taken from it."""
+
+    taken = 0
+
+    def __getitem__(self, where):
+        values = np.asarray(super().__getitem__(where))
+        Counted.taken += values.size
+        return values
+
+
+@pytest.mark.parametrize("per_target", [False, True])
+def test_targets_are_read_eight_times_whatever_the_alphas(rng, monkeypatch, per_target):
+    monkeypatch.setattr(Counted, "taken", 0)
+    X, Y = problem(rng, 400, 30, 3000)  # far more targets than vote
+    held, groups = split_rows(len(X))[0], {"a": slice(0, 1000), "b": slice(1000, 3000)}
+    fit_ridge(X, Y.view(Counted), Grid(np.logspace(0, 4, 9), groups), 16, held, per_target)
+    assert Counted.taken <= Y.size * (8 + 2 * len(held) / len(X)) + 256 * len(X) * len(groups)
