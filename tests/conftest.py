@@ -24,6 +24,7 @@ why_unusable()  # before anything imports transformers or diffusers
 import numpy as np
 import pytest
 import torch
+from served import open_browser, serve_apps
 from stand_ins import Shelf
 from tiny_diffusion import EMBEDDING, TOKENS, WIDTH, tiny_adapter, tiny_lora, tiny_pipeline
 
@@ -147,3 +148,16 @@ def shelf():
 @pytest.fixture(scope="session")
 def demo_bundle():
     return load_bundle(ROOT / "assets" / "demo")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Of the page, served by `python app.py` with the demo."""
+    with serve_apps({}) as (url,):
+        yield url

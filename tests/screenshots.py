@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from page_actions import SECONDS
 from PIL import Image
-from playwright.sync_api import sync_playwright
-from served import CHROMIUM, FLAGS, ROOT, open_tab, serve_apps
+from served import ROOT, open_browser, open_tab, serve_apps
 
 sys.path.insert(0, str(ROOT))
 from recon.bundle.subject import load_subject
@@ -20,7 +20,6 @@ from recon.bundle.subject import load_subject
 OUT = ROOT / "assets" / "page" / "screenshots"
 SIZES = {"laptop": (1366, 768), "phone": (390, 844)}
 COLOURS = {"laptop": "light", "phone": "dark"}
-SECONDS = 1000
 CARD = """<body style="margin:0;width:1200px;height:630px;box-sizing:border-box;padding:44px 56px;background:#10131a;color:#f2f4f8;
 font-family:system-ui,sans-serif"><h1 style="margin:0 0 6px;font-size:52px">Brain <span style="color:#f5a04e">→</span> Image</h1>
 <p style="margin:0 0 26px;font-size:27px;color:#c3cad6">
@@ -85,8 +84,7 @@ def preview(browser, url: str) -> None:
 
 def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
-    with serve_apps({}) as (url,), sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with open_browser() as browser, serve_apps({}) as (url,):
         preview(browser, url)
         for size, (width, height) in SIZES.items():
             page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=COLOURS[size])
@@ -98,7 +96,6 @@ def main() -> None:
                 Image.open(io.BytesIO(page.screenshot())).save(OUT / name, quality=80, method=6)
                 print(name, (OUT / name).stat().st_size)
             page.close()
-        browser.close()
 
 
 if __name__ == "__main__":

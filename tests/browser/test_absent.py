@@ -6,20 +6,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import DATA, write_tiny_bundle
+from page_actions import SECONDS
 from PIL import Image
 from safetensors.torch import load_file
-from served import CHROMIUM, FLAGS, open_tab, serve_apps
+from served import open_browser, open_tab, serve_apps
 
 from recon.decoders.published_models import MODELS
 
-sync_api = pytest.importorskip("playwright.sync_api")
-
-SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
 TABS = ("Explore", "Compare", "Brain → image", "Image → brain", "Your data", "Evaluate", "About")
 FETCH = "python -m precompute fetch models"
 CARDS = ".decoded-cards:visible"
-
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium")
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +38,8 @@ def places(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(places):
-    with serve_apps(*places.values()) as urls, sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium, dict(zip(places, urls))
-        chromium.close()
+    with open_browser() as browser, serve_apps(*places.values()) as urls:
+        yield browser, dict(zip(places, urls))
 
 
 @pytest.fixture(params=("without models", "only the VDVAE"))

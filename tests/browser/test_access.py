@@ -2,13 +2,11 @@
 
 import pytest
 from page_actions import SECONDS
-from served import CHROMIUM, FLAGS, open_tab, serve_apps
+from served import open_tab
 
-sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium"),
 ]
 
 SIZES = {"laptop": (1366, 768), "phone": (390, 844)}
@@ -28,12 +26,6 @@ def complaints(page) -> list[str]:
     return [f"{rule['id']}: {node['html'][:120]}" for rule in found for node in rule["nodes"]]
 
 
-@pytest.fixture(scope="module")
-def address():
-    with serve_apps({}) as (url,):
-        yield url
-
-
 @pytest.mark.parametrize(
     "size, theme",
     [
@@ -44,24 +36,22 @@ def address():
         ),
     ],
 )
-def test_axe_finds_no_violation_on_any_tab(address, size, theme):
+def test_axe_finds_no_violation_on_any_tab(browser, address, size, theme):
     width, height = SIZES[size]
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = chromium.new_page(viewport={"width": width, "height": height}, color_scheme=theme)
-        page.goto(address)
-        page.wait_for_selector('.view[data-last="true"]', timeout=90 * SECONDS)
-        page.wait_for_selector('.brain[data-ready="true"]', timeout=90 * SECONDS)
-        found = {}
-        for tab in TABS:
-            open_tab(page, tab)
-            button, ready = ACTIONS.get(tab, (None, None))
-            if button:
-                page.click(button)
-            if ready:
-                page.wait_for_selector(ready, timeout=90 * SECONDS)
-            page.evaluate(UNFOLD)
-            page.wait_for_timeout(SECONDS)
-            found[tab] = complaints(page)
-        chromium.close()
+    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)
+    page.goto(address)
+    page.wait_for_selector('.view[data-last="true"]', timeout=90 * SECONDS)
+    page.wait_for_selector('.brain[data-ready="true"]', timeout=90 * SECONDS)
+    found = {}
+    for tab in TABS:
+        open_tab(page, tab)
+        button, ready = ACTIONS.get(tab, (None, None))
+        if button:
+            page.click(button)
+        if ready:
+            page.wait_for_selector(ready, timeout=90 * SECONDS)
+        page.evaluate(UNFOLD)
+        page.wait_for_timeout(SECONDS)
+        found[tab] = complaints(page)
+    page.close()
     assert found == {tab: [] for tab in TABS}

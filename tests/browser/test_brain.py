@@ -5,15 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import write_tiny_bundle
-from served import CHROMIUM, FLAGS, serve_apps
+from page_actions import SECONDS
+from served import open_browser, serve_apps
 
 from recon.brain.space import Volume
 from recon.bundle.manifest import rewrite_manifest
 from recon.bundle.subject import load_subject, save_subject
 
-sync_api = pytest.importorskip("playwright.sync_api")
-
-SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
 SHAPE = (9, 10, 6)
 MAPS = ("r2", "ceiling", "ratio", "r", "ncsnr", "response", "areas")
 COLOURS = "document.querySelector('.brain-plot').data.filter(t => t.vertexcolor).map(t => t.vertexcolor.join()).join()"
@@ -25,10 +23,7 @@ SLIDE = """value => {
     range.dispatchEvent(new Event("input"));
 }"""
 
-pytestmark = [
-    pytest.mark.exhaustive,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium"),
-]
+pytestmark = pytest.mark.exhaustive
 
 
 def write_volume_bundle(folder):
@@ -47,10 +42,8 @@ def write_volume_bundle(folder):
 def pages(tmp_path_factory):
     """Opens both subjects: name -> a page at rest, with the errors of its console."""
     volume = write_volume_bundle(tmp_path_factory.mktemp("volume") / "bundle")
-    with serve_apps({}, {"RECON_BUNDLE": str(volume)}) as urls, sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with open_browser() as browser, serve_apps({}, {"RECON_BUNDLE": str(volume)}) as urls:
         yield {name: open_page(browser, url) for name, url in zip(("surface", "volume"), urls)}
-        browser.close()
 
 
 def open_page(browser, url):

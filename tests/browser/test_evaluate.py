@@ -4,7 +4,8 @@ import json
 
 import pytest
 from conftest import write_tiny_bundle
-from served import CHROMIUM, FLAGS, open_tab, serve_apps
+from page_actions import SECONDS
+from served import open_tab, serve_apps
 from stand_in_evaluation import made_up_evaluation
 
 from recon.bundle.evaluation import load_evaluation, save_evaluation
@@ -12,14 +13,7 @@ from recon.bundle.manifest import rewrite_manifest
 from recon.bundle.subject import load_subject
 from recon.ui.html.number_format import score
 
-sync_api = pytest.importorskip("playwright.sync_api")
-
-SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
-
-pytestmark = [
-    pytest.mark.exhaustive,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium"),
-]
+pytestmark = pytest.mark.exhaustive
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +28,6 @@ def folder(tmp_path_factory):
 def address(folder):
     with serve_apps({"RECON_BUNDLE": str(folder)}) as (url,):
         yield url
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module", params=[(1366, 768), (390, 844)], ids=["laptop", "phone"])

@@ -8,15 +8,11 @@ import numpy as np
 import pytest
 from page_actions import OBSERVE, SECONDS, STAGE_1, STAGE_2, change, choose, press, settle, slide
 from PIL import Image
-from served import CHROMIUM, FLAGS, ROOT, serve_apps
+from served import ROOT
 
 from recon.bundle.subject import load_subject
 
-sync_api = pytest.importorskip("playwright.sync_api")
-pytestmark = [
-    pytest.mark.exhaustive,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium"),
-]
+pytestmark = pytest.mark.exhaustive
 
 LAPTOP, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
 SHOWN = "Array.from(document.querySelectorAll('.picker-strip .thumb')).map(t => Number(t.dataset.index))"
@@ -53,20 +49,6 @@ FAINT = """() => {
         return [(a + 0.05) / (b + 0.05), e.className, e.textContent.trim().slice(0, 40)];
     }).filter(([ratio]) => ratio < 4.5);
 }"""
-
-
-@pytest.fixture(scope="module")
-def address():
-    with serve_apps({}) as (url,):
-        yield url
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 def open_page(browser, address, query="", **options):

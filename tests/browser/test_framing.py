@@ -3,12 +3,10 @@
 import pytest
 from conftest import write_tiny_bundle
 from page_actions import SECONDS
-from served import CHROMIUM, FLAGS, serve_apps
+from served import open_browser, serve_apps
 
-sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium"),
 ]
 
 FRAMING = '<!doctype html><title>Framing</title><iframe src="{}" style="width:1300px;height:700px"></iframe>'
@@ -25,13 +23,11 @@ def frame_in(browser, outside: str, url: str):
 
 def test_spaces_frame_the_page_and_other_sites_do_not(tmp_path_factory):
     bundle = write_tiny_bundle(tmp_path_factory.mktemp("framed") / "bundle")
-    with serve_apps({"RECON_BUNDLE": str(bundle)}) as (url,), sync_api.sync_playwright() as playwright:
-        flags = [*FLAGS, "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests"]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+    local = "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests"
+    with open_browser(local) as browser, serve_apps({"RECON_BUNDLE": str(bundle)}) as (url,):
         for outside in ("https://huggingface.co", "https://someone-brain.hf.space"):
-            frame = frame_in(chromium, outside, url)
+            frame = frame_in(browser, outside, url)
             frame.wait_for_selector('.view[data-last="true"]', timeout=60 * SECONDS)  # it works inside, too
         for outside in ("https://example.org", "https://huggingface.co.example.org", "https://hf.space.evil.net"):
-            frame = frame_in(chromium, outside, url)
+            frame = frame_in(browser, outside, url)
             assert frame.url.startswith("chrome-error://"), outside
-        chromium.close()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import write_tiny_bundle
 from page_actions import SECONDS
-from served import CHROMIUM, FLAGS, open_tab, serve_apps
+from served import open_browser, open_tab, serve_apps
 from stand_in_evaluation import made_up_evaluation
 
 from recon.bundle.captions import CaptionIndex
@@ -15,10 +15,8 @@ from recon.bundle.evaluation import save_evaluation
 from recon.bundle.manifest import rewrite_manifest
 from recon.bundle.subject import load_subject
 
-sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium"),
 ]
 
 HOSTILE = "<img src=x onerror=ran=1>${ran=2}{{ran}}"  # as HTML, and as the page's templates would run it
@@ -64,9 +62,8 @@ def folder(tmp_path_factory):
 
 def test_no_text_of_a_bundle_or_a_link_runs_on_any_tab(folder):
     link = "?picture=1&prompt=own&own_prompt=" + HOSTILE.replace("=", "%3D").replace("{", "%7B").replace("}", "%7D")
-    with serve_apps({"RECON_BUNDLE": str(folder)}) as (url,), sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = chromium.new_page()
+    with open_browser() as browser, serve_apps({"RECON_BUNDLE": str(folder)}) as (url,):
+        page = browser.new_page()
         asked = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(url + link)
@@ -83,5 +80,4 @@ def test_no_text_of_a_bundle_or_a_link_runs_on_any_tab(folder):
         page.wait_for_selector(".toast-body", timeout=30 * SECONDS)
         assert page.evaluate(RAN) == ["undefined", 0]
         shown = page.content().count("&lt;img src=x")
-        chromium.close()
     assert shown > 5 and not [address for address in asked if address.endswith("/x")]

@@ -22,13 +22,8 @@ from page_actions import (
     slide,
     write,
 )
-from served import CHROMIUM, FLAGS, serve_apps
-
-sync_api = pytest.importorskip("playwright.sync_api")
 
 PICKS = (5, 17, 41)
-
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium")
 
 PIXELS = """source => {
     const image = document.querySelector(`.card.${source} img`);
@@ -42,21 +37,6 @@ HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
     return kind.includes("webgl") ? null : getContext.call(this, kind, ...rest);
 };"""
 BRAIN = "document.querySelector('.brain-plot').data.map(trace => trace.vertexcolor?.join(';')).join('|')"
-
-
-@pytest.fixture(scope="module")
-def address():
-    """Starts the app and waits until it answers."""
-    with serve_apps({}) as (url,):
-        yield url
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @contextmanager

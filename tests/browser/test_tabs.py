@@ -6,12 +6,10 @@ import json
 
 import numpy as np
 import pytest
+from page_actions import SECONDS
 from PIL import Image
-from served import CHROMIUM, FLAGS, open_tab, serve_apps
+from served import open_browser, open_tab, serve_apps
 
-sync_api = pytest.importorskip("playwright.sync_api")
-
-SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
 SIZES = {"laptop": (1366, 768), "phone": (390, 844)}
 DRIVEN = """area => {  // stage 2's image, once that area is decoded and can be saved
     const link = document.querySelector('.decoded-cards .save[href^="data:application/json"]');
@@ -20,18 +18,13 @@ DRIVEN = """area => {  // stage 2's image, once that area is decoded and can be 
 }"""
 TABS = ("Explore", "Compare", "Brain → image", "Image → brain", "Your data", "Evaluate", "About")
 
-pytestmark = [
-    pytest.mark.exhaustive,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium"),
-]
+pytestmark = pytest.mark.exhaustive
 
 
 @pytest.fixture(scope="module")
 def browser_and_address():
-    with serve_apps({}) as (url,), sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium, url
-        chromium.close()
+    with open_browser() as browser, serve_apps({}) as (url,):
+        yield browser, url
 
 
 @pytest.fixture(params=SIZES)

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from fake_lab import make_lab, write_lab
 from fake_nsd import build_fake_nsd
+from page_actions import SECONDS
 from PIL import Image
 from published import EMBEDDING, TOKENS, WIDTH, serve_models, serve_nsd, write_published
-from served import CHROMIUM, FLAGS, serve_apps
+from served import open_browser, serve_apps
 from sklearn.linear_model import Ridge
 from stand_ins import Shelf, put_repository
 from typer.testing import CliRunner
@@ -44,11 +45,9 @@ N_LATENTS = 91_168
 TARGETS = ("vdvae", "clip-text", "clip-vision")
 SIDE = 8 * choose_side(64)  # of stage 2's pictures on this machine
 CARDS = ("ridge", "mlp", "ceiling", "lcm")
-SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
 BRAIN = "document.querySelector('.brain-plot').data.slice(0, 2).map(trace => trace.marker.color.join(';')).join('|')"
 
 pytestmark = pytest.mark.slow
-needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium")
 
 
 @pytest.fixture(scope="module")
@@ -311,17 +310,15 @@ def test_an_imported_subject_takes_the_same_road_to_an_evaluated_bundle(chain, r
 @pytest.fixture(scope="module")
 def pages(chain, tmp_path_factory):
     """The bundle's page, opened in Chromium, with the fetched models and without any."""
-    sync_api = pytest.importorskip("playwright.sync_api")
+
     folders = chain, tmp_path_factory.mktemp("empty")
     environments = [
         {"RECON_MODELS": f"{at}/models", "RECON_LOCK": f"{at}/lock.json", "HF_HOME": f"{at}/hf", "HF_HUB_OFFLINE": "1"}
         | {"RECON_BUNDLE": f"{chain}/bundle"}
         for at in folders
     ]
-    with serve_apps(*environments) as urls, sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with open_browser() as browser, serve_apps(*environments) as urls:
         yield [open_page(browser, url) for url in urls]
-        browser.close()
 
 
 def open_page(browser, url: str):
@@ -369,7 +366,6 @@ def side(page, card: str) -> int:
     return page.evaluate(f"document.querySelector('.card.{card} img')?.naturalWidth ?? 0")
 
 
-@needs_chromium
 def test_the_page_shows_both_stages_and_the_voxels_of_the_volume(chain, pages, tmp_path):
     page, _ = pages
     assert {card: side(page, card) for card in CARDS} == {"ridge": 64, "mlp": 64, "ceiling": 64, "lcm": SIDE}
@@ -380,7 +376,6 @@ def test_the_page_shows_both_stages_and_the_voxels_of_the_volume(chain, pages, t
     assert page.errors == []
 
 
-@needs_chromium
 def test_without_models_the_page_says_how_to_fetch_them_and_shows_the_rest(chain, pages, tmp_path):
     _, page = pages
     assert "No decoder for stage 1 and stage 2: run python -m precompute fetch models" in page.inner_text(".banner")

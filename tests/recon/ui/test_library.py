@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 from conftest import write_tiny_bundle
-from served import CHROMIUM, FLAGS, serve_apps
+from page_actions import SECONDS
+from served import open_browser, serve_apps
 from subjects import copy_as
 
 from recon.files import BadFile
@@ -25,7 +26,6 @@ GAINS_SET = """() => {
     document.removeEventListener("reading", count);
     return told;
 }"""  # how many reading panels answer to a button of the inspector
-SECONDS = 1000  # in milliseconds, the unit of Playwright's timeouts
 
 
 def make_two(folder):
@@ -84,12 +84,10 @@ def test_a_damaged_first_subject_does_not_keep_the_second_from_opening(tmp_path)
         library.first.bundle  # noqa: B018
 
 
-@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium")
 def test_the_page_changes_its_subject_in_place_and_a_link_brings_back_the_one_it_names(url):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = chromium.new_page(viewport={"width": 1366, "height": 768})
+
+    with open_browser() as browser:
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
         errors = []
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -112,7 +110,6 @@ def test_the_page_changes_its_subject_in_place_and_a_link_brings_back_the_one_it
             assert page.evaluate(GAINS_SET) == 1, "the panel of a subject that was left answers too"
             page.wait_for_selector('.view[data-serial="2"][data-last="true"]')
         assert errors == []
-        chromium.close()
 
 
 def test_the_endpoint_names_the_subjects_that_there_are(url):

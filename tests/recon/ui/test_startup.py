@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import write_tiny_bundle
-from served import free_port, wait_for
+from served import free_port, open_browser, wait_for
 
 ROOT = Path(__file__).parents[3]
 PREFIX = "/lab/brain"
@@ -129,13 +129,7 @@ def hostile(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_the_page_is_drawn_with_its_brain_where_everything_is_against_it(hostile, slash):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    from served import CHROMIUM, FLAGS
-
-    if not CHROMIUM.exists():
-        pytest.skip("needs Debian's chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+    with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         failed = []
         page.on("response", lambda answer: failed.append((answer.status, answer.url)) if answer.status >= 400 else None)
@@ -145,7 +139,6 @@ def test_the_page_is_drawn_with_its_brain_where_everything_is_against_it(hostile
             "Boolean(window.Plotly && document.querySelector('.brain-plot .main-svg, .brain-plot canvas'))"
         )
         page.screenshot(path=os.environ.get("SCREENSHOT_PREFIX", str(hostile[2] / "page.png")))
-        browser.close()
     assert not [one for one in failed if "manifest.json" not in one[1]], failed
 
 
