@@ -84,6 +84,25 @@ def predicted_response(images: np.ndarray, bundle: Bundle) -> np.ndarray:
     return _with_noiseless_spread(model.predict(bundle.own_latents(images)), model, bundle.subject.ncsnr)
 
 
+def response_around(voxel: int, level: float, bundle: Bundle) -> np.ndarray:
+    """(n_voxels,): z-scores of all voxels, without noise, for what drives one of them most.
+
+    Of all points `level` standard deviations from the mean of the response model's coordinates, which are uncorrelated and of unit
+    variance over training images, it is the one at which the model expects most of that voxel: along its column of `up`. Raises
+    ValueError if there is no such voxel, or none that the model knows.
+    """
+    model = bundle.response
+    n_voxels = model.up.shape[1]
+    if not isinstance(voxel, int) or not 0 <= voxel < n_voxels:
+        raise ValueError(f"voxel: expected a whole number from 0 to {n_voxels - 1}, got {shown(voxel)}")
+    weights = model.up[:, voxel]
+    length = np.linalg.norm(weights)
+    if not length > 0:
+        raise ValueError(f"voxel {voxel}: the response model expects the same of it whatever is seen: choose another")
+    predicted = model.intercept + (level / length) * (weights @ model.up)
+    return _with_noiseless_spread(predicted, model, bundle.subject.ncsnr)
+
+
 def _with_noiseless_spread(predicted: np.ndarray, model: LowRank, ncsnr: np.ndarray) -> np.ndarray:
     """Predictions (n, n_voxels) with SD √(ncsnr² / (1 + ncsnr²)) over training images, about the same means.
 

@@ -122,6 +122,12 @@ listen("keydown", (event) => { // ← → wherever they mean nothing else
   step(event.key === "ArrowLeft" ? -1 : 1);
   if (strip.contains(event.target)) thumbs[props.value.index].focus({ preventScroll: true });
 });
+listen("click", ({ target }) => { // thumbnails elsewhere on the page
+  const index = target.closest?.(".open-picture")?.dataset.index;
+  if (index === undefined) return;
+  if (!element.offsetParent) [...document.querySelectorAll("button[role=tab]")].find((tab) => tab.textContent.trim() === "Explore")?.click();
+  choose(Number(index));
+});
 watch("value", () => { // a link that was opened, Back, or a preset
   if (Number(field.value) !== props.value.index) mark(props.value.index);
 });

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
@@ -11,13 +12,18 @@ from urllib.parse import quote
 import gradio as gr
 import numpy as np
 
+from recon.responses import response_around
+from recon.settings import Settings
+from recon.ui.decode import NEWEST_LAST, Decoding, decoded_cards
 from recon.ui.html.inspector import HINT, roi_panel, voxel_panel
+from recon.ui.html.markup import html
 from recon.ui.html.parts import QUIET, REGRESSOR_NAMES
 from recon.ui.html_block import html_block
 from recon.ui.server.studio import Studio
 from recon.ui.told import in_one_sentence
 
 FOLDER = Path(__file__).parents[2] / "assets" / "page" / "brain"
+LEVEL = 2.0  # standard deviations that a voxel is driven by
 PLOTLY = Path(str(files("plotly").joinpath("package_data", "plotly.min.js")))
 SCRIPTS = ("scales", "points", "plot", "slices", "glass", "turn", "whole", "pointer", "controls", "start")
 SHOW = """() => {
@@ -108,6 +114,30 @@ def predicted_tests(studio: Studio, voxel: int) -> np.ndarray | None:
     return bundle.test_coordinates @ bundle.response.up[:, voxel] + bundle.response.intercept[voxel]
 
 
+@lru_cache(maxsize=8)
+def decoded_tests(studio: Studio) -> np.ndarray:
+    """(n_test, d): the image embeddings that are decoded of all test images' responses, all repeats averaged."""
+    from recon.reconstruct import decoded  # imports torch
+
+    return decoded("image", studio.subject.test.averaged(), studio.bundle, "mlp")
+
+
+def drawn_for(studio: Studio, voxel: int) -> Iterator[str]:
+    """What drives a voxel most, decoded: HTML after every frame. Raises ValueError."""
+    response = response_around(voxel, LEVEL, studio.bundle)
+    about = {"voxel": voxel, "level": LEVEL, "response": "artificial: no picture was shown"}
+    for cards in decoded_cards(studio, response, Decoding(Settings(), {}, f"voxel_{voxel}", about)):
+        yield html(
+            '<section class="panel drawn" data-voxel="{}"><h3>Drawn for voxel {}</h3><p class="small"><b>No picture was shown.</b> '
+            "Of all that training pictures do to the brain, the response model looks for what raises this voxel most, {:g} "
+            "standard deviations out; the other voxels do what goes with it. That is decoded.</p>{}</section>",
+            voxel,
+            voxel,
+            LEVEL,
+            cards,
+        )
+
+
 def inspected(studio: Studio, chosen: dict, gains: bool = True) -> str:
     """{"roi": name}, or {"voxel": number} and perhaps the "index" of an image -> the panel that tells of it.
 
@@ -118,7 +148,9 @@ def inspected(studio: Studio, chosen: dict, gains: bool = True) -> str:
     if "roi" in chosen:
         return roi_panel(studio.bundle, chosen["roi"], gains)
     voxel, index = chosen["voxel"], chosen.get("index")
-    return voxel_panel(studio.bundle, voxel, predicted_tests(studio, voxel), index if isinstance(index, int) else None)
+    if not isinstance(index, int):
+        return voxel_panel(studio.bundle, voxel, predicted_tests(studio, voxel))
+    return voxel_panel(studio.bundle, voxel, predicted_tests(studio, voxel), index, decoded_tests(studio))
 
 
 def brain_panel(studio: Studio, first: str = "r2", response: str = "Response to this picture") -> gr.HTML:
@@ -127,10 +159,16 @@ def brain_panel(studio: Studio, first: str = "r2", response: str = "Response to 
     first: the name of what it shows at first, "r2" on Explore, where areas have gains; response: what its value is called.
     """
 
-    def inspect(event: gr.EventData) -> str:
+    def inspect(event: gr.EventData) -> tuple[str, str]:
         try:
-            return inspected(studio, event._data, gains=first == "r2")
+            return inspected(studio, event._data, gains=first == "r2"), ""
         except (ValueError, IndexError) as error:
+            raise in_one_sentence(error) from error
+
+    def draw(event: gr.EventData) -> Iterator[str]:
+        try:
+            yield from drawn_for(studio, event._data["voxel"])
+        except ValueError as error:
             raise in_one_sentence(error) from error
 
     brain = gr.HTML(
@@ -144,14 +182,15 @@ def brain_panel(studio: Studio, first: str = "r2", response: str = "Response to 
         response=response,
         server_functions=server_functions(studio),
     )
-    inspector = html_block(HINT)
+    inspector, drawing = html_block(HINT), html_block()
     shown = brain.click(
         inspect,
         None,
-        inspector,
+        [inspector, drawing],
         queue=False,
         trigger_mode="always_last",
         **QUIET,
     )
     shown.success(js=SHOW)
+    brain.select(draw, None, drawing, **NEWEST_LAST)
     return brain

@@ -247,7 +247,8 @@ def test_glass_shows_the_strongest_voxel_of_each_line_of_sight_and_opens_it(volu
         for y in range(16, int(box["height"]), 24):
             canvas.hover(position={"x": x, "y": y})
             if volume.is_visible(".brain-tip"):
-                seen.add(int(volume.inner_text(".brain-tip b").split(" · ")[0].split()[1]))
+                pointed = int(volume.inner_text(".brain-tip b").split(" · ")[0].split()[1])
+                seen.add(pointed)
                 where = {"x": x, "y": y}
     lines = [
         [strength[(np.delete(places, axis, 1) == np.delete(places[v], axis)).all(1)].max() for axis in range(3)]
@@ -255,8 +256,7 @@ def test_glass_shows_the_strongest_voxel_of_each_line_of_sight_and_opens_it(volu
     ]
     assert len(seen) > 20 and all(strength[v] in strongest for v, strongest in zip(seen, lines))
     canvas.click(position=where)
-    volume.wait_for_selector(".inspector[data-voxel]", timeout=10 * SECONDS)
-    assert int(volume.get_attribute(".inspector", "data-voxel")) in seen
+    volume.wait_for_selector(f'.inspector[data-voxel="{pointed}"]', timeout=10 * SECONDS)
 
 
 def test_from_the_front_and_from_below_the_subjects_right_is_on_the_left_of_the_glass(volume):
@@ -368,3 +368,20 @@ def test_a_finger_that_moves_down_scrolls_and_one_that_moves_aside_turns(surface
     down = swipe(0, 120)
     assert down[0] < aside[0] and down[1] == aside[1]
     context.close()
+
+
+def test_a_voxel_is_drawn_for_and_an_image_that_it_likes_opens(surface):
+    surface.fill(".brain-voxel input", "1234")
+    surface.press(".brain-voxel input", "Enter")
+    surface.wait_for_selector('.inspector[data-voxel="1234"]', timeout=10 * SECONDS)
+    assert not surface.locator(".drawn").count()
+    surface.click(".draw-voxel")
+    surface.wait_for_selector('.drawn[data-voxel="1234"] [data-saved="true"]', timeout=60 * SECONDS)
+    assert surface.locator(".drawn .card img").count() == 3
+    liked = surface.locator(".liked .open-picture").nth(1)
+    index = liked.get_attribute("data-index")
+    liked.click()
+    surface.wait_for_selector(f'.view[data-index="{index}"][data-last="true"]', timeout=60 * SECONDS)
+    surface.wait_for_selector(f'.inspector h4:has-text("Decoded most like picture {index}")', timeout=10 * SECONDS)
+    assert not surface.locator(".drawn").count()  # another image's inspector begins anew
+    assert not surface.errors

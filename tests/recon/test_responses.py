@@ -10,7 +10,15 @@ from recon.bundle.bundle import load_bundle
 from recon.reconstruct import reconstruct
 from recon.regressors.low_rank import LowRank
 from recon.regressors.standardise import Rescaler, Standardiser
-from recon.responses import another_image, apply_gains, optimal_response, predicted_response, response_to, with_noise
+from recon.responses import (
+    another_image,
+    apply_gains,
+    optimal_response,
+    predicted_response,
+    response_around,
+    response_to,
+    with_noise,
+)
 from recon.settings import RESPONSES, Settings
 
 ROIS = {"V1": np.array([1, 1, 0, 0, 0], bool), "V2": np.array([0, 1, 1, 0, 0], bool)}
@@ -135,3 +143,29 @@ def test_noise_is_that_of_its_seed_and_whole_where_a_voxel_has_no_signal():
     assert np.array_equal(drawn, with_noise(np.zeros(3), np.array([0.0, 0.0, 1.0]), 1, seed=4))
     with pytest.raises(ValueError, match="^noise: nobody knows its level"):
         with_noise(np.zeros(3), np.full(3, np.nan), 1, seed=0)
+
+
+def test_nothing_as_far_from_the_mean_drives_a_voxel_more_than_what_is_drawn_for_it(demo_bundle, rng):
+    model, ncsnr = demo_bundle.response, demo_bundle.subject.ncsnr
+    for voxel in (5, 400, 3600):
+        found = response_around(voxel, 2.0, demo_bundle)
+        others = rng.normal(size=(500, model.n_components))
+        others *= 2 / np.linalg.norm(others, axis=1, keepdims=True)
+        expected = model.intercept[voxel] + others @ model.up[:, voxel]
+        gain = (found[voxel] - model.intercept[voxel]) / (2 * np.linalg.norm(model.up[:, voxel]))
+        assert gain > 0 and (gain * (expected - model.intercept[voxel]) < found[voxel] - model.intercept[voxel]).all()
+    known = np.sqrt(np.square(model.up).sum(0)) > 0.2  # their spread is not capped
+    for voxel in np.flatnonzero(known)[:5]:  # two SD of its own noiseless responses
+        wanted = 2 * ncsnr[voxel] / np.sqrt(1 + ncsnr[voxel] ** 2)
+        assert response_around(int(voxel), 2.0, demo_bundle)[voxel] - model.intercept[voxel] == pytest.approx(
+            wanted, rel=1e-3
+        )
+
+
+def test_a_voxel_that_there_is_not_or_that_nothing_drives_is_told(demo_bundle):
+    for voxel in (-1, 3672, 1.5, "3", None):
+        with pytest.raises(ValueError, match="^voxel: expected a whole number from 0 to 3671, got"):
+            response_around(voxel, 2.0, demo_bundle)
+    still = replace(demo_bundle.response, up=demo_bundle.response.up * (np.arange(3672) != 9))
+    with pytest.raises(ValueError, match="^voxel 9: the response model expects the same of it"):
+        response_around(9, 2.0, replace(demo_bundle, response=still))

@@ -72,6 +72,9 @@ function listen() {
   plot.on("plotly_hover", pointPlot);
   plot.on("plotly_click", pointPlot);
   plot.on("plotly_unhover", () => point(-1));
+  document.addEventListener("click", ({ target }) => { // a button of the inspector; of this tab's, if it is the one that is seen
+    if (target.matches?.(".draw-voxel") && element.offsetParent) trigger("select", { voxel: Number(target.dataset.voxel) });
+  }, { signal: state.left.signal });
   // The press may itself turn the brain: only a pointer that stood still has chosen.
   window.addEventListener("pointerup", ({ target, clientX, clientY, pointerType }) => {
     if (!plot.contains(target) || !state.pressed) return;

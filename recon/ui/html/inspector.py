@@ -19,6 +19,7 @@ HINT = html(
     '<section class="inspector panel empty">Click a voxel, or an area under the map, to see what is known of it.</section>'
 )
 N_LIKED = 5  # pictures shown at either end
+DRAW = "Draws what drives this voxel most, as its response model has it, and what the other voxels do then"
 NEED_REPEATS = ("Noise ceiling", "ncsnr")  # scores that nothing is known of if no image was shown twice
 SIGNIFICANT = 0.05  # of the false discovery rate
 WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = (
@@ -182,13 +183,16 @@ def histogram(values: np.ndarray, name: str) -> Markup:
 
 
 def thumbnails(title: str, bundle: Bundle, indices: np.ndarray, measured: np.ndarray) -> Markup:
+    """Test images of these numbers, each with its own of the values `measured` (n_images,), to be opened on Explore."""
     pictures = area_average(bundle.subject.test.images[np.sort(indices)], THUMBNAIL)
     place = {index: k for k, index in enumerate(np.sort(indices))}
     figures = joined(
         html(
-            '<figure><img src="{}" alt="test picture {}" title="test picture {}"><figcaption>{}</figcaption></figure>',
-            data_uri(pictures[place[k]], "webp"),
+            '<figure><button type="button" class="open-picture" data-index="{}" title="Opens test picture {} on Explore">'
+            '<img src="{}" alt="test picture {}"></button><figcaption>{}</figcaption></figure>',
             k,
+            k,
+            data_uri(pictures[place[k]], "webp"),
             k,
             number(measured[k]),
         )
@@ -197,11 +201,30 @@ def thumbnails(title: str, bundle: Bundle, indices: np.ndarray, measured: np.nda
     return html('<div class="liked"><h4>{}</h4><div>{}</div></div>', title, figures)
 
 
-def voxel_panel(bundle: Bundle, voxel: int, predicted: np.ndarray | None = None, index: int | None = None) -> Markup:
+def alike(embeddings: np.ndarray, index: int) -> np.ndarray:
+    """(n_images,): how alike each test image is to one of them by what is decoded of their responses; NaN for itself.
+
+    Cosines of decoded image embeddings (n_images, d) about their mean, which all images share.
+    """
+    about = embeddings - embeddings.mean(0)
+    about /= np.maximum(np.linalg.norm(about, axis=1, keepdims=True), 1e-12)
+    cosines = about @ about[index]
+    cosines[index] = np.nan
+    return cosines
+
+
+def voxel_panel(
+    bundle: Bundle,
+    voxel: int,
+    predicted: np.ndarray | None = None,
+    index: int | None = None,
+    embeddings: np.ndarray | None = None,
+) -> Markup:
     """A voxel's scores, its mean responses to the test pictures, and the pictures it likes best and least.
 
     predicted (n_images,): an encoding model's responses, in the units of the measured ones. index: of a test image, its
-    response to which is told apart. Raises ValueError if there is no such voxel, IndexError if there is no such image.
+    response to which is told apart, with the images that are most like it by their decoded embeddings (n_images, d).
+    Raises ValueError if there is no such voxel, IndexError if there is no such image.
     """
     n_voxels = bundle.subject.geometry.n_voxels
     if not isinstance(voxel, int) or not 0 <= voxel < n_voxels:
@@ -214,12 +237,21 @@ def voxel_panel(bundle: Bundle, voxel: int, predicted: np.ndarray | None = None,
         values |= response_told(bundle, voxel, index)
     liked = thumbnails("Likes best (z)", bundle, order[:N_LIKED], measured)
     liked += thumbnails("Likes least (z)", bundle, order[: -N_LIKED - 1 : -1], measured)
+    if index is not None and embeddings is not None and len(embeddings) > 1:
+        cosines = alike(embeddings, index)
+        nearest = np.argsort(-cosines)[: min(N_LIKED, len(cosines) - 1)]  # NaN comes last
+        liked += thumbnails(f"Decoded most like picture {index} (cosine)", bundle, nearest, cosines)
+    draw = html(
+        '<p class="gains"><button type="button" class="draw-voxel" data-voxel="{}" title="{}">Draw for this voxel</button></p>',
+        voxel,
+        DRAW,
+    )
     return panel(
         f"Voxel {voxel}",
         whereabouts(bundle, voxel),
         html('data-voxel="{}"', voxel),
         values,
-        response_chart(measured, predicted) + liked,
+        response_chart(measured, predicted) + liked + draw,
     )
 
 

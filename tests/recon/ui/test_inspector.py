@@ -5,10 +5,11 @@ import re
 import numpy as np
 import pytest
 from nilearn.datasets import load_fsaverage
+from scipy.spatial.distance import cosine
 from scipy.stats import pearsonr
 
 from recon.bundle.bundle import load_bundle
-from recon.ui.html.inspector import HEIGHT, WIDTH, interval_of, number, roi_panel, ticks, voxel_panel
+from recon.ui.html.inspector import HEIGHT, WIDTH, alike, interval_of, number, roi_panel, ticks, voxel_panel
 
 FACT = re.compile(r"<dt>(?:<small>median</small> )?(.+?)</dt><dd>(.+?)</dd>")
 CIRCLE = re.compile(r'<circle cx="([\d.]+)" cy="([\d.]+)"')
@@ -30,9 +31,28 @@ def test_a_voxels_scores_are_its_own(demo_bundle):
 
 def test_the_pictures_a_voxel_likes_best_come_in_order(demo_bundle):
     page = voxel_panel(demo_bundle, 50)
-    shown = [int(k) for k in re.findall(r'title="test picture (\d+)"', page)]
+    shown = [int(k) for k in re.findall(r'data-index="(\d+)"', page)]
     order = np.argsort(demo_bundle.subject.test.averaged()[:, 50])
     assert shown == [*order[::-1][:5], *order[:5]]
+
+
+def test_images_decoded_alike_are_those_whose_embeddings_correlate_about_their_mean(rng):
+    embeddings = rng.normal(size=(40, 12)) + 5  # what all share tells nothing
+    embeddings[7] = 2 * (embeddings[30] - embeddings.mean(0)) + embeddings.mean(0) + 0.01 * rng.normal(size=12)
+    cosines = alike(embeddings, 30)
+    about = embeddings - embeddings.mean(0)
+    for k in (3, 7, 39):
+        assert cosines[k] == pytest.approx(1 - cosine(about[k], about[30]))
+    assert np.isnan(cosines[30]) and np.nanargmax(cosines) == 7
+
+
+def test_the_panel_shows_the_images_decoded_most_like_the_one_on_screen(demo_bundle):
+    embeddings = np.eye(300)[:, :5] + 1
+    embeddings[8] = embeddings[3]
+    page = voxel_panel(demo_bundle, 50, None, 3, embeddings)
+    assert "Decoded most like picture 3" in page and "Decoded most" not in voxel_panel(demo_bundle, 50, None, 3)
+    nearest = re.findall(r'data-index="(\d+)"', page.split("Decoded most like")[1])
+    assert nearest[0] == "8" and len(nearest) == 5 and "3" not in nearest
 
 
 def test_a_perfect_prediction_lies_on_the_line_of_equality(demo_bundle):
