@@ -104,7 +104,7 @@ TRAININGS = {"VDVAE", "CLIP", "autoencoder", "UNet", "image adapter", "soft LCM-
 @pytest.mark.parametrize(
     "file, old, new, expected",
     [
-        ("sharpen_lcm.py", "ADVERSARIAL = 0.1", "ADVERSARIAL = 0.2", {"LCM-LoRA"}),
+        ("sharpen_lcm.py", "ADVERSARIAL = 0.2", "ADVERSARIAL = 0.3", {"LCM-LoRA"}),
         ("train_lcm.py", "HUBER = 0.03", "HUBER = 0.02", {"soft LCM-LoRA", "LCM-LoRA"}),
         ("train_lcm.py", "STRIDE = 3", "STRIDE = 4", {"walks", "own walks"}),
         ("train_vdvae.py", "SQUARED = 0.5, 60.0", "SQUARED = 0.5, 50.0", {"VDVAE"}),
