@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.brain.space import check_voxel
 from recon.settings import Settings, shown
 
 MAX_STRETCH = 4.0  # of predicted responses
@@ -91,10 +92,8 @@ def response_around(voxel: int, level: float, bundle: Bundle) -> np.ndarray:
     variance over training images, it is the one at which the model expects most of that voxel: along its column of `up`. Raises
     ValueError if there is no such voxel, or none that the model knows.
     """
+    check_voxel(voxel, bundle.subject.geometry.n_voxels)
     model = bundle.response
-    n_voxels = model.up.shape[1]
-    if not isinstance(voxel, int) or not 0 <= voxel < n_voxels:
-        raise ValueError(f"voxel: expected a whole number from 0 to {n_voxels - 1}, got {shown(voxel)}")
     weights = model.up[:, voxel]
     length = np.linalg.norm(weights)
     if not length > 0:

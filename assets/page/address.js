@@ -17,9 +17,10 @@ window.address = {
   const tabs = () => [...document.querySelectorAll("[role=tab]")];
   const selected = () => slug(tabs().find((tab) => tab.getAttribute("aria-selected") === "true")?.textContent ?? "explore");
   const wanted = () => window.address.get("tab") ?? "explore";
-  function open() { // as the address says
-    if (selected() !== wanted()) tabs().find((tab) => slug(tab.textContent) === wanted())?.click();
-  }
+  window.address.openTab = (name) => { // "explore", "your-data" …
+    if (selected() !== name) tabs().find((tab) => slug(tab.textContent) === name)?.click();
+  };
+  const open = () => window.address.openTab(wanted()); // as the address says
   let followed = false; // the first choice is the address's
   new MutationObserver(() => {
     if (!tabs().length) return;

@@ -125,7 +125,7 @@ listen("keydown", (event) => { // ← → wherever they mean nothing else
 listen("click", ({ target }) => { // thumbnails elsewhere on the page
   const index = target.closest?.(".open-picture")?.dataset.index;
   if (index === undefined) return;
-  if (!element.offsetParent) [...document.querySelectorAll("button[role=tab]")].find((tab) => tab.textContent.trim() === "Explore")?.click();
+  window.address.openTab("explore");
   choose(Number(index));
 });
 watch("value", () => { // a link that was opened, Back, or a preset

@@ -14,7 +14,7 @@ from precompute.fitting.train_network import Training
 from recon.decoders.vdvae_layers import VDVAEConfig
 
 GENTLER = 0.3  # learning rate of further training, against that of the first
-LONGER = 1.0  # steps of the UNet's further training, against those of the first
+LONGER = 1.09  # steps of the UNet's further training, against those of the first
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recon.settings import shown
+
 UNLABELLED = "unlabelled"  # voxels of no area
 
 
@@ -13,6 +15,12 @@ def with_unlabelled(rois: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Areas (n_voxels,) by name, and as one more the voxels that belong to none, so that all areas together are all voxels."""
     rest = ~np.any(list(rois.values()), axis=0) if rois else np.zeros(0, bool)
     return rois | ({UNLABELLED: rest} if rest.any() else {})
+
+
+def check_voxel(voxel: object, n_voxels: int) -> None:
+    """Raises ValueError unless it is the number of one of n_voxels."""
+    if not isinstance(voxel, int) or not 0 <= voxel < n_voxels:
+        raise ValueError(f"voxel: expected a whole number from 0 to {n_voxels - 1}, got {shown(voxel)}")
 
 
 class Labelled:

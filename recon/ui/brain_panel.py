@@ -15,8 +15,7 @@ import numpy as np
 from recon.responses import response_around
 from recon.settings import Settings
 from recon.ui.decode import NEWEST_LAST, Decoding, decoded_cards
-from recon.ui.html.inspector import HINT, roi_panel, voxel_panel
-from recon.ui.html.markup import html
+from recon.ui.html.inspector import HINT, drawn_panel, roi_panel, voxel_panel
 from recon.ui.html.parts import QUIET, REGRESSOR_NAMES
 from recon.ui.html_block import html_block
 from recon.ui.server.studio import Studio
@@ -127,15 +126,7 @@ def drawn_for(studio: Studio, voxel: int) -> Iterator[str]:
     response = response_around(voxel, LEVEL, studio.bundle)
     about = {"voxel": voxel, "level": LEVEL, "response": "artificial: no picture was shown"}
     for cards in decoded_cards(studio, response, Decoding(Settings(), {}, f"voxel_{voxel}", about)):
-        yield html(
-            '<section class="panel drawn" data-voxel="{}"><h3>Drawn for voxel {}</h3><p class="small"><b>No picture was shown.</b> '
-            "Of all that training pictures do to the brain, the response model looks for what raises this voxel most, {:g} "
-            "standard deviations out; the other voxels do what goes with it. That is decoded.</p>{}</section>",
-            voxel,
-            voxel,
-            LEVEL,
-            cards,
-        )
+        yield drawn_panel(voxel, LEVEL, cards)
 
 
 def inspected(studio: Studio, chosen: dict, gains: bool = True) -> str:
@@ -148,9 +139,9 @@ def inspected(studio: Studio, chosen: dict, gains: bool = True) -> str:
     if "roi" in chosen:
         return roi_panel(studio.bundle, chosen["roi"], gains)
     voxel, index = chosen["voxel"], chosen.get("index")
-    if not isinstance(index, int):
-        return voxel_panel(studio.bundle, voxel, predicted_tests(studio, voxel))
-    return voxel_panel(studio.bundle, voxel, predicted_tests(studio, voxel), index, decoded_tests(studio))
+    index = index if isinstance(index, int) else None
+    embeddings = None if index is None else decoded_tests(studio)
+    return voxel_panel(studio.bundle, voxel, predicted_tests(studio, voxel), index, embeddings)
 
 
 def brain_panel(studio: Studio, first: str = "r2", response: str = "Response to this picture") -> gr.HTML:

@@ -24,8 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from playwright.sync_api import sync_playwright
-from served import CHROMIUM, FLAGS, ROOT, free_port, wait_for
+from served import ROOT, free_port, open_browser, wait_for
 from subjects import copy_as
 
 # Runs `act` and says after how many ms each of the conditions held on a frame that was painted.
@@ -119,15 +118,13 @@ def voxels(page, n):
 
 def subjects(n):
     """(first visits, returns) in ms, of n subjects that differ in nothing but their names, and the first one's page is there."""
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder, open_browser() as browser:
         for k in range(n + 1):
             copy_as(ROOT / "assets" / "demo", Path(folder) / str(k), f"copy{k}")
         app = App(folder)
         try:
             wait_for(app.process, app.url, time.perf_counter() + 90)
-            page = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS).new_page(
-                viewport={"width": 1366, "height": 768}
-            )
+            page = browser.new_page(viewport={"width": 1366, "height": 768})
             page.goto(app.url)
             settle(page)
             order = [*range(1, n + 1), *range(n)]
@@ -159,8 +156,7 @@ def run(repeats):
     try:
         wait_for(app.process, app.url, start + 90)
         answering = time.perf_counter() - start
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        with open_browser() as browser:
             page = browser.new_page(viewport={"width": 1366, "height": 768})
             page.goto(app.url)
             page.wait_for_selector(".card.mlp img", timeout=90000)
@@ -171,7 +167,6 @@ def run(repeats):
             result |= {"slider_ms": median(sliders(page, repeats)), "map_ms": median(maps(page, repeats))}
             inspector = page.locator(".brain-voxel input").count()
             result |= {"voxel_ms": median(voxels(page, repeats)) if inspector else None}
-            browser.close()
     finally:
         app.process.terminate()
         app.process.wait(20)

@@ -5,9 +5,7 @@ from page_actions import SECONDS
 from served import open_tab
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-pytestmark = [
-    pytest.mark.slow,
-]
+pytestmark = pytest.mark.slow
 
 SIZES = {"laptop": (1366, 768), "phone": (390, 844)}
 TABS = ("Explore", "Compare", "Brain → image", "Image → brain", "Your data", "Evaluate", "About")

@@ -5,9 +5,7 @@ from conftest import write_tiny_bundle
 from page_actions import SECONDS
 from served import open_browser, serve_apps
 
-pytestmark = [
-    pytest.mark.slow,
-]
+pytestmark = pytest.mark.slow
 
 FRAMING = '<!doctype html><title>Framing</title><iframe src="{}" style="width:1300px;height:700px"></iframe>'
 

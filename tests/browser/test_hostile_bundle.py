@@ -15,9 +15,7 @@ from recon.bundle.evaluation import save_evaluation
 from recon.bundle.manifest import rewrite_manifest
 from recon.bundle.subject import load_subject
 
-pytestmark = [
-    pytest.mark.slow,
-]
+pytestmark = pytest.mark.slow
 
 HOSTILE = "<img src=x onerror=ran=1>${ran=2}{{ran}}"  # as HTML, and as the page's templates would run it
 TABS = ("Compare", "Brain → image", "Image → brain", "Your data", "Evaluate", "About", "Explore")

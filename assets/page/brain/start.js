@@ -7,8 +7,10 @@ const state = {
 };
 document.addEventListener("leaving", () => state.left.abort(), { once: true }); // when another subject is chosen
 
+const brain = () => element.querySelector(".brain"); // null while the page is laid out anew
+
 function say(sentence) {
-  element.querySelector(".brain").classList.add("broken");
+  brain().classList.add("broken");
   $(".brain-message").textContent = sentence;
 }
 
@@ -77,8 +79,6 @@ function outlines() {
   else outlinePlot();
 }
 
-const brain = () => element.querySelector(".brain"); // null while the page is laid out anew
-
 function settled() {
   if (!brain()) return;
   Object.assign(brain().dataset, { map: state.map, shape: state.shape });
@@ -87,7 +87,7 @@ function settled() {
 }
 
 function receive() {
-  if (!props.value || !brain()) return;
+  if (!props.value) return;
   state.maps.response = readMap(JSON.parse(props.value));
   if (state.map === "response" && state.shape) paint();
 }

@@ -46,7 +46,7 @@ function approach(share) {
 // Plotly takes every turn of the wheel and every touch. It gets the wheel with Ctrl or ⌘, or when the brain fills the window; a
 // finger that moves sideways turns the brain, and one that moves up or down scrolls the page.
 function keepScrolling(canvas) {
-  const free = () => element.querySelector(".brain").classList.contains("whole");
+  const free = () => brain().classList.contains("whole");
   canvas.addEventListener("wheel", (event) => {
     if (!free() && !event.ctrlKey && !event.metaKey) event.stopPropagation();
   }, { capture: true, passive: true });

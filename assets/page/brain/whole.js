@@ -1,8 +1,8 @@
 // The brain in the whole window; what of it stands in the address; and files of it.
 
 function enlarge(whole) {
-  const [brain, button] = [element.querySelector(".brain"), $(".brain-enlarge")];
-  brain.classList.toggle("whole", whole);
+  const button = $(".brain-enlarge");
+  brain().classList.toggle("whole", whole);
   document.documentElement.classList.toggle("under-whole", whole);
   button.textContent = whole ? "Close" : "Enlarge";
   button.setAttribute("aria-expanded", whole);
@@ -10,7 +10,7 @@ function enlarge(whole) {
 }
 
 function listenToSize(plot) {
-  $(".brain-enlarge").addEventListener("click", () => enlarge(!element.querySelector(".brain").classList.contains("whole")));
+  $(".brain-enlarge").addEventListener("click", () => enlarge(!brain().classList.contains("whole")));
   document.addEventListener("keydown", ({ key }) => {
     if (key === "Escape" && element.querySelector(".brain.whole")) enlarge(false);
   }, { signal: state.left.signal });
@@ -47,19 +47,19 @@ async function follow({ map, voxel }) {
     $(".brain-map").value = map;
   }
   if (voxel === undefined) return;
-  element.querySelector(".brain").dataset.followed = "true"; // the inspector opens where it is
+  brain().dataset.followed = "true"; // the inspector opens where it is
   choose(voxel);
 }
 
 // Another image: what the inspector says of its response is told anew.
 function listenToImages() {
-  let index = null;
+  const onScreen = () => document.querySelector(".view")?.dataset.index;
+  let index = onScreen(); // the first image may have ended before the brain was there
   document.addEventListener("reconstructed", () => {
-    const now = document.querySelector(".view")?.dataset.index;
-    const other = index !== null && now !== index;
-    index = now;
-    if (!other || state.told !== "voxel") return;
-    element.querySelector(".brain").dataset.followed = "true";
+    const before = index;
+    index = onScreen();
+    if (index === before || state.told !== "voxel") return;
+    brain().dataset.followed = "true";
     tellOfVoxel();
   }, { signal: state.left.signal });
 }

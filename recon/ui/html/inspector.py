@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
-from recon.brain.space import UNLABELLED
+from recon.brain.space import UNLABELLED, check_voxel
 from recon.images import area_average
 from recon.ui.html.markup import NOTHING, html, joined
 from recon.ui.html.parts import THUMBNAIL, data_uri
@@ -182,8 +182,8 @@ def histogram(values: np.ndarray, name: str) -> Markup:
 # --- panels -----------------------------------------------------------------------------------------------------------
 
 
-def thumbnails(title: str, bundle: Bundle, indices: np.ndarray, measured: np.ndarray) -> Markup:
-    """Test images of these numbers, each with its own of the values `measured` (n_images,), to be opened on Explore."""
+def thumbnails(kind: str, title: str, bundle: Bundle, indices: np.ndarray, values: np.ndarray) -> Markup:
+    """Test images of these numbers, each with its own of (n_images,) values, to be opened on Explore; `kind`: a class of CSS."""
     pictures = area_average(bundle.subject.test.images[np.sort(indices)], THUMBNAIL)
     place = {index: k for k, index in enumerate(np.sort(indices))}
     figures = joined(
@@ -194,11 +194,11 @@ def thumbnails(title: str, bundle: Bundle, indices: np.ndarray, measured: np.nda
             k,
             data_uri(pictures[place[k]], "webp"),
             k,
-            number(measured[k]),
+            number(values[k]),
         )
         for k in indices
     )
-    return html('<div class="liked"><h4>{}</h4><div>{}</div></div>', title, figures)
+    return html('<div class="thumbnails {}"><h4>{}</h4><div>{}</div></div>', kind, title, figures)
 
 
 def alike(embeddings: np.ndarray, index: int) -> np.ndarray:
@@ -226,21 +226,19 @@ def voxel_panel(
     response to which is told apart, with the images that are most like it by their decoded embeddings (n_images, d).
     Raises ValueError if there is no such voxel, IndexError if there is no such image.
     """
-    n_voxels = bundle.subject.geometry.n_voxels
-    if not isinstance(voxel, int) or not 0 <= voxel < n_voxels:
-        raise ValueError(f"voxel: expected a whole number from 0 to {n_voxels - 1}, got {voxel!r}")
+    check_voxel(voxel, bundle.subject.geometry.n_voxels)
     measured = np.nanmean(bundle.subject.test.voxels[:, :, voxel], axis=1)
     order = np.argsort(-measured, kind="stable")
     values = {name: known(name, all_[voxel], digits, unit) for name, (all_, digits, unit) in scores_of(bundle).items()}
     values["r"] += interval_of(bundle.scores.r[voxel], bundle.scores.n_images)
     if index is not None:
         values |= response_told(bundle, voxel, index)
-    liked = thumbnails("Likes best (z)", bundle, order[:N_LIKED], measured)
-    liked += thumbnails("Likes least (z)", bundle, order[: -N_LIKED - 1 : -1], measured)
+    liked = thumbnails("liked", "Likes best (z)", bundle, order[:N_LIKED], measured)
+    liked += thumbnails("liked", "Likes least (z)", bundle, order[: -N_LIKED - 1 : -1], measured)
     if index is not None and embeddings is not None and len(embeddings) > 1:
         cosines = alike(embeddings, index)
-        nearest = np.argsort(-cosines)[: min(N_LIKED, len(cosines) - 1)]  # NaN comes last
-        liked += thumbnails(f"Decoded most like picture {index} (cosine)", bundle, nearest, cosines)
+        nearest = np.argsort(-cosines)[:-1][:N_LIKED]  # itself, NaN, comes last
+        liked += thumbnails("alike", f"Decoded most like picture {index} (cosine)", bundle, nearest, cosines)
     draw = html(
         '<p class="gains"><button type="button" class="draw-voxel" data-voxel="{}" title="{}">Draw for this voxel</button></p>',
         voxel,
@@ -252,6 +250,19 @@ def voxel_panel(
         html('data-voxel="{}"', voxel),
         values,
         response_chart(measured, predicted) + liked + draw,
+    )
+
+
+def drawn_panel(voxel: int, level: float, cards: Markup) -> Markup:
+    """What drives a voxel most, `level` standard deviations out, decoded: the images' cards under what they are."""
+    return html(
+        '<section class="panel drawn" data-voxel="{}"><h3>Drawn for voxel {}</h3><p class="small"><b>No picture was shown.</b> '
+        "Of all that training pictures do to the brain, the response model looks for what raises this voxel most, {:g} "
+        "standard deviations out; the other voxels do what goes with it. That is decoded.</p>{}</section>",
+        voxel,
+        voxel,
+        level,
+        cards,
     )
 
 

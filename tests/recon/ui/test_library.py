@@ -85,7 +85,6 @@ def test_a_damaged_first_subject_does_not_keep_the_second_from_opening(tmp_path)
 
 
 def test_the_page_changes_its_subject_in_place_and_a_link_brings_back_the_one_it_names(url):
-
     with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1366, "height": 768})
         errors = []
